@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need in .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: setup demo test quick check format lock bench clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup              ## the main job: sandbox providers, the daemon, a shop's day, the report
+	$(BIN)/reconcile demo
+
+test: setup              ## all tests, on SQLite and on a real PostgreSQL that the tests start
+	$(BIN)/python -m pytest
+
+quick: setup             ## the tests that take less than five seconds each
+	$(BIN)/python -m pytest -m "not long"
+
+check: setup             ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup             ## benchmarks: ratios to floors measured in the same run
+	$(BIN)/python -m tests.benchmarks
+
+lock:                    ## constraints.txt anew: every package with its hashes, no index and no host named
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header --quiet --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

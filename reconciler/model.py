@@ -1,0 +1,282 @@
+"""The values that cross every border in the project: what a resource is called and what a read of it said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any, Self
+
+import orjson
+
+from reconciler.clock import require_utc
+from reconciler.money import Money
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ResourceRef:
+    """One remote thing: `provider/account/kind/id`. The id may itself hold slashes; the others may not."""
+
+    provider: str
+    account: str
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.account}/{self.kind}/{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError, with the form that was expected."""
+        parts = text.strip().split("/", 3)
+        if len(parts) != 4 or not all(parts):
+            raise ValueError(f"{text!r} is not a resource reference; write provider/account/kind/id, "
+                             "for example stripe/main/payment_intent/pi_123")  # fmt: skip
+        return cls(*parts)
+
+
+class State(StrEnum):
+    """What the last accepted read said; `unknown` until there was one."""
+
+    UNKNOWN = "unknown"
+    PRESENT = "present"
+    DELETED = "deleted"
+
+
+class Cause(StrEnum):
+    """What first made us look: the honest origin of a version."""
+
+    WEBHOOK = "webhook"
+    SWEEP = "sweep"
+    DEADLINE = "deadline"
+    BACKFILL = "backfill"
+    MANUAL = "manual"
+
+
+class Priority(IntEnum):
+    """Who goes first when reads are scarce; smaller is more urgent, and a mark only ever makes it more so."""
+
+    LIVE = 0
+    """Webhooks and deadlines: somebody is waiting for this one."""
+    MANUAL = 1
+    SWEEP = 2
+    BACKFILL = 3
+
+
+PRIORITY_OF: Mapping[Cause, Priority] = {
+    Cause.WEBHOOK: Priority.LIVE,
+    Cause.DEADLINE: Priority.LIVE,
+    Cause.MANUAL: Priority.MANUAL,
+    Cause.SWEEP: Priority.SWEEP,
+    Cause.BACKFILL: Priority.BACKFILL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """`since <= t < until`, UTC."""
+
+    since: datetime
+    until: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "since", require_utc(self.since))
+        object.__setattr__(self, "until", require_utc(self.until))
+        if self.until < self.since:
+            raise ValueError(f"the window ends ({self.until}) before it begins ({self.since})")
+
+    def __contains__(self, instant: datetime) -> bool:
+        return self.since <= instant < self.until
+
+
+# --- what comes in --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook request as received. A hint, never a fact."""
+
+    account: str
+    received_at: datetime
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    source: str = ""
+    """The peer's address, for the audit row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Names a resource that may have changed.
+
+    `expected` is what the sender says became true, in the provider's own terms; a read that visibly shows it
+    settles at once (`Provider.satisfied`). None means that nothing can be checked, so that only a read which
+    starts after the settle window settles.
+    """
+
+    ref: ResourceRef
+    expected: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a verified delivery (or one row of the provider's event feed) says. No hints: a type we do not follow."""
+
+    event_id: str
+    type: str
+    occurred_at: datetime | None
+    hints: tuple[Hint, ...]
+
+
+# --- what a read says -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the provider said that a resource is.
+
+    `status`, `created_at` and `updated_at` are read out of the body for queries (deadlines, open states,
+    windows); they never order anything.
+    """
+
+    ref: ResourceRef
+    body: Mapping[str, Any]
+    status: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    api_version: str = ""
+    volatile: frozenset[str] = frozenset()
+    """Top-level fields that change without meaning; stored, but left out of the content hash."""
+    related: tuple[ResourceRef, ...] = ()
+    """Resources that this one names; whichever of them the ledger has never seen is marked."""
+    _hash: list[str] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def content_hash(self) -> str:
+        if not self._hash:
+            self._hash.append(content_hash(self.body, self.volatile))
+        return self._hash[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The provider said that the resource does not exist: a value like any other, kept as a version."""
+
+    ref: ResourceRef
+    reason: str = ""
+
+
+Reading = Snapshot | Tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a list, and where the next one starts. Its rows are as authoritative as single reads."""
+
+    rows: tuple[Snapshot, ...]
+    cursor: str | None
+    """None: this was the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoticePage:
+    """One answer of the provider's own event feed."""
+
+    notices: tuple[Notice, ...]
+    cursor: str | None
+
+
+# --- what finance reads ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One money line read out of a snapshot; a pure function of the version that it came from."""
+
+    ref: ResourceRef
+    balance_type: str
+    """Which of the account's balances moves: `payments`, `risk_reserved`, ..."""
+    category: str
+    """The provider's reporting category, unknown ones included."""
+    gross: Money
+    fee: Money
+    """Positive when charged, negative when returned."""
+    net: Money
+    effective_at: datetime
+    available_on: datetime | None = None
+    source_id: str | None = None
+    payout_id: str | None = None
+    fee_details: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        if self.gross - self.fee != self.net:
+            raise ValueError(f"{self.ref}: gross {self.gross.minor} - fee {self.fee.minor} is not net {self.net.minor}")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTotal:
+    """A balance that the provider states by another path than our entries. Never computed from them."""
+
+    account: str
+    balance_type: str
+    amount: Money
+    as_at: datetime
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should know, with what to do about it. A row, not an exception."""
+
+    code: str
+    severity: Severity
+    account: str
+    text: str
+    remedy: str
+    subject: str = ""
+    """What it is about (a kind, an endpoint), so that the same finding about two subjects is two findings."""
+
+
+# --- canonical form -------------------------------------------------------------------------------
+
+
+def canonical(body: Mapping[str, Any]) -> bytes:
+    """The one byte form of a JSON object: keys sorted, no white space, UTF-8."""
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
+def content_hash(body: Mapping[str, Any], volatile: frozenset[str] = frozenset()) -> str:
+    """SHA-256 of the canonical JSON without the volatile fields, in hex."""
+    if volatile and not volatile.isdisjoint(body):
+        body = {name: value for name, value in body.items() if name not in volatile}
+    return hashlib.sha256(canonical(body)).hexdigest()
+
+
+def changed_fields(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[str]:
+    """Dotted paths of what differs, sorted; lists are compared as wholes. A whole object that came or went is `*`."""
+    if before is None or after is None:
+        return [] if before is after else ["*"]
+    paths: list[str] = []
+    _collect_changes(before, after, "", paths)
+    return sorted(paths)
+
+
+def _collect_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, paths: list[str]) -> None:
+    for name in before.keys() | after.keys():
+        old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
+        if old == new and type(old) is type(new):
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            _collect_changes(old, new, f"{prefix}{name}.", paths)
+            continue
+        paths.append(f"{prefix}{name}")
+
+
+_ABSENT = object()

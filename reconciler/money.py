@@ -1,0 +1,84 @@
+"""Exact amounts: an integer of the provider's minor units and a currency. No float ever comes near one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Self
+
+_CURRENCY = re.compile(r"[A-Z]{3}")
+
+
+class CurrencyMismatch(ValueError):
+    """Two amounts of different currencies were about to be added or compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """`minor` counts the provider's smallest unit of `currency` (upper case ISO 4217).
+
+    How many decimals that unit has belongs to the provider and the currency together, not to the currency
+    alone: Stripe sends 5 ISK as 500. Keep the exponent in an `Exponents` table and bring the two together
+    only to print.
+    """
+
+    minor: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        if not _CURRENCY.fullmatch(self.currency):
+            raise ValueError(f"currency {self.currency!r} is not three upper-case letters")
+
+    def __add__(self, other: Self) -> Self:
+        self._require_same(other)
+        return type(self)(self.minor + other.minor, self.currency)
+
+    def __sub__(self, other: Self) -> Self:
+        self._require_same(other)
+        return type(self)(self.minor - other.minor, self.currency)
+
+    def __neg__(self) -> Self:
+        return type(self)(-self.minor, self.currency)
+
+    def __abs__(self) -> Self:
+        return type(self)(abs(self.minor), self.currency)
+
+    def __lt__(self, other: Self) -> bool:
+        self._require_same(other)
+        return self.minor < other.minor
+
+    def __le__(self, other: Self) -> bool:
+        self._require_same(other)
+        return self.minor <= other.minor
+
+    def __bool__(self) -> bool:
+        return self.minor != 0
+
+    def _require_same(self, other: Money) -> None:
+        if other.currency != self.currency:
+            raise CurrencyMismatch(f"{self.currency} and {other.currency} cannot be added or compared")
+
+
+@dataclass(frozen=True, slots=True)
+class Exponents:
+    """How many decimals a provider's minor unit has, per currency; versioned, because providers change it."""
+
+    version: str
+    exceptions: Mapping[str, int]
+    default: int = 2
+
+    def of(self, currency: str) -> int:
+        return self.exceptions.get(currency.upper(), self.default)
+
+    def parse(self, amount: str, currency: str) -> Money:
+        """A decimal string in major units, exactly. Raises ValueError where it does not fit the minor unit."""
+        scaled = Decimal(amount).scaleb(self.of(currency))
+        if scaled != scaled.to_integral_value():
+            raise ValueError(f"{amount} {currency} has more decimals than its minor unit holds")
+        return Money(int(scaled), currency.upper())
+
+    def major(self, money: Money) -> Decimal:
+        """The amount in major units, with exactly the currency's decimals: for printing, never for sums."""
+        return Decimal(money.minor).scaleb(-self.of(money.currency))

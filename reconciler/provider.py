@@ -1,0 +1,175 @@
+"""The port: what the core asks of a provider, and what it promises in return.
+
+A provider is one folder under `providers/` (or any importable package) and one object per account. It never
+retries, sleeps, logs, spends budget on its own, or touches the ledger: the worker does all of that around it, the
+same way for everyone. `reconciler.testing.check_provider` says whether an implementation keeps its side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from reconciler.clock import Clock
+from reconciler.model import (
+    ControlTotal,
+    Delivery,
+    Entry,
+    Finding,
+    Notice,
+    NoticePage,
+    Page,
+    Reading,
+    ResourceRef,
+    Snapshot,
+    Window,
+)
+from reconciler.money import Exponents
+
+# --- what an account's configuration looks like ---------------------------------------------------
+
+
+class SecretMarker:
+    """Marks a configuration field whose text must be `env:NAME` or `file:/path`; the loader resolves it."""
+
+
+Secret = Annotated[SecretStr, SecretMarker()]
+"""A credential. In the file it is only ever a pointer; in memory it prints as asterisks."""
+
+
+class ProviderSettings(BaseModel):
+    """What `[accounts.NAME]` may hold; every provider extends it. Unknown keys stop the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: str
+    """`stripe`, `shopify`, or `package.module:Class` for one from outside the repository."""
+    webhook_secrets: tuple[Secret, ...] = ()
+    """All secrets a delivery may be signed with; several while one is being rotated."""
+    webhook_url: str | None = None
+    """The address at which the provider reaches this receiver, for the subscription watch; None: matched by path."""
+    monthly_reads: int | None = None
+    """The provider's read allocation over 30 days, where there is one; sweeps are planned inside it."""
+
+
+# --- HTTP, as a provider sees it ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Any status at all: what it means is the provider's to say."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    content: bytes
+
+
+class Transport(Protocol):
+    """Sends one request, once. Raises `Unavailable` when no complete answer arrived in time; never follows redirects."""
+
+    async def send(self, request: Request) -> Reply: ...
+
+
+# --- kinds ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineRule:
+    """A resource of `kind` still in one of `states` this long after its creation must be looked at and reported."""
+
+    kind: str
+    states: frozenset[str]
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one sort of resource is read. Limits and costs are the provider's published ones."""
+
+    name: str
+    endpoint: str
+    """Budget name of the single read; reads that share a limit at the provider share this name."""
+    list_endpoint: str | None = None
+    """Budget name of the list; None: this kind cannot be listed, so a sweep cannot cover it."""
+    id_batch: int = 1
+    """How many ids one read may name."""
+    page_size: int = 100
+    windowed: bool = True
+    """Whether the list can be narrowed to a window of creation (or update) time."""
+    settle: timedelta = timedelta(seconds=5)
+    """How long the provider's read side may lag behind its webhooks."""
+    open_states: frozenset[str] = frozenset()
+    """Statuses that are not final: re-read with decaying cadence until they are."""
+    deletable: bool = False
+    """Whether a resource of this kind can cease to exist, so that complete lists are compared with what we know."""
+    in_feed: bool = True
+    """Whether the provider's event feed names changes of this kind."""
+    deadlines: tuple[DeadlineRule, ...] = ()
+    """Rules that hold unless the configuration says otherwise for this kind."""
+
+
+# --- the provider ---------------------------------------------------------------------------------
+
+
+class Provider(Protocol):
+    """One account at one provider. Every method that reads makes exactly one request per call unless it says otherwise.
+
+    Reads raise `Unavailable`, `Throttled`, `AccessDenied`, `OutOfSight` or `BadReply`, whose class is the policy.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[type[ProviderSettings]]
+    kinds: ClassVar[Mapping[str, Kind]]
+    exponents: ClassVar[Exponents]
+
+    def __init__(self, account: str, settings: Any, transport: Transport, clock: Clock) -> None: ...
+
+    def verify(self, delivery: Delivery) -> Notice:
+        """Check the signature, then say what the delivery names. An unknown type is a notice without hints.
+
+        Pure; nothing in the body is believed. Raises `SignatureRejected`, then `MalformedDelivery`.
+        """
+
+    def satisfied(self, expected: Mapping[str, Any], reading: Reading) -> bool:
+        """Whether a read visibly shows what a hint announced. Pure; False whenever in doubt."""
+
+    async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+        """The authoritative state of up to `id_batch` resources of one kind: one reading for each of `refs`.
+
+        May hold further snapshots that the same answer carried. A tombstone only where the provider said that
+        the resource does not exist, to credentials that would have seen it; else `OutOfSight`.
+        """
+
+    async def page(self, kind: str, window: Window | None, cursor: str | None) -> Page:
+        """One page of the complete list (every default filter off), newest or oldest first; None: no window.
+
+        May name too many; must never name too few.
+        """
+
+    async def changes(self, window: Window, cursor: str | None) -> NoticePage | None:
+        """One page of the provider's own event feed; None where the provider has no feed."""
+
+    def entries(self, snapshot: Snapshot) -> Sequence[Entry]:
+        """The money lines of one snapshot. Pure: rebuilding them changes nothing."""
+
+    def control_totals(self, snapshot: Snapshot, as_at: datetime) -> Sequence[ControlTotal]:
+        """The balances that a snapshot states, `as_at` the instant its read began. Pure; empty for most kinds."""
+
+    async def findings(self) -> Sequence[Finding]:
+        """What is wrong with the account itself: permissions, subscriptions, versions. May make several requests."""
+
+    async def repair_subscriptions(self) -> Sequence[str]:
+        """Mend what `findings` said of subscriptions, on request only; one line for each thing done."""
