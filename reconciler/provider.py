@@ -78,7 +78,7 @@ class Reply:
 
 
 class Transport(Protocol):
-    """Sends one request, once. Raises `Unavailable` when no complete answer arrived in time; never follows redirects."""
+    """Sends one request, once, following no redirect. Raises `Unavailable` when no complete answer arrived in time."""
 
     async def send(self, request: Request) -> Reply: ...
 
