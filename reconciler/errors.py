@@ -29,6 +29,10 @@ class LedgerUnavailable(LedgerError):
     """Locked, full, unreachable or stopped. Nothing was stored; the same call may succeed later."""
 
 
+class LedgerContention(LedgerUnavailable):
+    """Two transactions stood in each other's way and the database ended ours; the same call at once may succeed."""
+
+
 class LedgerSaturated(LedgerUnavailable):
     """More calls are waiting than the bounded queue may hold; the sender should come back later."""
 

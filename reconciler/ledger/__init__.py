@@ -1,0 +1,51 @@
+"""The ledger: resources, versions, deliveries and facts, on SQLite or Postgres, behind one object."""
+
+from __future__ import annotations
+
+from reconciler.ledger.apply import Answer, Applied, Outcome, PageRow
+from reconciler.ledger.claims import Claim, DeadLetter, Gate, Lane, Release
+from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
+from reconciler.ledger.facts import Coverage
+from reconciler.ledger.jobs import Job, JobLost, JobState
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.marks import Mark, mark_of
+from reconciler.ledger.reads import Holding, LoggedDelivery, Open, OpenFinding, Resource, Version, View
+from reconciler.ledger.store import Store
+from reconciler.ledger.writer import GroupCommit
+
+__all__ = [
+    "Answer",
+    "Applied",
+    "Claim",
+    "Coverage",
+    "DeadLetter",
+    "Gate",
+    "GroupCommit",
+    "Holding",
+    "Job",
+    "JobLost",
+    "JobState",
+    "Lane",
+    "Ledger",
+    "LoggedDelivery",
+    "Mark",
+    "Open",
+    "OpenFinding",
+    "Outcome",
+    "PageRow",
+    "Receipt",
+    "Rejection",
+    "Release",
+    "Resource",
+    "Store",
+    "Verdict",
+    "Version",
+    "View",
+    "mark_of",
+    "open_ledger",
+]
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger at a URL, its schema not yet checked. Raises ConfigurationError for a URL that names none."""
+    return Ledger(Store(url))

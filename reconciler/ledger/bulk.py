@@ -1,0 +1,69 @@
+"""One statement for many rows, written once and run as fast as each database can.
+
+SQLite is fastest with the driver's own executemany (21 to 34 us a row). On Postgres every row would be a round trip
+of its own, so the rows travel as one array per column and the statement reads them with unnest (19,800 rows/s
+against 7,300 with executemany; CORE.md section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.sql.elements import TextClause
+
+from reconciler.ledger.store import Dialect, Transaction
+
+WHOLE = "bigint"
+WORDS = "text"
+BYTES = "bytea"
+TRUTH = "boolean"
+
+
+class Bulk:
+    """A statement template and the columns that each row brings.
+
+    In the template `{name}` stands for a row's value; `{_source}` for `VALUES (...)` of an insert, `{_rows}` for what
+    an update takes its rows from; `{_least}`, `{_greatest}` for the dialect's words.
+    """
+
+    def __init__(self, template: str, columns: Mapping[str, str]) -> None:
+        self._columns = columns
+        self._template = template
+        self._compiled: dict[str, TextClause] = {}
+
+    def run(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
+        """How many rows of the table were written."""
+        if not rows:
+            return 0
+        statement = self._compiled.get(tx.dialect.name)
+        if statement is None:
+            statement = self._compile(tx.dialect)
+        if not tx.dialect.is_postgres:
+            return tx.run_many(statement, rows)
+        columns = {name: [row[name] for row in rows] for name in self._columns}
+        return tx.run(statement, columns).rowcount
+
+    def _compile(self, dialect: Dialect) -> TextClause:
+        names = list(self._columns)
+        if dialect.is_postgres:
+            arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in self._columns.items())
+            unnest = f"unnest({arrays}) AS given({', '.join(names)})"
+            values = {name: f"given.{name}" for name in names}
+            source = f"SELECT {', '.join(values.values())} FROM {unnest}"
+            rows = f"FROM {unnest}"
+        else:
+            values = {name: f":{name}" for name in names}
+            source = f"VALUES ({', '.join(values.values())})"
+            rows = ""
+        sql = self._template.format(
+            _source=source, _rows=rows, _least=dialect.least, _greatest=dialect.greatest, **values
+        )
+        self._compiled[dialect.name] = statement = text(sql)
+        return statement
+
+
+def insert_into(table: str, columns: Mapping[str, str], conflict: str = "") -> Bulk:
+    """A plain insert of all `columns`, in their order."""
+    return Bulk(f"INSERT INTO {table} ({', '.join(columns)}) {{_source}} {conflict}", columns)

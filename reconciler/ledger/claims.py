@@ -1,0 +1,313 @@
+"""Claiming, releasing and giving up: temporary ownership of dirty resources, ended by a fenced statement.
+
+A claim's token comes fresh from the ledger clock and is never a worker's name: a worker that slept past its lease
+holds an old token, and every statement below that carries one changes nothing then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from reconciler.clock import from_micros, to_micros
+from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
+from reconciler.ledger.store import Dialect, Transaction
+from reconciler.model import Cause, ResourceRef
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Dirty resources that are read through the same door at the same urgency, and when the first of them is due."""
+
+    account: str
+    kind: str
+    priority: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's temporary ownership of one resource."""
+
+    resource_id: int
+    ref: ResourceRef
+    token: int
+    """The fence, and at the same time the reading of the ledger clock at which this read began."""
+    generation: int
+    """The generation that a settling read of this claim answers."""
+    attempts: int
+    """Claims since the last accepted read, this one included: counted here, so that a poison resource that kills
+    the process counts too."""
+    lease_until: datetime
+    settle_at: datetime
+    hints: tuple[str, ...] | None
+    cause: Cause
+    created_at: datetime | None
+
+
+# One index probe for each lane there is, however long the backlog: neither database skips over equal prefixes itself.
+_LANES = text(
+    """
+    WITH RECURSIVE lane(id) AS (
+      SELECT (SELECT id FROM resource WHERE due_at IS NOT NULL ORDER BY account, kind, priority, due_at LIMIT 1)
+      UNION ALL
+      SELECT (SELECT later.id FROM resource AS later
+              WHERE later.due_at IS NOT NULL
+                AND (later.account, later.kind, later.priority) > (here.account, here.kind, here.priority)
+              ORDER BY later.account, later.kind, later.priority, later.due_at LIMIT 1)
+      FROM lane JOIN resource AS here ON here.id = lane.id
+    )
+    SELECT account, kind, priority, due_at FROM resource WHERE id IN (SELECT id FROM lane WHERE id IS NOT NULL)
+    """
+)
+
+
+def lanes(tx: Transaction) -> list[Lane]:
+    """Every lane with something pending or leased, due or not; gates are the caller's to apply."""
+    return [Lane(row.account, row.kind, row.priority, from_micros(row.due_at)) for row in tx.run(_LANES)]
+
+
+def claim_statement(dialect: Dialect) -> str:
+    """The claim. On Postgres the choice is materialised first: a planner that inlines it may update more than LIMIT."""
+    choice = f"""
+      SELECT id FROM resource
+      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now
+      ORDER BY due_at LIMIT :count {dialect.skip_locked}
+    """
+    head, chosen = (
+        (f"WITH chosen AS MATERIALIZED ({choice})", "SELECT id FROM chosen") if dialect.is_postgres else ("", choice)
+    )
+    return f"""
+      {head}
+      UPDATE resource SET
+        lease_token = :token, lease_owner = :owner, lease_until = :lease_until, due_at = :lease_until,
+        attempts = attempts + 1
+      WHERE id IN ({chosen})
+      RETURNING id, provider, account, kind, remote_id, generation, attempts, settle_at, hints, cause, created_at
+    """
+
+
+def claim(
+    tx: Transaction, account: str, kind: str, priority: int, *, owner: str, count: int, lease: timedelta, now: datetime
+) -> list[Claim]:
+    """Up to `count` resources of one lane that are due, longest due first. Send no request before this commits."""
+    token = tx.tick()
+    lease_until = now + lease
+    rows = tx.run(
+        text(claim_statement(tx.dialect)),
+        {
+            "account": account,
+            "kind": kind,
+            "priority": priority,
+            "now": to_micros(now),
+            "count": count,
+            "token": token,
+            "owner": owner,
+            "lease_until": to_micros(lease_until),
+        },
+    ).all()
+    return [
+        Claim(
+            resource_id=row.id,
+            ref=ResourceRef(row.provider, row.account, row.kind, row.remote_id),
+            token=token,
+            generation=row.generation,
+            attempts=row.attempts,
+            lease_until=lease_until,
+            settle_at=from_micros(row.settle_at),
+            hints=None if row.hints is None else tuple(row.hints.split("\n")),
+            cause=Cause(row.cause),
+            created_at=None if row.created_at is None else from_micros(row.created_at),
+        )
+        for row in rows
+    ]
+
+
+_FENCED = {"id": WHOLE, "token": WHOLE}
+
+_RELEASE = Bulk(
+    """
+    UPDATE resource SET
+      lease_until = NULL, lease_owner = NULL,
+      attempts = resource.attempts - CASE WHEN {counted} = 1 OR resource.attempts = 0 THEN 0 ELSE 1 END,
+      last_error = COALESCE({error}, resource.last_error),
+      not_before = {_greatest}(resource.not_before, {due_at}),
+      due_at = {due_at},
+      dead_at = CASE WHEN {dead_at} IS NULL THEN resource.dead_at ELSE COALESCE(resource.dead_at, {dead_at}) END
+    {_rows}
+    WHERE resource.id = {id} AND resource.lease_token = {token} AND resource.lease_until IS NOT NULL
+    """,
+    _FENCED | {"error": WORDS, "due_at": WHOLE, "counted": WHOLE, "dead_at": WHOLE},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The end of a claim without a reading: due again at `due_at`, and not before it even if marked meanwhile.
+
+    `counted` False gives the attempt back: the failure was the account's, not the resource's. `bury` names it a
+    dead letter: still dirty, parked until `due_at`, revived by any mark.
+    """
+
+    claim: Claim
+    due_at: datetime
+    error: str | None = None
+    counted: bool = True
+    bury: bool = False
+
+
+def release(tx: Transaction, releases: Sequence[Release], now: datetime) -> int:
+    """End claims unanswered; how many were still ours. The generation is never touched, so dirty stays dirty."""
+    ordered = sorted(releases, key=lambda each: each.claim.resource_id)
+    return _RELEASE.run(
+        tx,
+        [
+            {
+                "id": each.claim.resource_id,
+                "token": each.claim.token,
+                "error": each.error,
+                "due_at": to_micros(each.due_at),
+                "counted": int(each.counted),
+                "dead_at": to_micros(now) if each.bury else None,
+            }
+            for each in ordered
+        ],
+    )
+
+
+_VOID = text(
+    """
+    UPDATE resource SET lease_until = NULL, lease_owner = NULL, lease_token = :token, due_at = :now
+    WHERE lease_until IS NOT NULL AND lease_owner = :owner
+    """
+)
+
+
+def void_leases(tx: Transaction, owner: str, now: datetime) -> int:
+    """End every claim of an owner that is known to be gone; its late answers find a token that no longer matches."""
+    return tx.run(_VOID, {"token": tx.tick(), "owner": owner, "now": to_micros(now)}).rowcount
+
+
+# --- dead letters ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    ref: ResourceRef
+    attempts: int
+    error: str
+    dead_at: datetime
+    marked_at: datetime | None
+    discarded_at: datetime | None
+
+
+_DEAD = """
+  SELECT provider, account, kind, remote_id, attempts, last_error, dead_at, first_marked_at, discarded_at
+  FROM resource WHERE dead_at IS NOT NULL {more} ORDER BY dead_at, id LIMIT :limit
+"""
+
+
+def dead_letters(tx: Transaction, *, limit: int, with_discarded: bool = False) -> list[DeadLetter]:
+    """Resources that the retry policy gave up on, longest dead first."""
+    rows = tx.run(text(_DEAD.format(more="" if with_discarded else "AND discarded_at IS NULL")), {"limit": limit})
+    return [
+        DeadLetter(
+            ref=ResourceRef(row.provider, row.account, row.kind, row.remote_id),
+            attempts=row.attempts,
+            error=row.last_error or "",
+            dead_at=from_micros(row.dead_at),
+            marked_at=None if row.first_marked_at is None else from_micros(row.first_marked_at),
+            discarded_at=None if row.discarded_at is None else from_micros(row.discarded_at),
+        )
+        for row in rows
+    ]
+
+
+_DISCARD = text(
+    """
+    UPDATE resource SET discarded_at = :now, due_at = :never
+    WHERE account = :account AND kind = :kind AND remote_id = :remote_id
+      AND dead_at IS NOT NULL AND lease_until IS NULL
+    """
+)
+
+_NEVER = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
+
+
+def discard(tx: Transaction, ref: ResourceRef, now: datetime) -> bool:
+    """Stop retrying a dead letter, on an operator's word. It stays dirty and is reported as not looked at.
+
+    False when it is not a dead letter, or is being read right now.
+    """
+    touched = tx.run(
+        _DISCARD,
+        {
+            "account": ref.account,
+            "kind": ref.kind,
+            "remote_id": ref.id,
+            "now": to_micros(now),
+            "never": to_micros(_NEVER),
+        },
+    )
+    return touched.rowcount == 1
+
+
+# --- gates ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An account (kind empty) or one kind of it that is not read before `until`."""
+
+    account: str
+    kind: str
+    reason: str
+    text: str
+    opened_at: datetime
+    until: datetime
+    times: int
+
+
+_GATE = text(
+    """
+    INSERT INTO gate (account, kind, reason, text, opened_at, until, times)
+    VALUES (:account, :kind, :reason, :text, :now, :until, 1)
+    ON CONFLICT (account, kind) DO UPDATE SET
+      times = CASE WHEN gate.reason = excluded.reason AND gate.until <= :now THEN gate.times + 1 ELSE gate.times END,
+      opened_at = CASE WHEN gate.reason = excluded.reason THEN gate.opened_at ELSE excluded.opened_at END,
+      reason = excluded.reason, text = excluded.text, until = excluded.until
+    """
+)
+_GATES = text("SELECT account, kind, reason, text, opened_at, until, times FROM gate ORDER BY account, kind")
+_LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind")
+
+
+def gate(tx: Transaction, account: str, kind: str, *, reason: str, note: str, until: datetime, now: datetime) -> None:
+    """Stop reading an account or one of its kinds until then. Marks go on being recorded meanwhile."""
+    tx.run(
+        _GATE,
+        {
+            "account": account,
+            "kind": kind,
+            "reason": reason,
+            "text": note,
+            "now": to_micros(now),
+            "until": to_micros(until),
+        },
+    )
+
+
+def gates(tx: Transaction) -> list[Gate]:
+    """All gates, also those whose time is up: they stay until a read succeeds behind them."""
+    return [
+        Gate(row.account, row.kind, row.reason, row.text, from_micros(row.opened_at), from_micros(row.until), row.times)
+        for row in tx.run(_GATES)
+    ]
+
+
+def lift(tx: Transaction, account: str, kind: str) -> bool:
+    """A read succeeded behind the gate: it is gone. Whether there was one."""
+    return tx.run(_LIFT, {"account": account, "kind": kind}).rowcount == 1

@@ -1,0 +1,203 @@
+"""The delivery log: every webhook request with its verdict, and the marks of the accepted ones, in one commit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import orjson
+from sqlalchemy import bindparam, text
+
+from reconciler.clock import to_micros
+from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
+from reconciler.ledger.codec import pack
+from reconciler.ledger.marks import Mark, mark
+from reconciler.ledger.store import Transaction
+from reconciler.model import Delivery
+
+_DAY = 86_400 * 1_000_000
+
+REJECTED_BODY_BYTES = 512
+"""How much of a rejected body is kept: enough to recognise what it was, too little to fill a disk."""
+
+_HEADER_LIMIT = 200
+_HEADERS_LIMIT = 64
+_UNLOGGED = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+class Verdict(StrEnum):
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A delivery that was verified, and the marks that it makes. `known` says whether we follow its type."""
+
+    provider: str
+    delivery: Delivery
+    event_id: str
+    type: str
+    occurred_at: datetime | None
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A delivery that was not accepted. `audited` is False for the part of a flood that is only counted.
+
+    Whoever makes one cuts the body to REJECTED_BODY_BYTES first: rejections wait in memory for the next commit.
+    """
+
+    provider: str
+    delivery: Delivery
+    reason: str
+    size: int
+    """Bytes of the body as it was received or announced."""
+    audited: bool = True
+
+
+_DELIVERY_COLUMNS = {
+    "id": WHOLE,
+    "provider": WORDS,
+    "account": WORDS,
+    "event_id": WORDS,
+    "type": WORDS,
+    "received_at": WHOLE,
+    "occurred_at": WHOLE,
+    "verdict": WORDS,
+    "reason": WORDS,
+    "source": WORDS,
+    "headers": WORDS,
+    "body": BYTES,
+    "size": WHOLE,
+}
+_INSERT_DELIVERY = insert_into("delivery", _DELIVERY_COLUMNS)
+_INSERT_DELIVERY_MARK = insert_into(
+    "delivery_mark",
+    {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "delivery_id": WHOLE},
+    "ON CONFLICT DO NOTHING",
+)
+_TALLY_COLUMNS = {"account": WORDS, "day": WHOLE, "verdict": WORDS, "reason": WORDS, "count": WHOLE}
+_TALLY = Bulk(
+    f"""
+    INSERT INTO delivery_tally ({", ".join(_TALLY_COLUMNS)}) {{_source}}
+    ON CONFLICT (account, day, verdict, reason) DO UPDATE SET count = delivery_tally.count + excluded.count
+    """,
+    _TALLY_COLUMNS,
+)
+_SEEN = text(
+    "SELECT account, event_id FROM delivery WHERE event_id IN :event_ids AND account IN :accounts"
+    " AND verdict <> 'rejected'"
+).bindparams(bindparam("event_ids", expanding=True), bindparam("accounts", expanding=True))
+
+
+def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
+    """Store verified deliveries and make their marks; the verdict of each, in order.
+
+    A repeated delivery is a second row and another mark: receipts are de-duplicated in the accounts, work is not,
+    because the repetition may be the one that arrives after the failure it repairs.
+    """
+    if not receipts:
+        return []
+    seen: set[tuple[str, str]] = {
+        (row.account, row.event_id)
+        for row in tx.run(
+            _SEEN,
+            {
+                "event_ids": list({receipt.event_id for receipt in receipts}),
+                "accounts": list({receipt.delivery.account for receipt in receipts}),
+            },
+        )
+    }
+    verdicts: list[Verdict] = []
+    rows, links, marks = [], [], []
+    for row_id, receipt in zip(tx.ticks(len(receipts)), receipts, strict=True):
+        key = (receipt.delivery.account, receipt.event_id)
+        verdict = _judge(receipt, repeated=key in seen)
+        seen.add(key)
+        verdicts.append(verdict)
+        rows.append(
+            _row(row_id, receipt.provider, receipt.delivery, verdict, None)
+            | {
+                "event_id": receipt.event_id,
+                "type": receipt.type,
+                "occurred_at": None if receipt.occurred_at is None else to_micros(receipt.occurred_at),
+                "body": pack(receipt.delivery.body),
+            }
+        )
+        for each in receipt.marks:
+            marks.append(each)
+            links.append(
+                {
+                    "account": each.ref.account,
+                    "kind": each.ref.kind,
+                    "remote_id": each.ref.id,
+                    "delivery_id": row_id,
+                }
+            )
+    _INSERT_DELIVERY.run(tx, rows)
+    mark(tx, marks, now)
+    _INSERT_DELIVERY_MARK.run(tx, links)
+    _tally(tx, [(receipt.delivery, verdict, "") for receipt, verdict in zip(receipts, verdicts, strict=True)])
+    return verdicts
+
+
+def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
+    """Audit rows, truncated, for rejected deliveries; those past the flood limit are counted only."""
+    audited = [each for each in rejections if each.audited]
+    rows = [
+        _row(row_id, each.provider, each.delivery, Verdict.REJECTED, each.reason)
+        | {
+            "event_id": None,
+            "type": None,
+            "occurred_at": None,
+            "body": pack(each.delivery.body[:REJECTED_BODY_BYTES]),
+            "size": each.size,
+        }
+        for row_id, each in zip(tx.ticks(len(audited)), audited, strict=True)
+    ]
+    _INSERT_DELIVERY.run(tx, rows)
+    _tally(tx, [(each.delivery, Verdict.REJECTED, each.reason) for each in rejections])
+
+
+def _judge(receipt: Receipt, *, repeated: bool) -> Verdict:
+    if not receipt.marks:
+        return Verdict.IGNORED
+    return Verdict.DUPLICATE if repeated else Verdict.STORED
+
+
+def _row(row_id: int, provider: str, delivery: Delivery, verdict: Verdict, reason: str | None) -> dict[str, object]:
+    return {
+        "id": row_id,
+        "provider": provider,
+        "account": delivery.account,
+        "received_at": to_micros(delivery.received_at),
+        "verdict": verdict.value,
+        "reason": reason,
+        "source": delivery.source,
+        "headers": _logged(delivery),
+        "size": len(delivery.body),
+    }
+
+
+def _logged(delivery: Delivery) -> str:
+    """The headers worth keeping, bounded; credentials are not."""
+    kept = [(name, value) for name, value in delivery.headers.items() if name not in _UNLOGGED]
+    return orjson.dumps({name[:_HEADER_LIMIT]: value[:_HEADER_LIMIT] for name, value in kept[:_HEADERS_LIMIT]}).decode()
+
+
+def _tally(tx: Transaction, verdicts: Sequence[tuple[Delivery, Verdict, str]]) -> None:
+    counts = Counter(
+        (delivery.account, to_micros(delivery.received_at) // _DAY * _DAY, verdict.value, reason)
+        for delivery, verdict, reason in verdicts
+    )
+    _TALLY.run(
+        tx,
+        [dict(zip(_TALLY_COLUMNS, (*key, count), strict=True)) for key, count in sorted(counts.items())],
+    )

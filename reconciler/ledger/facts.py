@@ -1,0 +1,246 @@
+"""What finance reads: entries, control totals, coverage, payout members. Append-only, each with its recording time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, text
+
+from reconciler.clock import from_micros, to_micros
+from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, insert_into
+from reconciler.ledger.store import Transaction
+from reconciler.model import ControlTotal, Entry, ResourceRef, Window
+
+# --- entries --------------------------------------------------------------------------------------
+
+_INSERT_ENTRY = insert_into(
+    "entry",
+    {
+        "resource_id": WHOLE,
+        "version": WHOLE,
+        "ordinal": WHOLE,
+        "account": WORDS,
+        "kind": WORDS,
+        "remote_id": WORDS,
+        "balance_type": WORDS,
+        "category": WORDS,
+        "currency": WORDS,
+        "gross": WHOLE,
+        "fee": WHOLE,
+        "net": WHOLE,
+        "effective_at": WHOLE,
+        "available_on": WHOLE,
+        "source_id": WORDS,
+        "payout_id": WORDS,
+        "fee_details": WORDS,
+        "recorded_at": WHOLE,
+        "superseded_at": WHOLE,
+    },
+)
+_SUPERSEDE = text(
+    "UPDATE entry SET superseded_at = :recorded_at WHERE superseded_at IS NULL AND resource_id IN :ids"
+).bindparams(bindparam("ids", expanding=True))
+_DELETE_ENTRIES = text("DELETE FROM entry WHERE resource_id = :resource_id")
+
+
+def replace_entries(tx: Transaction, versions: Sequence[tuple[int, int, Sequence[Entry]]], *, recorded_at: int) -> None:
+    """The entries of new versions (resource id, version, entries), in place of those of the versions before."""
+    later = [resource_id for resource_id, version, _ in versions if version > 1]
+    if later:
+        tx.run(_SUPERSEDE, {"recorded_at": recorded_at, "ids": later})
+    _INSERT_ENTRY.run(
+        tx,
+        [
+            entry_row(resource_id, version, ordinal, entry, recorded_at=recorded_at, superseded_at=None)
+            for resource_id, version, entries in versions
+            for ordinal, entry in enumerate(entries)
+        ],
+    )
+
+
+def rebuild_entries(tx: Transaction, resource_id: int, versions: Sequence[tuple[int, int, Sequence[Entry]]]) -> None:
+    """All entries of one resource anew from its versions (version, recorded at, entries), oldest first."""
+    tx.run(_DELETE_ENTRIES, {"resource_id": resource_id})
+    ends = [recorded_at for _, recorded_at, _ in versions[1:]] + [None]
+    _INSERT_ENTRY.run(
+        tx,
+        [
+            entry_row(resource_id, version, ordinal, entry, recorded_at=recorded_at, superseded_at=end)
+            for (version, recorded_at, entries), end in zip(versions, ends, strict=True)
+            for ordinal, entry in enumerate(entries)
+        ],
+    )
+
+
+def entry_row(
+    resource_id: int, version: int, ordinal: int, entry: Entry, *, recorded_at: int, superseded_at: int | None
+) -> dict[str, Any]:
+    return {
+        "resource_id": resource_id,
+        "version": version,
+        "ordinal": ordinal,
+        "account": entry.ref.account,
+        "kind": entry.ref.kind,
+        "remote_id": entry.ref.id,
+        "balance_type": entry.balance_type,
+        "category": entry.category,
+        "currency": entry.net.currency,
+        "gross": entry.gross.minor,
+        "fee": entry.fee.minor,
+        "net": entry.net.minor,
+        "effective_at": to_micros(entry.effective_at),
+        "available_on": None if entry.available_on is None else to_micros(entry.available_on),
+        "source_id": entry.source_id,
+        "payout_id": entry.payout_id,
+        "fee_details": orjson.dumps(list(entry.fee_details)).decode(),
+        "recorded_at": recorded_at,
+        "superseded_at": superseded_at,
+    }
+
+
+# --- control totals -------------------------------------------------------------------------------
+
+_INSERT_CONTROL_TOTAL = insert_into(
+    "control_total",
+    {
+        "id": WHOLE,
+        "account": WORDS,
+        "balance_type": WORDS,
+        "currency": WORDS,
+        "minor": WHOLE,
+        "as_at": WHOLE,
+        "recorded_at": WHOLE,
+    },
+    "ON CONFLICT (account, balance_type, currency, as_at, recorded_at) DO NOTHING",
+)
+
+
+def record_control_totals(tx: Transaction, totals: Iterable[ControlTotal], now: datetime) -> int:
+    """Balances that the provider stated. The same fact recorded twice is one row."""
+    kept = list(totals)
+    recorded_at = to_micros(now)
+    return _INSERT_CONTROL_TOTAL.run(
+        tx,
+        [
+            {
+                "id": row_id,
+                "account": total.account,
+                "balance_type": total.balance_type,
+                "currency": total.amount.currency,
+                "minor": total.amount.minor,
+                "as_at": to_micros(total.as_at),
+                "recorded_at": recorded_at,
+            }
+            for row_id, total in zip(tx.ticks(len(kept)), kept, strict=True)
+        ],
+    )
+
+
+# --- coverage -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A window of a kind that was looked at completely, or (`complete` False) could not be, for `reason`."""
+
+    account: str
+    kind: str
+    window: Window
+    complete: bool
+    reason: str = ""
+
+
+_INSERT_COVERAGE = insert_into(
+    "coverage",
+    {
+        "id": WHOLE,
+        "account": WORDS,
+        "kind": WORDS,
+        "since": WHOLE,
+        "until": WHOLE,
+        "complete": TRUTH,
+        "reason": WORDS,
+        "recorded_at": WHOLE,
+    },
+    "ON CONFLICT (account, kind, since, until, complete, recorded_at) DO NOTHING",
+)
+_COVERAGE = text(
+    "SELECT account, kind, since, until, complete, reason FROM coverage WHERE recorded_at <= :as_of"
+    " ORDER BY account, kind, recorded_at, id"
+)
+
+
+def record_coverage(tx: Transaction, coverages: Iterable[Coverage], now: datetime) -> int:
+    kept = list(coverages)
+    recorded_at = to_micros(now)
+    return _INSERT_COVERAGE.run(
+        tx,
+        [
+            {
+                "id": row_id,
+                "account": each.account,
+                "kind": each.kind,
+                "since": to_micros(each.window.since),
+                "until": to_micros(each.window.until),
+                "complete": each.complete,
+                "reason": each.reason,
+                "recorded_at": recorded_at,
+            }
+            for row_id, each in zip(tx.ticks(len(kept)), kept, strict=True)
+        ],
+    )
+
+
+def coverage(tx: Transaction, as_of: datetime) -> list[Coverage]:
+    """Every coverage fact known then, oldest first within its kind."""
+    return [
+        Coverage(
+            row.account,
+            row.kind,
+            Window(from_micros(row.since), from_micros(row.until)),
+            bool(row.complete),
+            row.reason,
+        )
+        for row in tx.run(_COVERAGE, {"as_of": to_micros(as_of)})
+    ]
+
+
+# --- payout members -------------------------------------------------------------------------------
+
+_INSERT_PAYOUT_MEMBERS = insert_into(
+    "payout_members",
+    {
+        "id": WHOLE,
+        "provider": WORDS,
+        "account": WORDS,
+        "payout_id": WORDS,
+        "members": WORDS,
+        "complete": TRUTH,
+        "recorded_at": WHOLE,
+    },
+    "ON CONFLICT (account, payout_id, recorded_at) DO NOTHING",
+)
+
+
+def record_payout_members(
+    tx: Transaction, payout: ResourceRef, members: Sequence[ResourceRef], *, complete: bool, now: datetime
+) -> int:
+    """Which balance transactions a payout paid out. The latest recorded list is the one that counts."""
+    return _INSERT_PAYOUT_MEMBERS.run(
+        tx,
+        [
+            {
+                "id": tx.tick(),
+                "provider": payout.provider,
+                "account": payout.account,
+                "payout_id": payout.id,
+                "members": orjson.dumps(sorted(str(member) for member in members)).decode(),
+                "complete": complete,
+                "recorded_at": to_micros(now),
+            }
+        ],
+    )

@@ -1,0 +1,173 @@
+"""Periodic jobs as rows: who runs one now, how far it got, when it is due again. APScheduler only ticks.
+
+The same rules as for resources: a fresh token per lease, and no effect without it. A job that dies comes back when
+its lease ends; its watermark moves only in the transaction that proves the work behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+
+from reconciler.clock import from_micros, to_micros
+from reconciler.errors import LedgerError
+from reconciler.ledger.store import Transaction
+
+
+class JobLost(LedgerError):
+    """The job's lease ended and another node has it; whatever this one still does must not be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A leased run of a periodic job."""
+
+    name: str
+    token: int
+    lease_until: datetime
+    watermark: datetime | None
+    progress: Mapping[str, Any]
+    """What the run before left behind; empty after a complete one."""
+    due_at: datetime
+
+
+_ENSURE = text("INSERT INTO job (name, due_at) VALUES (:name, :due_at) ON CONFLICT (name) DO NOTHING")
+_TAKE = text(
+    """
+    UPDATE job SET lease_token = :token, lease_owner = :owner, lease_until = :lease_until, started_at = :now
+    WHERE name = :name AND due_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
+    RETURNING watermark, progress, due_at
+    """
+)
+_RENEW = text(
+    """
+    UPDATE job SET lease_until = :lease_until, progress = :progress,
+      watermark = CASE WHEN watermark IS NULL OR :watermark > watermark THEN COALESCE(:watermark, watermark)
+                       ELSE watermark END
+    WHERE name = :name AND lease_token = :token
+    """
+)
+_FINISH = text(
+    """
+    UPDATE job SET lease_until = NULL, lease_owner = NULL, progress = :progress, due_at = :due_at,
+      finished_at = CASE WHEN :complete = 1 THEN :now ELSE finished_at END, last_error = :error,
+      watermark = CASE WHEN watermark IS NULL OR :watermark > watermark THEN COALESCE(:watermark, watermark)
+                       ELSE watermark END
+    WHERE name = :name AND lease_token = :token
+    """
+)
+_HURRY = text("UPDATE job SET due_at = :now WHERE name = :name AND due_at > :now")
+
+
+def take(tx: Transaction, name: str, *, owner: str, lease: timedelta, now: datetime) -> Job | None:
+    """Lease a job that is due; None when it is not, or when another node runs it."""
+    tx.run(_ENSURE, {"name": name, "due_at": to_micros(now)})
+    token = tx.tick()
+    lease_until = now + lease
+    row = tx.run(
+        _TAKE,
+        {"name": name, "token": token, "owner": owner, "lease_until": to_micros(lease_until), "now": to_micros(now)},
+    ).one_or_none()
+    if row is None:
+        return None
+    return Job(
+        name=name,
+        token=token,
+        lease_until=lease_until,
+        watermark=None if row.watermark is None else from_micros(row.watermark),
+        progress=orjson.loads(row.progress),
+        due_at=from_micros(row.due_at),
+    )
+
+
+def renew(
+    tx: Transaction,
+    job: Job,
+    *,
+    progress: Mapping[str, Any],
+    lease: timedelta,
+    now: datetime,
+    watermark: datetime | None = None,
+) -> None:
+    """Keep the lease and remember how far the run got. Raises JobLost."""
+    touched = tx.run(
+        _RENEW,
+        {
+            "name": job.name,
+            "token": job.token,
+            "lease_until": to_micros(now + lease),
+            "progress": orjson.dumps(progress).decode(),
+            "watermark": None if watermark is None else to_micros(watermark),
+        },
+    )
+    if touched.rowcount != 1:
+        raise JobLost(f"the lease of job {job.name} has ended; another node continues it")
+
+
+def finish(
+    tx: Transaction,
+    job: Job,
+    *,
+    due_at: datetime,
+    now: datetime,
+    complete: bool,
+    progress: Mapping[str, Any] | None = None,
+    watermark: datetime | None = None,
+    error: str | None = None,
+) -> None:
+    """End the run. The watermark never moves back; `complete` False leaves the finishing time alone. Raises JobLost."""
+    touched = tx.run(
+        _FINISH,
+        {
+            "name": job.name,
+            "token": job.token,
+            "due_at": to_micros(due_at),
+            "now": to_micros(now),
+            "complete": int(complete),
+            "progress": orjson.dumps(progress or {}).decode(),
+            "watermark": None if watermark is None else to_micros(watermark),
+            "error": error,
+        },
+    )
+    if touched.rowcount != 1:
+        raise JobLost(f"the lease of job {job.name} has ended; another node continues it")
+
+
+def hurry(tx: Transaction, name: str, now: datetime) -> None:
+    """Make a job due now."""
+    tx.run(_HURRY, {"name": name, "now": to_micros(now)})
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    name: str
+    due_at: datetime
+    watermark: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    last_error: str | None
+
+
+_JOBS = text("SELECT name, due_at, watermark, started_at, finished_at, last_error FROM job ORDER BY name")
+
+
+def jobs(tx: Transaction) -> list[JobState]:
+    def instant(micros: int | None) -> datetime | None:
+        return None if micros is None else from_micros(micros)
+
+    return [
+        JobState(
+            row.name,
+            from_micros(row.due_at),
+            instant(row.watermark),
+            instant(row.started_at),
+            instant(row.finished_at),
+            row.last_error,
+        )
+        for row in tx.run(_JOBS)
+    ]

@@ -1,0 +1,212 @@
+"""The ledger: every statement of the product behind one object, one transaction per method, named after the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.ledger import apply as applying
+from reconciler.ledger import claims, deliveries, facts, findings, jobs, marks
+from reconciler.ledger.apply import Answer, Applied, PageRow
+from reconciler.ledger.claims import Claim, DeadLetter, Gate, Lane, Release
+from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
+from reconciler.ledger.facts import Coverage
+from reconciler.ledger.jobs import Job
+from reconciler.ledger.marks import Mark
+from reconciler.ledger.reads import View
+from reconciler.ledger.schema import require_current
+from reconciler.ledger.store import Store, Transaction
+from reconciler.model import Cause, ControlTotal, Finding, Notice, ResourceRef
+
+
+class Ledger:
+    """Synchronous; call it from one thread at a time (`GroupCommit` does), read through `view` from any.
+
+    Every method raises LedgerUnavailable, and has then stored nothing, when the database cannot be reached.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    def require_current_schema(self) -> None:
+        """Raises SchemaMismatch unless the schema is exactly this program's; an empty ledger gets it."""
+        require_current(self._store)
+
+    def close(self) -> None:
+        self._store.close()
+
+    @contextmanager
+    def together(self) -> Iterator[Transaction]:
+        """Calls inside share one commit; each is still all or nothing. Nothing is durable before the end of it."""
+        with self._store.write() as tx:
+            yield tx
+
+    # --- deliveries and marks ---
+
+    def receive(self, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
+        with self._store.write() as tx:
+            return deliveries.receive(tx, receipts, now)
+
+    def reject(self, rejections: Sequence[Rejection]) -> None:
+        with self._store.write() as tx:
+            deliveries.reject(tx, rejections)
+
+    def mark(self, wanted: Iterable[Mark], now: datetime) -> int:
+        with self._store.write() as tx:
+            return marks.mark(tx, wanted, now)
+
+    def mark_unknown(self, refs: Sequence[ResourceRef], cause: Cause, now: datetime) -> int:
+        with self._store.write() as tx:
+            return marks.mark_unknown(tx, refs, cause, now)
+
+    # --- reading for provider state ---
+
+    def lanes(self) -> list[Lane]:
+        with self._store.write() as tx:
+            return claims.lanes(tx)
+
+    def claim(
+        self,
+        account: str,
+        kind: str,
+        priority: int,
+        *,
+        owner: str,
+        count: int,
+        lease: timedelta,
+        now: datetime,
+    ) -> list[Claim]:
+        with self._store.write() as tx:
+            return claims.claim(tx, account, kind, priority, owner=owner, count=count, lease=lease, now=now)
+
+    def release(self, releases: Sequence[Release], now: datetime) -> int:
+        with self._store.write() as tx:
+            return claims.release(tx, releases, now)
+
+    def void_leases(self, owner: str, now: datetime) -> int:
+        with self._store.write() as tx:
+            return claims.void_leases(tx, owner, now)
+
+    def tick(self) -> int:
+        """A reading of the ledger clock, to be taken before a page is requested."""
+        with self._store.write() as tx:
+            return tx.tick()
+
+    def apply(self, answers: Sequence[Answer], *, now: datetime, least_interval: timedelta) -> list[Applied]:
+        with self._store.write() as tx:
+            return applying.apply_answers(tx, answers, now=now, least_interval=least_interval)
+
+    def apply_page(
+        self,
+        rows: Sequence[PageRow],
+        *,
+        start: int,
+        started_at: datetime,
+        cause: Cause,
+        settle: Mapping[str, timedelta],
+        now: datetime,
+    ) -> list[Applied]:
+        with self._store.write() as tx:
+            return applying.apply_page(
+                tx, rows, start=start, started_at=started_at, cause=cause, settle=settle, now=now
+            )
+
+    # --- dead letters and gates ---
+
+    def discard(self, ref: ResourceRef, now: datetime) -> bool:
+        with self._store.write() as tx:
+            return claims.discard(tx, ref, now)
+
+    def gate(self, account: str, kind: str, *, reason: str, note: str, until: datetime, now: datetime) -> None:
+        with self._store.write() as tx:
+            claims.gate(tx, account, kind, reason=reason, note=note, until=until, now=now)
+
+    def gates(self) -> list[Gate]:
+        with self._store.read() as tx:
+            return claims.gates(tx)
+
+    def lift(self, account: str, kind: str) -> bool:
+        with self._store.write() as tx:
+            return claims.lift(tx, account, kind)
+
+    def dead_letters(self, *, limit: int = 1000, with_discarded: bool = False) -> list[DeadLetter]:
+        with self._store.read() as tx:
+            return claims.dead_letters(tx, limit=limit, with_discarded=with_discarded)
+
+    # --- facts ---
+
+    def record_control_totals(self, totals: Iterable[ControlTotal], now: datetime) -> int:
+        with self._store.write() as tx:
+            return facts.record_control_totals(tx, totals, now)
+
+    def record_coverage(self, coverages: Iterable[Coverage], now: datetime) -> int:
+        with self._store.write() as tx:
+            return facts.record_coverage(tx, coverages, now)
+
+    def record_payout_members(
+        self, payout: ResourceRef, members: Sequence[ResourceRef], *, complete: bool, now: datetime
+    ) -> int:
+        with self._store.write() as tx:
+            return facts.record_payout_members(tx, payout, members, complete=complete, now=now)
+
+    # --- findings, missed events ---
+
+    def note_findings(self, account: str, found: Sequence[Finding], *, codes: frozenset[str], now: datetime) -> None:
+        with self._store.write() as tx:
+            findings.note_findings(tx, account, found, codes=codes, now=now)
+
+    def note_missed(self, account: str, notices: Sequence[Notice], now: datetime) -> list[Notice]:
+        with self._store.write() as tx:
+            return findings.note_missed(tx, account, notices, now)
+
+    # --- jobs ---
+
+    def take_job(self, name: str, *, owner: str, lease: timedelta, now: datetime) -> Job | None:
+        with self._store.write() as tx:
+            return jobs.take(tx, name, owner=owner, lease=lease, now=now)
+
+    def renew_job(
+        self,
+        job: Job,
+        *,
+        progress: Mapping[str, Any],
+        lease: timedelta,
+        now: datetime,
+        watermark: datetime | None = None,
+    ) -> None:
+        with self._store.write() as tx:
+            jobs.renew(tx, job, progress=progress, lease=lease, now=now, watermark=watermark)
+
+    def finish_job(
+        self,
+        job: Job,
+        *,
+        due_at: datetime,
+        now: datetime,
+        complete: bool,
+        progress: Mapping[str, Any] | None = None,
+        watermark: datetime | None = None,
+        error: str | None = None,
+    ) -> None:
+        with self._store.write() as tx:
+            jobs.finish(
+                tx, job, due_at=due_at, now=now, complete=complete, progress=progress, watermark=watermark, error=error
+            )
+
+    def hurry_job(self, name: str, now: datetime) -> None:
+        with self._store.write() as tx:
+            jobs.hurry(tx, name, now)
+
+    # --- what people read ---
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """One consistent view for reports and pages. Keep it short on SQLite: it holds back the checkpoint."""
+        with self._store.read() as tx:
+            yield View(tx)

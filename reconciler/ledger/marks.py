@@ -1,0 +1,194 @@
+"""Marking: "this may have changed". The statement that every trigger of the product ends in.
+
+A mark adds 1 to the generation under the row's own lock. A timestamp, or a sequence read before the commit, would
+let a stalled webhook transaction commit a mark that looks older than a fetch which ran meanwhile, and the update
+would be lost (CORE.md 3.2 shows it on a real Postgres).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import orjson
+
+from reconciler.clock import span_micros, to_micros
+from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
+from reconciler.ledger.store import Transaction
+from reconciler.model import PRIORITY_OF, Cause, Hint, ResourceRef
+
+ROLL_LIMIT = 6
+"""A resource that is marked without pause is read at the latest after this many settle windows."""
+
+_HINTS_LIMIT = 4000
+"""Characters of pending hints kept; beyond it the settle window decides instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One resource to look at.
+
+    `settle` is how long the provider's reads may lag behind the change that caused the mark; zero where no change
+    was announced (a deadline, an operator), so that any read answers it. `priority` defaults to the cause's own.
+    """
+
+    ref: ResourceRef
+    cause: Cause
+    settle: timedelta = timedelta(0)
+    delay: timedelta = timedelta(0)
+    expected: str | None = None
+    """The hint's expectation as one line of JSON; None when nothing can be checked."""
+    priority: int | None = None
+    count: int = 1
+
+
+def mark_of(hint: Hint, cause: Cause, settle: timedelta) -> Mark:
+    expected = None if hint.expected is None else orjson.dumps(hint.expected).decode()
+    return Mark(hint.ref, cause, settle=settle, expected=expected)
+
+
+_COLUMNS = {
+    "id": WHOLE,
+    "provider": WORDS,
+    "account": WORDS,
+    "kind": WORDS,
+    "remote_id": WORDS,
+    "generation": WHOLE,
+    "priority": WHOLE,
+    "cause": WORDS,
+    "due_at": WHOLE,
+    "first_marked_at": WHOLE,
+    "last_marked_at": WHOLE,
+    "settle_at": WHOLE,
+    "hints": WORDS,
+}
+
+# Beside the counter, a mark decides when the resource falls due:
+# - leased: due_at is the lease's end; the apply or the release will see the new generation and queue it again.
+# - read within the settle window, and either that read was provisional or some pending mark announces nothing that
+#   can be checked: wait until the window of this mark is over, so that one further read settles the whole burst.
+#   The wait rolls with each mark, up to ROLL_LIMIT windows, so that a hot resource cannot starve.
+# - else: now (plus delay), never later than already planned, and never inside a backoff or the least interval
+#   between two reads (not_before). With hints that the read satisfies, a burst within that interval costs two reads.
+_MARK = Bulk(
+    f"""
+    INSERT INTO resource ({", ".join(_COLUMNS)}) {{_source}}
+    ON CONFLICT (account, kind, remote_id) DO UPDATE SET
+      generation = resource.generation + excluded.generation,
+      priority = CASE WHEN resource.generation = resource.settled_generation THEN excluded.priority
+                      ELSE {{_least}}(resource.priority, excluded.priority) END,
+      cause = CASE WHEN resource.generation = resource.settled_generation THEN excluded.cause
+                   ELSE resource.cause END,
+      hints = CASE WHEN resource.generation = resource.settled_generation THEN excluded.hints
+                   WHEN length(resource.hints) + length(excluded.hints) <= {_HINTS_LIMIT}
+                   THEN resource.hints || chr_newline || excluded.hints
+                   ELSE NULL END,
+      first_marked_at = CASE WHEN resource.generation = resource.settled_generation THEN excluded.first_marked_at
+                             ELSE resource.first_marked_at END,
+      last_marked_at = {{_greatest}}(COALESCE(resource.last_marked_at, 0), excluded.last_marked_at),
+      settle_at = {{_greatest}}(resource.settle_at, excluded.settle_at),
+      attempts = CASE WHEN resource.dead_at IS NULL THEN resource.attempts ELSE 0 END,
+      dead_at = NULL,
+      discarded_at = NULL,
+      due_at = CASE
+        WHEN resource.lease_until > excluded.last_marked_at THEN resource.due_at
+        WHEN resource.fetched_at + (excluded.settle_at - excluded.last_marked_at) > excluded.last_marked_at
+             AND (excluded.hints IS NULL
+                  OR resource.generation > resource.settled_generation
+                     AND (resource.hints IS NULL OR resource.fetched_at >= resource.first_marked_at))
+        THEN {{_greatest}}(
+               {{_least}}(excluded.settle_at,
+                 CASE WHEN resource.generation = resource.settled_generation THEN excluded.settle_at
+                      ELSE resource.first_marked_at
+                           + {ROLL_LIMIT} * (excluded.settle_at - excluded.last_marked_at) END),
+               resource.not_before)
+        WHEN resource.dead_at IS NOT NULL THEN excluded.due_at
+        ELSE {{_least}}(COALESCE(resource.due_at, excluded.due_at),
+                       {{_greatest}}(excluded.due_at, resource.not_before))
+        END
+    """.replace("chr_newline", "'\n'"),
+    _COLUMNS,
+)
+
+
+def mark(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
+    """Mark each resource; how many distinct ones. Several marks on one of them are one statement with their sum.
+
+    Rows are written in key order, so that concurrent transactions on Postgres cannot deadlock.
+    """
+    merged = _merge(marks)
+    at = to_micros(now)
+    rows = [
+        {
+            "id": row_id,
+            "provider": each.ref.provider,
+            "account": each.ref.account,
+            "kind": each.ref.kind,
+            "remote_id": each.ref.id,
+            "generation": each.count,
+            "priority": PRIORITY_OF[each.cause] if each.priority is None else each.priority,
+            "cause": each.cause.value,
+            "due_at": at + span_micros(each.delay),
+            "first_marked_at": at,
+            "last_marked_at": at,
+            "settle_at": at + span_micros(each.settle) if each.settle else 0,
+            "hints": each.expected,
+        }
+        for row_id, each in zip(tx.ticks(len(merged)), merged, strict=True)
+    ]
+    _MARK.run(tx, rows)
+    return len(rows)
+
+
+_MEET = Bulk(
+    f"INSERT INTO resource ({', '.join(_COLUMNS)}) {{_source}} ON CONFLICT (account, kind, remote_id) DO NOTHING",
+    _COLUMNS,
+)
+
+
+def mark_unknown(tx: Transaction, refs: Sequence[ResourceRef], cause: Cause, now: datetime) -> int:
+    """Mark those of `refs` that the ledger has never heard of; how many that were."""
+    at = to_micros(now)
+    wanted = sorted(set(refs))
+    rows = [
+        {
+            "id": row_id,
+            "provider": ref.provider,
+            "account": ref.account,
+            "kind": ref.kind,
+            "remote_id": ref.id,
+            "generation": 1,
+            "priority": PRIORITY_OF[cause],
+            "cause": cause.value,
+            "due_at": at,
+            "first_marked_at": at,
+            "last_marked_at": at,
+            "settle_at": 0,
+            "hints": None,
+        }
+        for row_id, ref in zip(tx.ticks(len(wanted)), wanted, strict=True)
+    ]
+    return _MEET.run(tx, rows)
+
+
+def _merge(marks: Iterable[Mark]) -> list[Mark]:
+    by_ref: dict[ResourceRef, Mark] = {}
+    for each in marks:
+        seen = by_ref.get(each.ref)
+        by_ref[each.ref] = each if seen is None else _both(seen, each)
+    return [by_ref[ref] for ref in sorted(by_ref, key=lambda ref: (ref.account, ref.kind, ref.id))]
+
+
+def _both(first: Mark, second: Mark) -> Mark:
+    """Two marks of one instant as one: the first says why, the more urgent says when, and every hint must hold."""
+    hints = {first.expected, second.expected}
+    priorities = [PRIORITY_OF[each.cause] if each.priority is None else each.priority for each in (first, second)]
+    return replace(
+        first,
+        settle=max(first.settle, second.settle),
+        delay=min(first.delay, second.delay),
+        expected=None if None in hints else "\n".join(dict.fromkeys([str(first.expected), str(second.expected)])),
+        priority=min(priorities),
+        count=first.count + second.count,
+    )

@@ -1,0 +1,351 @@
+"""Opening a ledger's database and running one transaction in it: everything the two databases do differently.
+
+SQLite: WAL, `synchronous=FULL`, explicit BEGIN IMMEDIATE, and a file lock around each write transaction and each
+checkpoint of every process. Before SQLite 3.51.3 two connections that write and checkpoint at the same instant can
+corrupt the file; the lock makes that impossible for cooperating processes, and hands the turn over without the
+starvation that SQLite's own busy handler shows (a process waited 4 s beside seven others; CORE.md section 4).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+from sqlalchemy.sql.elements import TextClause
+
+from reconciler.errors import ConfigurationError, LedgerContention, LedgerUnavailable
+
+SQLITE_SAFE = (3, 51, 3)
+"""The first SQLite without the WAL-reset bug."""
+
+BUSY_SECONDS = 2.0
+"""How long a write waits for another process; below the 5 s within which Shopify wants its answer."""
+
+_CHECKPOINT_PAGES = 1000
+_JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The words in which the two databases differ; statements are otherwise the same text."""
+
+    name: str
+    least: str
+    greatest: str
+    for_update: str
+    skip_locked: str
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.name == "postgresql"
+
+
+SQLITE = Dialect("sqlite", least="min", greatest="max", for_update="", skip_locked="")
+POSTGRES = Dialect(
+    "postgresql", least="LEAST", greatest="GREATEST", for_update="FOR UPDATE", skip_locked="FOR UPDATE SKIP LOCKED"
+)
+
+
+class Transaction:
+    """One open transaction: the only thing that statements may be run on."""
+
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self._connection = connection
+        self.dialect = dialect
+
+    def run(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters or {})
+
+    def run_many(self, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> int:
+        """The statement once for each row; how many rows it touched in all."""
+        if not rows:
+            return 0
+        return self._connection.execute(statement, list(rows)).rowcount
+
+    def tick(self) -> int:
+        return self.ticks(1)[0]
+
+    def ticks(self, count: int) -> list[int]:
+        """The next `count` readings of the ledger clock: never repeated, and increasing in the order of asking."""
+        if count == 0:
+            return []
+        if self.dialect.is_postgres:
+            rows = self.run(_TICK_POSTGRES, {"count": count})
+            return [row[0] for row in rows]
+        last: int = self.run(_TICK_SQLITE, {"count": count}).scalar_one()
+        return list(range(last - count + 1, last + 1))
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is inside happens wholly or not at all, without ending the transaction around it."""
+        with self._connection.begin_nested():
+            yield
+
+
+_TICK_SQLITE = text("UPDATE ledger_clock_row SET value = value + :count WHERE id = 1 RETURNING value")
+_TICK_POSTGRES = text("SELECT nextval('ledger_clock') FROM generate_series(1, :count)")
+
+
+class Store:
+    """One process's way to the database: at most one write transaction at a time, any number of readers."""
+
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.url = _parse(url)
+        self.dialect = SQLITE if self.url.get_backend_name() == "sqlite" else POSTGRES
+        self._busy_seconds = busy_seconds
+        self._turn = threading.RLock()
+        self._open: Transaction | None = None
+        self._lock = _FileLock.beside(self.url, busy_seconds) if self.dialect is SQLITE else None
+        self.engine = self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine()
+        self._reader = self._sqlite_reader() if self.dialect is SQLITE and not self._in_memory else self.engine
+        self._commits_since_checkpoint = 0
+
+    # --- transactions ---
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One write transaction; inside another one of this thread, a savepoint of it.
+
+        Raises LedgerUnavailable, and has then stored nothing, when the database is locked, full or away.
+        """
+        with self._turn:
+            if self._open is not None:
+                with self._open.savepoint():
+                    yield self._open
+                return
+            with _mapping_errors(), self._exclusively(), self.engine.connect() as connection, connection.begin():
+                self._open = Transaction(connection, self.dialect)
+                try:
+                    yield self._open
+                finally:
+                    self._open = None
+            self._after_commit()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """One consistent view. On SQLite its length holds back the checkpoint: keep it short."""
+        if self._in_memory:
+            with self.write() as tx:
+                yield tx
+            return
+        with _mapping_errors(), self._reader.connect() as connection, connection.begin():
+            if self.dialect.is_postgres:
+                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield Transaction(connection, self.dialect)
+
+    @contextmanager
+    def exclusively(self) -> Iterator[Connection]:
+        """A bare connection for schema changes, with other processes' writes held off."""
+        with self._turn, _mapping_errors(), self._exclusively(), self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        with self._turn:
+            self._reader.dispose()
+            self.engine.dispose()
+            if self._lock is not None:
+                self._lock.close()
+
+    # --- SQLite ---
+
+    @property
+    def _in_memory(self) -> bool:
+        return self.dialect is SQLITE and self.url.database in (None, "", ":memory:")
+
+    def _sqlite_engine(self) -> Engine:
+        if self._in_memory:
+            engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        else:
+            engine = create_engine(
+                self.url,
+                poolclass=QueuePool,
+                pool_size=1,
+                max_overflow=0,
+                connect_args={"check_same_thread": False, "timeout": self._busy_seconds},
+            )
+        journal = "MEMORY" if self._in_memory else "WAL"
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: sqlite3.Connection, _record: object) -> None:
+            connection.isolation_level = None  # BEGIN is ours: see `begin` below
+            for pragma in (
+                f"journal_mode={journal}",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "wal_autocheckpoint=0",  # checkpoints are taken under the file lock, in _after_commit
+                f"journal_size_limit={_JOURNAL_LIMIT_BYTES}",
+                "temp_store=MEMORY",
+                "mmap_size=0",
+                "fullfsync=1",  # macOS: without it fsync does not reach the disk
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return engine
+
+    def _sqlite_reader(self) -> Engine:
+        engine = create_engine(self.url, poolclass=NullPool, connect_args={"timeout": self._busy_seconds})
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: sqlite3.Connection, _record: object) -> None:
+            connection.isolation_level = None
+            for pragma in ("query_only=ON", "wal_autocheckpoint=0", "temp_store=MEMORY"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+        return engine
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        if self._lock is None:
+            yield
+            return
+        with self._lock:
+            yield
+
+    def _after_commit(self) -> None:
+        """Checkpoint now and then; a failure only means a longer journal, and the next commit tries again."""
+        if self._lock is None:
+            return
+        self._commits_since_checkpoint += 1
+        if self._commits_since_checkpoint < _CHECKPOINT_PAGES // 4:
+            return
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Move the journal into the database file, without waiting for readers."""
+        if self._lock is None:
+            return
+        with self._turn, self._exclusively(), self.engine.connect() as connection:
+            # Around SQLAlchemy, which would open a transaction first: a checkpoint cannot run inside one.
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._commits_since_checkpoint = 0
+
+    # --- Postgres ---
+
+    def _postgres_engine(self) -> Engine:
+        return create_engine(
+            self.url,
+            poolclass=QueuePool,
+            pool_size=4,
+            max_overflow=4,
+            pool_pre_ping=True,
+            pool_timeout=self._busy_seconds,
+            connect_args={
+                "connect_timeout": max(2, round(self._busy_seconds)),
+                "options": f"-c lock_timeout={round(self._busy_seconds * 1000)}"
+                " -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
+            },
+        )
+
+
+class _FileLock:
+    """An advisory lock on a file beside the database, released by the system if its holder dies."""
+
+    def __init__(self, path: Path, patience_seconds: float) -> None:
+        self._path = path
+        self._patience = patience_seconds
+        self._descriptor: int | None = None
+        self._depth = 0
+
+    @classmethod
+    def beside(cls, url: URL, patience_seconds: float) -> _FileLock | None:
+        if not url.database or url.database == ":memory:":
+            return None
+        return cls(Path(f"{url.database}.lock"), patience_seconds)
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._acquire()
+        self._depth += 1
+
+    def __exit__(self, *_exc: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _acquire(self) -> None:
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise LedgerUnavailable(
+                    f"{self._path} cannot be opened ({error.strerror}); the ledger's folder must exist and be writable"
+                ) from error
+        give_up_at = time.monotonic() + self._patience
+        pause = 0.0005
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= give_up_at:
+                    raise LedgerUnavailable(
+                        f"another process has held {self._path} for {self._patience:g} s; "
+                        "see which with `fuser`, or wait for its transaction to end"
+                    ) from None
+                time.sleep(pause)
+                pause = min(pause * 2, 0.02)
+                continue
+            return
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _parse(url: str) -> URL:
+    remedy = 'write ledger.url as "sqlite:///reconciler.db" or "postgresql+psycopg://user@host/database"'
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigurationError(f"ledger.url {url!r} cannot be read: {remedy}") from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(f"ledger.url names {parsed.get_backend_name()!r}, which is not supported: {remedy}")
+    if parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+@contextmanager
+def _mapping_errors() -> Iterator[None]:
+    """What the database cannot do now becomes LedgerUnavailable; what we did wrong stays what it is."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if getattr(error.orig, "sqlstate", None) in _CONTENTION:
+            raise LedgerContention(f"the ledger's database ended the transaction: {error.orig}") from error
+        raise LedgerUnavailable(f"the ledger's database did not answer as it should: {error.orig}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
+            raise LedgerUnavailable(f"the ledger's database was lost: {error.orig}") from error
+        raise
+    except PoolTimeout as error:
+        raise LedgerUnavailable(f"no connection to the ledger's database in time: {error}") from error
+
+
+_CONTENTION = frozenset({"40001", "40P01"})
+"""Postgres: serialization failure, deadlock detected."""
+
+
+def _is_disk(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_BUSY"))

@@ -1,0 +1,394 @@
+"""The ledger's tables, declared with SQLModel. Statements on them are SQLAlchemy Core, never the ORM.
+
+Every instant is a BIGINT of microseconds since 1970-01-01 UTC, the same on both databases (docs/decisions/0002).
+`resource` is the hot table: one narrow row per remote thing and no bodies. Everything else only grows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Text, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = NAMING
+
+_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
+"""In SQLite a primary key typed INTEGER *is* the row's place in the table."""
+
+
+def _identity() -> Any:
+    """A row's id, given by the ledger clock, so that it is known before the row is written."""
+    return Field(default=None, sa_column=Column(_ROW_ID, primary_key=True, autoincrement=False))
+
+
+def _whole(*, key: bool = False, optional: bool = False, default: int | None = None) -> Any:
+    """A 64-bit integer: counters, instants in microseconds, minor units of money."""
+    server_default = None if default is None else str(default)
+    column: Column[int] = Column(
+        BigInteger, primary_key=key, autoincrement=False, nullable=optional, server_default=server_default
+    )
+    return Field(default=default, sa_column=column)
+
+
+def _words(*, key: bool = False, optional: bool = False, default: str | None = None) -> Any:
+    return Field(default=default, sa_column=Column(Text, primary_key=key, nullable=optional, server_default=default))
+
+
+def _packed(*, optional: bool = False) -> Any:
+    """Bytes as `reconciler.ledger.codec` packs them."""
+    return Field(default=None, sa_column=Column(LargeBinary, nullable=optional))
+
+
+class ResourceRow(SQLModel, table=True):
+    """One remote thing. Dirty is `generation > settled_generation`: a comparison, never a stored boolean."""
+
+    __tablename__: ClassVar[Any] = "resource"
+    __table_args__ = (
+        UniqueConstraint("account", "kind", "remote_id"),
+        CheckConstraint("settled_generation <= generation", name="settled_is_seen"),
+        CheckConstraint("generation = settled_generation OR due_at IS NOT NULL", name="dirty_has_wake_up"),
+        CheckConstraint("lease_until IS NULL OR due_at IS NOT NULL", name="leased_has_reclaim"),
+        CheckConstraint("state IN ('unknown', 'present', 'deleted')", name="state_known"),
+        CheckConstraint("(version = 0) = (state = 'unknown')", name="known_has_version"),
+        Index(
+            "ix_resource_lane",
+            "account",
+            "kind",
+            "priority",
+            "due_at",
+            sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+        Index("ix_resource_status", "account", "kind", "status", "created_at"),
+        Index("ix_resource_created", "account", "kind", "created_at"),
+        Index("ix_resource_fetched", "account", "kind", "fetched_at"),
+        Index("ix_resource_dead", "dead_at", sqlite_where=text("dead_at IS NOT NULL"),
+              postgresql_where=text("dead_at IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "75", "autovacuum_vacuum_scale_factor": "0.01"}},
+    )  # fmt: skip
+
+    id: int | None = _identity()
+    provider: str = _words()
+    account: str = _words()
+    kind: str = _words()
+    remote_id: str = _words()
+
+    generation: int = _whole(default=0)
+    settled_generation: int = _whole(default=0)
+    priority: int = Field(default=3, sa_column=Column(Integer, nullable=False, server_default="3"))
+    cause: str = _words(default="webhook")
+    due_at: int | None = _whole(optional=True)
+    not_before: int = _whole(default=0)
+    first_marked_at: int | None = _whole(optional=True)
+    last_marked_at: int | None = _whole(optional=True)
+    settle_at: int = _whole(default=0)
+    """A read that starts before this instant is provisional, unless it satisfies every pending hint."""
+    hints: str | None = _words(optional=True)
+    """What the pending marks announced, one JSON line each; NULL when at least one of them announced nothing."""
+
+    lease_token: int = _whole(default=0)
+    lease_until: int | None = _whole(optional=True)
+    lease_owner: str | None = _words(optional=True)
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    last_error: str | None = _words(optional=True)
+    dead_at: int | None = _whole(optional=True)
+    discarded_at: int | None = _whole(optional=True)
+
+    state: str = _words(default="unknown")
+    version: int = _whole(default=0)
+    content_hash: str | None = _words(optional=True)
+    applied_seq: int = _whole(default=0)
+    fetched_at: int | None = _whole(optional=True)
+    """When the last accepted read began: what we know is at least as new as this."""
+
+    status: str | None = _words(optional=True)
+    created_at: int | None = _whole(optional=True)
+    provider_updated_at: int | None = _whole(optional=True)
+
+
+class VersionRow(SQLModel, table=True):
+    """The n-th different state that was stored of a resource. Never rewritten."""
+
+    __tablename__: ClassVar[Any] = "version"
+    __table_args__ = (
+        Index("ix_version_recorded", "recorded_at"),
+        CheckConstraint("state IN ('present', 'deleted')", name="state_known"),
+        CheckConstraint("(body IS NULL) = (state = 'deleted')", name="tombstone_has_no_body"),
+    )
+
+    resource_id: int = _whole(key=True)
+    version: int = _whole(key=True)
+    state: str = _words()
+    content_hash: str = _words()
+    body: bytes | None = _packed(optional=True)
+    status: str | None = _words(optional=True)
+    cause: str = _words()
+    recorded_at: int = _whole()
+    fetched_at: int = _whole()
+    applied_seq: int = _whole()
+    api_version: str = _words(default="")
+
+
+class DeliveryRow(SQLModel, table=True):
+    """One webhook request as received, valid or not, with its verdict."""
+
+    __tablename__: ClassVar[Any] = "delivery"
+    __table_args__ = (
+        Index("ix_delivery_event", "account", "event_id"),
+        Index("ix_delivery_received", "received_at"),
+        CheckConstraint("verdict IN ('stored', 'duplicate', 'rejected', 'ignored')", name="verdict_known"),
+    )
+
+    id: int | None = _identity()
+    provider: str = _words()
+    account: str = _words()
+    event_id: str | None = _words(optional=True)
+    type: str | None = _words(optional=True)
+    received_at: int = _whole()
+    occurred_at: int | None = _whole(optional=True)
+    verdict: str = _words()
+    reason: str | None = _words(optional=True)
+    source: str = _words(default="")
+    headers: str = _words(default="{}")
+    body: bytes | None = _packed(optional=True)
+    size: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+
+
+class DeliveryMarkRow(SQLModel, table=True):
+    """Which resources a delivery named."""
+
+    __tablename__: ClassVar[Any] = "delivery_mark"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    account: str = _words(key=True)
+    kind: str = _words(key=True)
+    remote_id: str = _words(key=True)
+    delivery_id: int = _whole(key=True)
+
+
+class DeliveryTallyRow(SQLModel, table=True):
+    """How many deliveries got which verdict, per day: exact even where a flood was not stored row by row."""
+
+    __tablename__: ClassVar[Any] = "delivery_tally"
+
+    account: str = _words(key=True)
+    day: int = _whole(key=True)
+    verdict: str = _words(key=True)
+    reason: str = _words(key=True, default="")
+    count: int = _whole(default=0)
+
+
+class MissedEventRow(SQLModel, table=True):
+    """An event in the provider's own feed that had not reached us when we looked."""
+
+    __tablename__: ClassVar[Any] = "missed_event"
+    __table_args__ = (Index("ix_missed_event_noticed", "noticed_at"),)
+
+    account: str = _words(key=True)
+    event_id: str = _words(key=True)
+    type: str = _words()
+    occurred_at: int | None = _whole(optional=True)
+    noticed_at: int = _whole()
+
+
+class EntryRow(SQLModel, table=True):
+    """One money line of a version: a projection, rebuilt from the version at any time without a difference."""
+
+    __tablename__: ClassVar[Any] = "entry"
+    __table_args__ = (
+        Index("ix_entry_effective", "account", "balance_type", "currency", "effective_at"),
+        Index("ix_entry_source", "account", "source_id"),
+        Index("ix_entry_payout", "account", "payout_id"),
+        CheckConstraint("net = gross - fee", name="foots"),
+    )
+
+    resource_id: int = _whole(key=True)
+    version: int = _whole(key=True)
+    ordinal: int = Field(default=0, sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    account: str = _words()
+    kind: str = _words()
+    remote_id: str = _words()
+    balance_type: str = _words()
+    category: str = _words()
+    currency: str = _words()
+    gross: int = _whole()
+    fee: int = _whole()
+    net: int = _whole()
+    effective_at: int = _whole()
+    available_on: int | None = _whole(optional=True)
+    source_id: str | None = _words(optional=True)
+    payout_id: str | None = _words(optional=True)
+    fee_details: str = _words(default="[]")
+    recorded_at: int = _whole()
+    superseded_at: int | None = _whole(optional=True)
+    """When a later version took its place; NULL while it is current."""
+
+
+class ControlTotalRow(SQLModel, table=True):
+    """A balance that the provider stated itself."""
+
+    __tablename__: ClassVar[Any] = "control_total"
+    __table_args__ = (
+        UniqueConstraint("account", "balance_type", "currency", "as_at", "recorded_at", name="uq_control_total_once"),
+    )
+
+    id: int | None = _identity()
+    account: str = _words()
+    balance_type: str = _words()
+    currency: str = _words()
+    minor: int = _whole()
+    as_at: int = _whole()
+    recorded_at: int = _whole()
+
+
+class CoverageRow(SQLModel, table=True):
+    """A window of a kind that was looked at completely, or could not be, and why."""
+
+    __tablename__: ClassVar[Any] = "coverage"
+    __table_args__ = (
+        UniqueConstraint("account", "kind", "since", "until", "complete", "recorded_at", name="uq_coverage_once"),
+        Index("ix_coverage_kind", "account", "kind", "recorded_at"),
+    )
+
+    id: int | None = _identity()
+    account: str = _words()
+    kind: str = _words()
+    since: int = _whole()
+    until: int = _whole()
+    complete: bool = Field(default=True)
+    reason: str = _words(default="")
+    recorded_at: int = _whole()
+
+
+class PayoutMembersRow(SQLModel, table=True):
+    """Which balance transactions a payout paid out, as the provider listed them."""
+
+    __tablename__: ClassVar[Any] = "payout_members"
+    __table_args__ = (UniqueConstraint("account", "payout_id", "recorded_at", name="uq_payout_members_once"),)
+
+    id: int | None = _identity()
+    provider: str = _words()
+    account: str = _words()
+    payout_id: str = _words()
+    members: str = _words()
+    """A JSON list of references, sorted."""
+    complete: bool = Field(default=True)
+    recorded_at: int = _whole()
+
+
+class JobRow(SQLModel, table=True):
+    """A periodic job: who runs it now, how far it got, and when it is due. APScheduler only ticks."""
+
+    __tablename__: ClassVar[Any] = "job"
+
+    name: str = _words(key=True)
+    due_at: int = _whole(default=0)
+    lease_token: int = _whole(default=0)
+    lease_until: int | None = _whole(optional=True)
+    lease_owner: str | None = _words(optional=True)
+    watermark: int | None = _whole(optional=True)
+    """The instant up to which the job's windows are complete."""
+    progress: str = _words(default="{}")
+    """JSON that only the job itself reads: cursors, page counts."""
+    started_at: int | None = _whole(optional=True)
+    finished_at: int | None = _whole(optional=True)
+    last_error: str | None = _words(optional=True)
+
+
+class GateRow(SQLModel, table=True):
+    """An account, or one kind of it, that is not read for now; it is probed again at `until`."""
+
+    __tablename__: ClassVar[Any] = "gate"
+
+    account: str = _words(key=True)
+    kind: str = _words(key=True, default="")
+    """Empty: the whole account."""
+    reason: str = _words()
+    """`permission`, `credentials`, `throttled`, `missing-storm`, `paused`."""
+    text: str = _words(default="")
+    opened_at: int = _whole()
+    until: int = _whole()
+    times: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
+    """How often in a row it closed again, for the length of the next wait."""
+
+
+class FindingRow(SQLModel, table=True):
+    """Something a person should know. Kept after it cleared, so that the history stays readable."""
+
+    __tablename__: ClassVar[Any] = "finding"
+
+    account: str = _words(key=True)
+    code: str = _words(key=True)
+    subject: str = _words(key=True, default="")
+    severity: str = _words()
+    text: str = _words()
+    remedy: str = _words()
+    first_seen_at: int = _whole()
+    last_seen_at: int = _whole()
+    cleared_at: int | None = _whole(optional=True)
+
+
+class ExpectationRow(SQLModel, table=True):
+    """An application said that this resource will come to be: confirmed by then, or named as unconfirmed."""
+
+    __tablename__: ClassVar[Any] = "expectation"
+    __table_args__ = (UniqueConstraint("account", "kind", "remote_id"),)
+
+    id: int | None = _identity()
+    provider: str = _words()
+    account: str = _words()
+    kind: str = _words()
+    remote_id: str = _words()
+    registered_at: int = _whole()
+    due_at: int = _whole()
+    note: str = _words(default="")
+    looked_at: int | None = _whole(optional=True)
+    """When its deadline had it read; NULL until then."""
+    confirmed_at: int | None = _whole(optional=True)
+
+
+class ReadTallyRow(SQLModel, table=True):
+    """How many requests were sent to a provider, per day: what a read allocation is measured against."""
+
+    __tablename__: ClassVar[Any] = "read_tally"
+
+    account: str = _words(key=True)
+    day: int = _whole(key=True)
+    endpoint: str = _words(key=True)
+    priority: int = _whole(key=True)
+    requests: int = _whole(default=0)
+
+
+class BucketRow(SQLModel, table=True):
+    """A token bucket that every process draws from, in millitokens."""
+
+    __tablename__: ClassVar[Any] = "bucket"
+
+    account: str = _words(key=True)
+    endpoint: str = _words(key=True)
+    """Empty: the account's own limit over all endpoints."""
+    level: int = _whole(default=0)
+    at: int = _whole(default=0)
+    rate: int = _whole(default=0)
+    """Millitokens per second, as last adapted to the provider's answers."""
+    closed_until: int = _whole(default=0)
+    """A Retry-After: nothing is drawn before this instant."""
+
+
+class LedgerClockRow(SQLModel, table=True):
+    """SQLite's monotonic counter, one row. Postgres has a sequence of the same name instead."""
+
+    __tablename__: ClassVar[Any] = "ledger_clock_row"
+
+    id: int = Field(default=1, primary_key=True)
+    value: int = _whole(default=0)
+
+
+metadata = SQLModel.metadata
