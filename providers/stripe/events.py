@@ -1,0 +1,188 @@
+"""From an event, however it reached us, to the resources that it names. The type is never asked what happened.
+
+One table serves webhooks (snapshot and thin) and the event feed: which sort of object the event is about, and which
+fields of that object name other resources whose state moves with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from providers.stripe import names
+from providers.stripe.expectations import announced
+from providers.stripe.kinds import BALANCE_ID, KINDS
+from providers.stripe.reading import instant
+from reconciler.errors import MalformedDelivery
+from reconciler.model import Hint, Notice, ResourceRef
+
+TYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        family: tuple(f"{family}.{ending}" for ending in endings.split())
+        for family, endings in {
+            "payment_intent": "amount_capturable_updated canceled created partially_funded payment_failed processing "
+            "requires_action succeeded",
+            "charge": "captured expired failed pending refund.updated refunded succeeded updated",
+            "charge.dispute": "closed created funds_reinstated funds_withdrawn updated",
+            "refund": "created failed updated",
+            "payout": "canceled created failed paid reconciliation_completed updated",
+            "balance": "available",
+            "checkout.session": "async_payment_failed async_payment_succeeded completed expired",
+            "invoice": "created deleted finalization_failed finalized marked_uncollectible overdue overpaid paid "
+            "payment_action_required payment_attempt_required payment_failed payment_succeeded sent updated voided "
+            "will_be_due",
+            "invoice_payment": "paid",
+            "credit_note": "created updated voided",
+            "customer": "created deleted updated",
+            "customer.discount": "created deleted updated",
+            "customer.subscription": "created deleted paused pending_update_applied pending_update_expired resumed "
+            "trial_will_end updated",
+            "product": "created deleted updated",
+            "price": "created deleted updated",
+            "transfer": "created reversed updated",
+            "application_fee": "created refund.updated refunded",
+            "topup": "canceled created failed reversed succeeded",
+            "review": "closed opened",
+            "radar.early_fraud_warning": "created updated",
+        }.items()
+    }
+)
+"""The types that we ask the feed for and that an endpoint should be subscribed to, by family."""
+
+ALL_TYPES: Final = tuple(sorted(event_type for types in TYPES.values() for event_type in types))
+
+_FAMILIES: Final = tuple(f"{family}." for family in TYPES)
+"""A type of a family that we follow is read even if it is newer than this table: its object says what to mark."""
+
+_ALONG: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "charge": {"payment_intent": "payment_intent"},
+        "refund": {"charge": "charge", "payment_intent": "payment_intent"},
+        "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
+        "checkout.session": {"payment_intent": "payment_intent", "subscription": "subscription", "invoice": "invoice"},
+        "invoice_payment": {"invoice": "invoice"},
+        "credit_note": {"invoice": "invoice", "refund": "refund"},
+        "discount": {"customer": "customer", "subscription": "subscription"},
+        "fee_refund": {"fee": "application_fee"},
+        "review": {"charge": "charge", "payment_intent": "payment_intent"},
+        "radar.early_fraud_warning": {"charge": "charge", "payment_intent": "payment_intent"},
+    }
+)
+"""By the event's object: the fields that name a resource which changed with it. Nothing is announced about those."""
+
+_GENERATION_FAILURE: Final = "core.health.event_generation_failure."
+"""Stripe could not make an event at all and says so later; the only trace that such a change ever leaves."""
+
+
+def notice(event: Mapping[str, Any], account: str, *, own: str | None = None, livemode: bool | None = None) -> Notice:
+    """What one event says. `own` is this account's `acct_...` where it is known, `livemode` the mode of its key.
+
+    A thin event is filed under the id of the snapshot event that it doubles and under the plain type, so that the log
+    agrees with the feed whichever of the two reached us. An event of the other mode (a Connect endpoint gets both)
+    speaks of resources that this account does not have: no hints. Raises `MalformedDelivery`.
+    """
+    event_type = _text(event, "type").removeprefix("v1.").removeprefix("v2.")
+    event_id = names.id_of(event.get("snapshot_event")) or _text(event, "id")
+    other_mode = livemode is not None and event.get("livemode") is (not livemode)
+    hints = () if other_mode else tuple(_unique(_hints(event, event_type, account, _connected(event, own))))
+    return Notice(event_id, event_type, _occurred_at(event.get("created")), hints)
+
+
+def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> Iterator[Hint]:
+    if event_type.startswith(_GENERATION_FAILURE):
+        yield from _thin(_mapping(_mapping(event, "data"), "impact"), "", account, connected)
+        return
+    if not event_type.startswith(_FAMILIES):
+        return
+    if "related_object" in event:
+        yield from _thin(event, event_type, account, connected)
+        return
+    part = _mapping(event, "data")
+    subject = _mapping(part, "object")
+    kind = subject.get("object")
+    if not isinstance(kind, str):
+        return
+    if kind in KINDS and (resource_id := _subject_id(kind, subject)):
+        expected = announced(event_type, subject, _mapping(part, "previous_attributes"))
+        yield Hint(_ref(account, kind, connected, resource_id), expected if kind != "balance" else None)
+    for named_kind, named in _named_along(kind, subject):
+        yield Hint(_ref(account, named_kind, connected, named))
+
+
+def _thin(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> Iterator[Hint]:
+    """A thin event names one object and carries no state, except perhaps the values before the change."""
+    subject = _mapping(event, "related_object")
+    kind = subject.get("type")
+    if not isinstance(kind, str):
+        return
+    kind = kind.removeprefix("v1.")
+    if kind not in KINDS or not (resource_id := _subject_id(kind, subject)):
+        return
+    previous = _mapping(_mapping(event, "changes"), "before")
+    yield Hint(_ref(account, kind, connected, resource_id), announced(event_type, None, previous))
+
+
+def _named_along(kind: str, subject: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, named_kind in _ALONG.get(kind, {}).items():
+        if named := names.id_of(subject.get(name)):
+            yield named_kind, named
+    if kind == "invoice":
+        yield from names.invoice_names(subject)
+    if kind == "invoice_payment":
+        payment = _mapping(subject, "payment")
+        for name in ("payment_intent", "charge"):
+            if named := names.id_of(payment.get(name)):
+                yield name, named
+
+
+def _unique(hints: Iterator[Hint]) -> Iterator[Hint]:
+    """Each resource once, by its first hint: the subject's own comes before what is named along with it."""
+    seen: set[ResourceRef] = set()
+    for hint in hints:
+        if hint.ref not in seen:
+            seen.add(hint.ref)
+            yield hint
+
+
+def _connected(event: Mapping[str, Any], own: str | None) -> str | None:
+    """The connected account that an event is about: `account`, or the last account of a thin event's `context`."""
+    account = event.get("account")
+    if not isinstance(account, str):
+        context = event.get("context")
+        account = context.rpartition("/")[2] if isinstance(context, str) else None
+    if not account or not account.startswith("acct_") or account == own:
+        return None
+    return account
+
+
+def _subject_id(kind: str, subject: Mapping[str, Any]) -> str | None:
+    return BALANCE_ID if kind == "balance" else names.id_of(subject)
+
+
+def _ref(account: str, kind: str, connected: str | None, resource_id: str) -> ResourceRef:
+    return ResourceRef(names.PROVIDER, account, kind, names.connected(connected, resource_id))
+
+
+def _occurred_at(created: object) -> datetime | None:
+    """Whole seconds in a snapshot event, ISO 8601 in a thin one; a hint for people, never an order."""
+    if not isinstance(created, str):
+        return instant(created)
+    try:
+        parsed = datetime.fromisoformat(created)
+    except ValueError:
+        return None
+    return parsed.astimezone(UTC) if parsed.tzinfo else None
+
+
+def _text(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    if not isinstance(value, str) or not value:
+        raise MalformedDelivery("not_an_event", f"a Stripe event has a text in `{name}`; this one has none")
+    return value
+
+
+def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, Mapping) else {}
