@@ -1,0 +1,235 @@
+"""The look-alike on a real socket: in this process beside a test, or alone behind `python -m providers.sandbox`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from providers.sandbox.answers import Answer, Mishap
+from providers.sandbox.api import StripeApi, read_call
+from providers.sandbox.control import Control
+from providers.sandbox.faults import FaultPlan, Faults
+from providers.sandbox.journal import Journal
+from providers.sandbox.keys import ApiKey, KeyRing
+from providers.sandbox.limits import Limiter, Limits
+from providers.sandbox.sender import RetrySchedule, Sender
+from providers.sandbox.store import Body
+from providers.sandbox.world import World
+from reconciler.clock import ManualClock
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+DEFAULT_KEY = "sk_test_sandbox"
+_MOST_BODY_BYTES = 1 << 20
+_LONGEST_NAP = timedelta(seconds=1)
+
+
+class SandboxServer:
+    """`async with SandboxServer(World(seed=7)) as server:` serves at `server.url` until the block ends.
+
+    It lives in the loop that entered it: act on the world from that loop only (`ThreadedSandbox` is for everyone
+    else). Also an ASGI application, for tests without sockets: then `start_sending` and `stop_sending` are yours.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        connected: Sequence[World] = (),
+        keys: Sequence[ApiKey] = (ApiKey(DEFAULT_KEY),),
+        limits: Limits | None = None,
+        faults: FaultPlan | None = None,
+        retries: RetrySchedule | None = None,
+        concurrency: int = 8,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other."""
+        self.world = world
+        self.worlds = {each.account: each for each in (world, *connected)}
+        self.clock = world.clock
+        self.keys = KeyRing(*keys)
+        self.journal = Journal(self.clock)
+        self.limiter = Limiter(limits, self.clock)
+        self._faults = Faults(FaultPlan())
+        self.sender = Sender(self.worlds, world, faults=lambda: self._faults, clock=self.clock,
+                             schedule=retries or RetrySchedule(), concurrency=concurrency)  # fmt: skip
+        self.api = StripeApi(self.worlds, world, keys=self.keys, limiter=self.limiter, faults=lambda: self._faults,
+                             journal=self.journal, clock=self.clock)  # fmt: skip
+        self._control = Control(self)
+        self._host, self._port = host, port
+        self._stopping = asyncio.Event()
+        self._server: uvicorn.Server | None = None
+        self._socket: socket.socket | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        for each in self.worlds.values():
+            each.truth.is_born = self._is_born
+        if faults is not None:
+            self.set_faults(faults)
+
+    # --- what a test asks and says ----------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def api_key(self) -> str:
+        return self.keys.first().text
+
+    @property
+    def faults(self) -> Faults:
+        """The plan being carried out, with what it has done so far."""
+        return self._faults
+
+    def set_faults(self, plan: FaultPlan) -> None:
+        """From now on; also disables and deletes the endpoints that the plan names."""
+        self._faults = Faults(plan)
+        self._control.strike_endpoints(plan)
+
+    def add_endpoint(
+        self, url: str, *, secret: str | None = None, events: Sequence[str] = ("*",), thin: bool = False
+    ) -> Body:
+        """A webhook endpoint of the platform account; `thin` for one that gets thin events."""
+        return self.world.endpoints.create(url, secret=secret, events=events, thin=thin)
+
+    async def flush(self) -> dict[str, int]:
+        """Let come due what is due, then attempt every waiting delivery once and wait for the answers."""
+        for each in self.worlds.values():
+            each.run_due()
+        return await self.sender.flush()
+
+    def advance(self, by: timedelta) -> None:
+        """Time passes in a world on a ManualClock, and what comes due happens on the way, each at its own instant."""
+        if not isinstance(self.clock, ManualClock):
+            raise TypeError("only a world on a ManualClock can be advanced")
+        end = self.clock.now() + by
+        while True:
+            dues = [due for each in self.worlds.values() if (due := each.truth.next_due()) is not None and due <= end]
+            if not dues:
+                break
+            self.clock.advance(max(min(dues) - self.clock.now(), timedelta(0)))
+            for each in self.worlds.values():
+                each.run_due()
+        self.clock.advance(end - self.clock.now())
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        # The protocol must be named: asyncio sets TCP_NODELAY only where it is, and without it each answer that goes
+        # out in two writes waits 40 ms for the client's delayed acknowledgement.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((self._host, self._port))
+        self._port = self._socket.getsockname()[1]
+        config = uvicorn.Config(self, lifespan="off", log_config=None, log_level=None, access_log=False,
+                                date_header=False, server_header=False, ws="none",
+                                timeout_graceful_shutdown=1)  # fmt: skip
+        config.load()
+        self._server = uvicorn.Server(config)
+        self._server.lifespan = config.lifespan_class(config)
+        # startup and shutdown without serve(): no signal handlers, and no ten wake-ups a second.
+        await self._server.startup(sockets=[self._socket])
+        self.start_sending()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop_sending()
+        if self._server is not None:
+            self._server.force_exit = True
+            await self._server.shutdown(sockets=[] if self._socket is None else [self._socket])
+
+    def start_sending(self) -> None:
+        """Deliveries begin: events generated before are not sent."""
+        self.sender.start()
+        for each in self.worlds.values():
+            each.listen(self.sender.on_event)
+        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+
+    async def stop_sending(self) -> None:
+        self._stopping.set()
+        for each in self.worlds.values():
+            each.truth.listeners.remove(self.sender.on_event)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+        await self.sender.stop()
+
+    async def _tick(self) -> None:
+        """On a clock that runs by itself, things also come due while nobody asks."""
+        while not isinstance(self.clock, ManualClock):
+            dues = [due for each in self.worlds.values() if (due := each.truth.next_due()) is not None]
+            nap = min([_LONGEST_NAP, *(due - self.clock.now() for due in dues)])
+            await asyncio.sleep(max(0.001, nap.total_seconds()))
+            for each in self.worlds.values():
+                each.run_due()
+
+    def _is_born(self, type_: str, subject: Body) -> bool:
+        return not self._faults.strikes("unborn", type_, str(subject.get("id", "")))
+
+    # --- ASGI -------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        body = b"" if scope["method"] == "GET" else await _read(receive)
+        call = read_call(scope["method"], scope["path"], scope["query_string"], dict(scope["headers"]), body)
+        if call.path.startswith("/_sandbox/"):
+            answer = await self._control.answer(call)
+        else:
+            answer = self.api.answer(call)
+        await self._send(answer, receive, send)
+
+    async def _send(self, answer: Answer, receive: Receive, send: Send) -> None:
+        if answer.mishap is Mishap.HANG:
+            await self._hang(receive)
+            return
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+        headers.append((b"content-length", b"%d" % len(answer.content)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if answer.mishap is Mishap.CUT:
+            # Returning with more to come makes the server break the connection off, which is the point.
+            half = answer.content[: len(answer.content) // 2]
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+            return
+        await send({"type": "http.response.body", "body": answer.content})
+
+    async def _hang(self, receive: Receive) -> None:
+        """Until the client goes, the plan's time is up, or the server stops; then the connection breaks."""
+        gone = asyncio.ensure_future(_disconnected(receive))
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((gone, stop), timeout=self._faults.plan.hang_seconds,
+                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        finally:
+            gone.cancel()
+            stop.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while size <= _MOST_BODY_BYTES:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if not message.get("more_body"):
+            break
+    return b"".join(parts)
