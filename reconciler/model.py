@@ -118,6 +118,8 @@ class Hint:
 
     ref: ResourceRef
     expected: Mapping[str, Any] | None = None
+    created_at: datetime | None = None
+    """When the sender says that the resource was created: it helps to plan the read, and is never believed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,18 @@ class DeadlineRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A published request limit: `rate` requests per second on average, `burst` at once."""
+
+    rate: float
+    burst: int
+
+
+ACCOUNT_LIMIT = ""
+"""The name under which a provider publishes the limit over all of an account's endpoints."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """How one sort of resource is read. Limits and costs are the provider's published ones."""
 
@@ -119,6 +131,10 @@ class Kind:
     """Whether the provider's event feed names changes of this kind."""
     deadlines: tuple[DeadlineRule, ...] = ()
     """Rules that hold unless the configuration says otherwise for this kind."""
+    singleton: str | None = None
+    """The id of the one resource of this kind that every account has (a balance); it is read on a timetable."""
+    members_of: str | None = None
+    """The kind whose resources `Provider.members` lists the members of (a payout's balance transactions)."""
 
 
 # --- the provider ---------------------------------------------------------------------------------
@@ -134,6 +150,10 @@ class Provider(Protocol):
     settings: ClassVar[type[ProviderSettings]]
     kinds: ClassVar[Mapping[str, Kind]]
     exponents: ClassVar[Exponents]
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """Request limits by endpoint name, and under ACCOUNT_LIMIT the one over all of them."""
 
     def __init__(self, account: str, settings: Any, transport: Transport, clock: Clock) -> None: ...
 
@@ -158,6 +178,9 @@ class Provider(Protocol):
 
         May name too many; must never name too few.
         """
+
+    async def members(self, ref: ResourceRef, cursor: str | None) -> Page | None:
+        """One page of what belongs to `ref` (a payout's balance transactions); None where that cannot be listed."""
 
     async def changes(self, window: Window, cursor: str | None) -> NoticePage | None:
         """One page of the provider's own event feed; None where the provider has no feed."""

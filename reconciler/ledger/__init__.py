@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.ledger.apply import Answer, Applied, Outcome, PageRow
-from reconciler.ledger.claims import Claim, DeadLetter, Gate, Lane, Release
+from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
 from reconciler.ledger.jobs import Job, JobLost, JobState
@@ -19,6 +19,7 @@ __all__ = [
     "Claim",
     "Coverage",
     "DeadLetter",
+    "Density",
     "Gate",
     "GroupCommit",
     "Holding",

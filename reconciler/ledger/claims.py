@@ -15,7 +15,7 @@ from sqlalchemy import text
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
 from reconciler.ledger.store import Dialect, Transaction
-from reconciler.model import Cause, ResourceRef
+from reconciler.model import Cause, ResourceRef, State, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Claim:
     hints: tuple[str, ...] | None
     cause: Cause
     created_at: datetime | None
+    state: State
 
 
 # One index probe for each lane there is, however long the backlog: neither database skips over equal prefixes itself.
@@ -70,11 +71,12 @@ def lanes(tx: Transaction) -> list[Lane]:
     return [Lane(row.account, row.kind, row.priority, from_micros(row.due_at)) for row in tx.run(_LANES)]
 
 
-def claim_statement(dialect: Dialect) -> str:
+def claim_statement(dialect: Dialect, *, windowed: bool = False) -> str:
     """The claim. On Postgres the choice is materialised first: a planner that inlines it may update more than LIMIT."""
+    created = "AND created_at >= :since AND created_at < :until" if windowed else ""
     choice = f"""
       SELECT id FROM resource
-      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now
+      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now {created}
       ORDER BY due_at LIMIT :count {dialect.skip_locked}
     """
     head, chosen = (
@@ -86,19 +88,33 @@ def claim_statement(dialect: Dialect) -> str:
         lease_token = :token, lease_owner = :owner, lease_until = :lease_until, due_at = :lease_until,
         attempts = attempts + 1
       WHERE id IN ({chosen})
-      RETURNING id, provider, account, kind, remote_id, generation, attempts, settle_at, hints, cause, created_at
+      RETURNING id, provider, account, kind, remote_id, generation, attempts, settle_at, hints, cause, created_at,
+        state
     """
 
 
 def claim(
-    tx: Transaction, account: str, kind: str, priority: int, *, owner: str, count: int, lease: timedelta, now: datetime
+    tx: Transaction,
+    account: str,
+    kind: str,
+    priority: int,
+    *,
+    owner: str,
+    count: int,
+    lease: timedelta,
+    now: datetime,
+    window: Window | None = None,
 ) -> list[Claim]:
-    """Up to `count` resources of one lane that are due, longest due first. Send no request before this commits."""
+    """Up to `count` resources of one lane that are due, longest due first. Send no request before this commits.
+
+    With a window, only those that were created in it.
+    """
     token = tx.tick()
     lease_until = now + lease
     rows = tx.run(
-        text(claim_statement(tx.dialect)),
-        {
+        text(claim_statement(tx.dialect, windowed=window is not None)),
+        ({} if window is None else {"since": to_micros(window.since), "until": to_micros(window.until)})
+        | {
             "account": account,
             "kind": kind,
             "priority": priority,
@@ -121,9 +137,73 @@ def claim(
             hints=None if row.hints is None else tuple(row.hints.split("\n")),
             cause=Cause(row.cause),
             created_at=None if row.created_at is None else from_micros(row.created_at),
+            state=State(row.state),
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """A stretch of creation time around the longest-due resource of a lane: what one walk over it would answer."""
+
+    window: Window
+    objects: int
+    """Resources of the kind that we know in the window: what a list of it will return, at least."""
+    due: int
+    """How many of them are due in this lane: what single reads would cost."""
+
+
+_PIVOT = text(
+    """
+    SELECT created_at FROM resource
+    WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now AND created_at IS NOT NULL
+    ORDER BY due_at LIMIT 1
+    """
+)
+_EDGE = """
+  SELECT created_at FROM resource WHERE account = :account AND kind = :kind AND created_at {compare} :pivot
+  ORDER BY created_at {order} LIMIT 1 OFFSET :offset
+"""
+_OBJECTS = text(
+    """
+    SELECT count(*) FROM resource
+    WHERE account = :account AND kind = :kind AND created_at >= :since AND created_at < :until
+    """
+)
+_DUE_THERE = text(
+    """
+    SELECT count(*) FROM resource
+    WHERE account = :account AND kind = :kind AND created_at >= :since AND created_at < :until
+      AND priority = :priority AND due_at <= :now
+    """
+)
+_SECOND = 1_000_000
+
+
+def density(
+    tx: Transaction, account: str, kind: str, priority: int, *, page_size: int, now: datetime
+) -> Density | None:
+    """The best stretch of about one page of known objects, in whole seconds; None when no creation time is known."""
+    lane = {"account": account, "kind": kind, "priority": priority, "now": to_micros(now)}
+    pivot = tx.run(_PIVOT, lane).scalar_one_or_none()
+    if pivot is None:
+        return None
+    candidates = []
+    for compare, order in (("<=", "DESC"), (">=", "ASC")):
+        edge = tx.run(
+            text(_EDGE.format(compare=compare, order=order)),
+            {"account": account, "kind": kind, "pivot": pivot, "offset": page_size // 2 - 1},
+        ).scalar_one_or_none()
+        candidates.append(pivot if edge is None else edge)
+    since = min(candidates) // _SECOND * _SECOND
+    until = (max(candidates) // _SECOND + 1) * _SECOND
+    bounds = {"since": since, "until": until}
+    return Density(
+        Window(from_micros(since), from_micros(until)),
+        int(tx.run(_OBJECTS, {"account": account, "kind": kind} | bounds).scalar_one()),
+        int(tx.run(_DUE_THERE, lane | bounds).scalar_one()),
+    )
 
 
 _FENCED = {"id": WHOLE, "token": WHOLE}

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.ledger import apply as applying
-from reconciler.ledger import claims, deliveries, facts, findings, jobs, marks
+from reconciler.ledger import buckets, claims, deliveries, facts, findings, jobs, marks
 from reconciler.ledger.apply import Answer, Applied, PageRow
-from reconciler.ledger.claims import Claim, DeadLetter, Gate, Lane, Release
+from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
 from reconciler.ledger.jobs import Job
@@ -18,7 +18,8 @@ from reconciler.ledger.marks import Mark
 from reconciler.ledger.reads import View
 from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store, Transaction
-from reconciler.model import Cause, ControlTotal, Finding, Notice, ResourceRef
+from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, ResourceRef, Window
+from reconciler.provider import Limit
 
 
 class Ledger:
@@ -67,9 +68,10 @@ class Ledger:
 
     # --- reading for provider state ---
 
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> tuple[list[Lane], list[Gate]]:
+        """Everything pending, by lane, and what may not be read now."""
         with self._store.write() as tx:
-            return claims.lanes(tx)
+            return claims.lanes(tx), claims.gates(tx)
 
     def claim(
         self,
@@ -81,9 +83,54 @@ class Ledger:
         count: int,
         lease: timedelta,
         now: datetime,
+        window: Window | None = None,
     ) -> list[Claim]:
         with self._store.write() as tx:
-            return claims.claim(tx, account, kind, priority, owner=owner, count=count, lease=lease, now=now)
+            return claims.claim(
+                tx, account, kind, priority, owner=owner, count=count, lease=lease, now=now, window=window
+            )
+
+    def density(self, account: str, kind: str, priority: int, *, page_size: int, now: datetime) -> Density | None:
+        with self._store.write() as tx:
+            return claims.density(tx, account, kind, priority, page_size=page_size, now=now)
+
+    # --- budget ---
+
+    def draw_requests(
+        self,
+        account: str,
+        endpoint: str,
+        limits: Mapping[str, Limit],
+        *,
+        want: int,
+        priority: Priority,
+        now: datetime,
+    ) -> tuple[int, timedelta]:
+        with self._store.write() as tx:
+            return buckets.draw_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
+
+    def return_requests(
+        self,
+        account: str,
+        endpoint: str,
+        limits: Mapping[str, Limit],
+        *,
+        unused: int,
+        priority: Priority,
+        now: datetime,
+    ) -> None:
+        with self._store.write() as tx:
+            buckets.return_requests(tx, account, endpoint, limits, unused=unused, priority=priority, now=now)
+
+    def throttle_requests(
+        self, account: str, endpoint: str, limits: Mapping[str, Limit], *, until: datetime, now: datetime
+    ) -> None:
+        with self._store.write() as tx:
+            buckets.throttle_requests(tx, account, endpoint, limits, until=until, now=now)
+
+    def reads_used(self, account: str, *, period: timedelta, now: datetime) -> int:
+        with self._store.read() as tx:
+            return buckets.reads_used(tx, account, period=period, now=now)
 
     def release(self, releases: Sequence[Release], now: datetime) -> int:
         with self._store.write() as tx:

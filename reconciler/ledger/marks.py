@@ -40,12 +40,14 @@ class Mark:
     expected: str | None = None
     """The hint's expectation as one line of JSON; None when nothing can be checked."""
     priority: int | None = None
+    created_at: datetime | None = None
+    """When the resource is said to have been created; kept only until a read says so itself."""
     count: int = 1
 
 
 def mark_of(hint: Hint, cause: Cause, settle: timedelta) -> Mark:
     expected = None if hint.expected is None else orjson.dumps(hint.expected).decode()
-    return Mark(hint.ref, cause, settle=settle, expected=expected)
+    return Mark(hint.ref, cause, settle=settle, expected=expected, created_at=hint.created_at)
 
 
 _COLUMNS = {
@@ -62,6 +64,7 @@ _COLUMNS = {
     "last_marked_at": WHOLE,
     "settle_at": WHOLE,
     "hints": WORDS,
+    "created_at": WHOLE,
 }
 
 # Beside the counter, a mark decides when the resource falls due:
@@ -88,6 +91,7 @@ _MARK = Bulk(
                              ELSE resource.first_marked_at END,
       last_marked_at = {{_greatest}}(COALESCE(resource.last_marked_at, 0), excluded.last_marked_at),
       settle_at = {{_greatest}}(resource.settle_at, excluded.settle_at),
+      created_at = COALESCE(resource.created_at, excluded.created_at),
       attempts = CASE WHEN resource.dead_at IS NULL THEN resource.attempts ELSE 0 END,
       dead_at = NULL,
       discarded_at = NULL,
@@ -134,6 +138,7 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
             "last_marked_at": at,
             "settle_at": at + span_micros(each.settle) if each.settle else 0,
             "hints": each.expected,
+            "created_at": None if each.created_at is None else to_micros(each.created_at),
         }
         for row_id, each in zip(tx.ticks(len(merged)), merged, strict=True)
     ]
@@ -166,6 +171,7 @@ def mark_unknown(tx: Transaction, refs: Sequence[ResourceRef], cause: Cause, now
             "last_marked_at": at,
             "settle_at": 0,
             "hints": None,
+            "created_at": None,
         }
         for row_id, ref in zip(tx.ticks(len(wanted)), wanted, strict=True)
     ]
@@ -190,5 +196,6 @@ def _both(first: Mark, second: Mark) -> Mark:
         delay=min(first.delay, second.delay),
         expected=None if None in hints else "\n".join(dict.fromkeys([str(first.expected), str(second.expected)])),
         priority=min(priorities),
+        created_at=first.created_at or second.created_at,
         count=first.count + second.count,
     )

@@ -1,0 +1,141 @@
+"""Token buckets and read tallies as rows, drawn from in the same transaction as the claim that will spend them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from reconciler.budget import Bucket, draw, full, give_back, throttle
+from reconciler.clock import to_micros
+from reconciler.ledger.store import Transaction
+from reconciler.model import Priority
+from reconciler.provider import ACCOUNT_LIMIT, Limit
+
+_DAY = 86_400 * 1_000_000
+
+_READ = "SELECT level, at, rate, closed_until FROM bucket WHERE account = :account AND endpoint = :endpoint {lock}"
+_CREATE = text(
+    """
+    INSERT INTO bucket (account, endpoint, level, at, rate, closed_until)
+    VALUES (:account, :endpoint, :level, :at, :rate, :closed_until) ON CONFLICT (account, endpoint) DO NOTHING
+    """
+)
+_WRITE = text(
+    """
+    UPDATE bucket SET level = :level, at = :at, rate = :rate, closed_until = :closed_until
+    WHERE account = :account AND endpoint = :endpoint
+    """
+)
+_TALLY = text(
+    """
+    INSERT INTO read_tally (account, day, endpoint, priority, requests)
+    VALUES (:account, :day, :endpoint, :priority, :requests)
+    ON CONFLICT (account, day, endpoint, priority) DO UPDATE SET requests = read_tally.requests + excluded.requests
+    """
+)
+_USED = text("SELECT COALESCE(sum(requests), 0) FROM read_tally WHERE account = :account AND day > :since")
+
+
+def draw_requests(
+    tx: Transaction,
+    account: str,
+    endpoint: str,
+    limits: Mapping[str, Limit],
+    *,
+    want: int,
+    priority: Priority,
+    now: datetime,
+) -> tuple[int, timedelta]:
+    """Up to `want` requests to one endpoint, within its own limit and the account's; with none, how long to wait."""
+    at = to_micros(now)
+    buckets = {name: _load(tx, account, name, limits, at) for name in (ACCOUNT_LIMIT, endpoint)}
+    granted = want
+    for name, bucket in buckets.items():
+        asked = draw(bucket, _limit(limits, name), want=granted, priority=priority, now=at)
+        if not asked.granted:
+            return 0, asked.wait
+        granted = asked.granted
+    for name, bucket in buckets.items():
+        _save(tx, account, name, draw(bucket, _limit(limits, name), want=granted, priority=priority, now=at).bucket)
+    tx.run(
+        _TALLY,
+        {
+            "account": account,
+            "day": at // _DAY * _DAY,
+            "endpoint": endpoint,
+            "priority": int(priority),
+            "requests": granted,
+        },
+    )
+    return granted, timedelta(0)
+
+
+def return_requests(
+    tx: Transaction,
+    account: str,
+    endpoint: str,
+    limits: Mapping[str, Limit],
+    *,
+    unused: int,
+    priority: Priority,
+    now: datetime,
+) -> None:
+    """Requests that were drawn and not sent."""
+    if unused <= 0:
+        return
+    at = to_micros(now)
+    for name in (ACCOUNT_LIMIT, endpoint):
+        _save(tx, account, name, give_back(_load(tx, account, name, limits, at), _limit(limits, name), unused))
+    tx.run(
+        _TALLY,
+        {
+            "account": account,
+            "day": at // _DAY * _DAY,
+            "endpoint": endpoint,
+            "priority": int(priority),
+            "requests": -unused,
+        },
+    )
+
+
+def throttle_requests(
+    tx: Transaction, account: str, endpoint: str, limits: Mapping[str, Limit], *, until: datetime, now: datetime
+) -> None:
+    """The provider throttled an endpoint (or, with ACCOUNT_LIMIT, all of them): nothing before `until`."""
+    at = to_micros(now)
+    bucket = _load(tx, account, endpoint, limits, at)
+    _save(tx, account, endpoint, throttle(bucket, _limit(limits, endpoint), until=to_micros(until), now=at))
+
+
+def reads_used(tx: Transaction, account: str, *, period: timedelta, now: datetime) -> int:
+    """Requests sent to an account within the period, in whole days."""
+    return int(tx.run(_USED, {"account": account, "since": to_micros(now - period)}).scalar_one())
+
+
+_UNPUBLISHED = Limit(rate=10_000.0, burst=10_000)
+"""Where a provider publishes no limit only its Retry-After counts."""
+
+
+def _limit(limits: Mapping[str, Limit], name: str) -> Limit:
+    return limits.get(name, _UNPUBLISHED)
+
+
+def _load(tx: Transaction, account: str, endpoint: str, limits: Mapping[str, Limit], at: int) -> Bucket:
+    key = {"account": account, "endpoint": endpoint}
+    statement = text(_READ.format(lock=tx.dialect.for_update))
+    row = tx.run(statement, key).one_or_none()
+    if row is None:
+        fresh = full(_limit(limits, endpoint), at)
+        tx.run(_CREATE, key | _columns(fresh))
+        row = tx.run(statement, key).one()
+    return Bucket(row.level, row.at, row.rate, row.closed_until)
+
+
+def _save(tx: Transaction, account: str, endpoint: str, bucket: Bucket) -> None:
+    tx.run(_WRITE, {"account": account, "endpoint": endpoint} | _columns(bucket))
+
+
+def _columns(bucket: Bucket) -> dict[str, int]:
+    return {"level": bucket.level, "at": bucket.at, "rate": bucket.rate, "closed_until": bucket.closed_until}
