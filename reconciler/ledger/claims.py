@@ -154,6 +154,12 @@ class Density:
     """How many of them are due in this lane: what single reads would cost."""
 
 
+_TWO_DUE = text(
+    """
+    SELECT 1 FROM resource WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now
+    LIMIT 1 OFFSET 1
+    """
+)
 _PIVOT = text(
     """
     SELECT created_at FROM resource
@@ -184,8 +190,13 @@ _SECOND = 1_000_000
 def density(
     tx: Transaction, account: str, kind: str, priority: int, *, page_size: int, now: datetime
 ) -> Density | None:
-    """The best stretch of about one page of known objects, in whole seconds; None when no creation time is known."""
+    """A stretch of about one page of known objects around the longest-due one, in whole seconds.
+
+    None when fewer than two are due, or when nothing is known of when they were created.
+    """
     lane = {"account": account, "kind": kind, "priority": priority, "now": to_micros(now)}
+    if tx.run(_TWO_DUE, lane).scalar_one_or_none() is None:
+        return None
     pivot = tx.run(_PIVOT, lane).scalar_one_or_none()
     if pivot is None:
         return None
@@ -269,6 +280,14 @@ _VOID = text(
 def void_leases(tx: Transaction, owner: str, now: datetime) -> int:
     """End every claim of an owner that is known to be gone; its late answers find a token that no longer matches."""
     return tx.run(_VOID, {"token": tx.tick(), "owner": owner, "now": to_micros(now)}).rowcount
+
+
+_OWNERS = text("SELECT DISTINCT lease_owner FROM resource WHERE lease_until IS NOT NULL AND due_at IS NOT NULL")
+
+
+def lease_owners(tx: Transaction) -> list[str]:
+    """Who holds claims now, dead or alive."""
+    return [row.lease_owner for row in tx.run(_OWNERS)]
 
 
 # --- dead letters ---------------------------------------------------------------------------------

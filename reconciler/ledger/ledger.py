@@ -140,6 +140,10 @@ class Ledger:
         with self._store.write() as tx:
             return claims.void_leases(tx, owner, now)
 
+    def lease_owners(self) -> list[str]:
+        with self._store.write() as tx:
+            return claims.lease_owners(tx)
+
     def tick(self) -> int:
         """A reading of the ledger clock, to be taken before a page is requested."""
         with self._store.write() as tx:

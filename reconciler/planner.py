@@ -1,0 +1,98 @@
+"""Which lane to claim from next, and how to read what was claimed: pure choices on values from the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.ledger import Density, Gate, Lane
+from reconciler.provider import Kind
+
+TURN_FOR_THE_OLDEST = 8
+"""Every so many claims the lane that waited longest goes first, whatever its priority, so that none starves."""
+
+WALK_PAGES = 10
+"""The longest walk over a list that one plan makes; the lease has to cover it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The lane to claim from now, or when to look again."""
+
+    lane: Lane | None
+    look_again: timedelta | None
+    """None: nothing is pending at all."""
+    probe: bool = False
+    """The lane lies behind a gate whose time is up: ask one question before believing that it is open."""
+
+
+def choose(
+    lanes: Sequence[Lane],
+    gates: Sequence[Gate],
+    room: Mapping[str, int],
+    paused: Mapping[tuple[str, str], datetime],
+    *,
+    turn: int,
+    now: datetime,
+) -> Choice:
+    """The most urgent lane that is due, not gated, within budget, and whose account has room for another read.
+
+    `room` holds free slots by account, and names the accounts that are configured; `paused` holds lanes' doors
+    (account, kind) that the budget closed, until when.
+    """
+    closed = {(gate.account, gate.kind): gate.until for gate in gates}
+    ready: list[Lane] = []
+    later: list[datetime] = []
+    for lane in lanes:
+        if lane.account not in room:
+            continue
+        opens = max(
+            lane.due_at,
+            closed.get((lane.account, ""), lane.due_at),
+            closed.get((lane.account, lane.kind), lane.due_at),
+            paused.get((lane.account, lane.kind), lane.due_at),
+        )
+        if opens > now:
+            later.append(opens)
+        elif room[lane.account] > 0:
+            ready.append(lane)
+    if ready:
+        by_age = turn % TURN_FOR_THE_OLDEST == TURN_FOR_THE_OLDEST - 1
+        lane = min(ready, key=lambda each: (each.due_at,) if by_age else (each.priority, each.due_at))
+        return Choice(lane, None, probe=(lane.account, "") in closed or (lane.account, lane.kind) in closed)
+    return Choice(None, min(later) - now if later else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Singly:
+    """Read what is claimed by its ids, `batch` ids a request."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """List the window instead: every row of it is a read, and most of them answer a claim."""
+
+    density: Density
+    pages: int
+
+
+Plan = Singly | Walk
+
+
+def plan(kind: Kind, density: Density | None) -> Plan:
+    """The cheaper way to read what is due in a lane, in requests.
+
+    Ids cost `due / id_batch` requests, the list `objects / page_size`, with the count from our own ledger; a walk
+    must at least halve the cost, because the provider may hold more objects there than we know of.
+    """
+    by_ids = Singly(kind.id_batch)
+    if density is None or kind.list_endpoint is None or not kind.windowed or density.due < 2:
+        return by_ids
+    pages = max(1, math.ceil(density.objects / kind.page_size))
+    if pages > WALK_PAGES or 2 * pages > math.ceil(density.due / kind.id_batch):
+        return by_ids
+    return Walk(density, pages)

@@ -1,0 +1,264 @@
+"""The worker: claims what is due, by urgency and within budget, and has it read; many at once, for all accounts.
+
+It waits for a signal (a mark was committed here), for the next wake-up time in the ledger, or for at most
+`IDLE_POLL`, whichever comes first: the poll is the net under both, and under other nodes' marks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from reconciler.clock import Clock
+from reconciler.errors import LedgerError
+from reconciler.fetcher import Fetcher
+from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger
+from reconciler.model import Priority
+from reconciler.planner import Choice, Singly, Walk, choose, plan
+from reconciler.provider import Kind
+
+log = structlog.get_logger(__name__)
+
+IDLE_POLL = timedelta(seconds=5)
+_LEDGER_AWAY = timedelta(seconds=1)
+_LEAST_WAIT = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    concurrency: int = 16
+    """Reads under way at once, for each account: an account that hangs holds up only itself."""
+    lease: timedelta = timedelta(seconds=60)
+    drain: timedelta = timedelta(seconds=8)
+    """How long a stop waits for reads under way before their claims are given back."""
+
+
+def owner_name(boot: datetime) -> str:
+    """Names this process in leases, so that its next life can end what the last one left."""
+    return f"{socket.gethostname()}:{os.getpid()}:{int(boot.timestamp() * 1000):x}"
+
+
+def is_gone(owner: str, *, self_name: str) -> bool:
+    """Whether a lease's owner was a process of this machine that no longer runs. False when in doubt."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdigit() or owner == self_name:
+        return False
+    if int(rest) == os.getpid():
+        return True
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What the ledger gave for one turn of the loop."""
+
+    choice: Choice
+    claims: list[Claim]
+    walk: Density | None
+    wait: timedelta
+    gates: list[Gate]
+
+
+class Worker:
+    def __init__(
+        self,
+        fetchers: Mapping[str, Fetcher],
+        ledger: GroupCommit,
+        clock: Clock,
+        *,
+        owner: str,
+        settings: WorkerSettings,
+    ) -> None:
+        self._fetchers = fetchers
+        self._ledger = ledger
+        self._clock = clock
+        self._owner = owner
+        self._settings = settings
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._running: dict[asyncio.Task[None], tuple[str, list[Claim]]] = {}
+        self._paused: dict[tuple[str, str], datetime] = {}
+        self._turns = 0
+        self.idle = asyncio.Event()
+        """Set while nothing is due now and nothing is under way."""
+
+    def wake(self) -> None:
+        """Something was marked: look at once."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns after the reads under way have ended or their claims were given back."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        await self._end_former_life()
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                wait = await self._turn()
+            except LedgerError as error:
+                log.warning("ledger unavailable, the worker waits", error=str(error))
+                wait = _LEDGER_AWAY
+            if wait is None:
+                continue
+            if not self._running and wait > timedelta(0):
+                self.idle.set()
+            await self._wait(min(max(wait, _LEAST_WAIT), IDLE_POLL))
+        await self._drain()
+
+    # --- one turn ---
+
+    async def _turn(self) -> timedelta | None:
+        """Claim and start one batch. None: look again at once; else how long to wait if nothing happens."""
+        room = self._room()
+        now = self._clock.now()
+        self._paused = {door: until for door, until in self._paused.items() if until > now}
+        self._turns += 1
+        turn = await self._ledger.call(lambda ledger: self._take(ledger, room, now))
+        for account, fetcher in self._fetchers.items():
+            fetcher.know_gates([gate.kind for gate in turn.gates if gate.account == account])
+        lane = turn.choice.lane
+        if lane is None:
+            return turn.choice.look_again or IDLE_POLL
+        if turn.wait:
+            self._paused[lane.account, lane.kind] = now + turn.wait
+            return None
+        if turn.claims:
+            self.idle.clear()
+            self._start(lane, turn)
+        return None
+
+    def _room(self) -> dict[str, int]:
+        busy = Counter(account for account, _ in self._running.values())
+        return {account: self._settings.concurrency - busy[account] for account in self._fetchers}
+
+    def _take(self, ledger: Ledger, room: Mapping[str, int], now: datetime) -> _Turn:
+        """On the ledger's thread, in one transaction: choose a lane, draw requests, claim what they can pay for."""
+        lanes, gates = ledger.lanes()
+        known = [lane for lane in lanes if self._kind(lane) is not None]
+        choice = choose(known, gates, room, self._paused, turn=self._turns, now=now)
+        lane = choice.lane
+        kind = None if lane is None else self._kind(lane)
+        if lane is None or kind is None:
+            return _Turn(choice, [], None, timedelta(0), gates)
+        limits = self._fetchers[lane.account].provider.limits
+        priority = Priority(lane.priority)
+        dense = (
+            ledger.density(lane.account, lane.kind, lane.priority, page_size=kind.page_size, now=now)
+            if kind.list_endpoint is not None and not choice.probe
+            else None
+        )
+        chosen = plan(kind, dense)
+        density = chosen.density if isinstance(chosen, Walk) else None
+        endpoint = kind.endpoint if isinstance(chosen, Singly) else str(kind.list_endpoint)
+        want = room[lane.account] if isinstance(chosen, Singly) and not choice.probe else 1
+        granted, wait = ledger.draw_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
+        if not granted:
+            return _Turn(choice, [], None, max(wait, _LEAST_WAIT), gates)
+        if choice.probe:
+            count = 1
+        else:
+            count = granted * chosen.batch if isinstance(chosen, Singly) else chosen.pages * kind.page_size
+        claims = ledger.claim(
+            lane.account,
+            lane.kind,
+            lane.priority,
+            owner=self._owner,
+            count=count,
+            lease=self._settings.lease,
+            now=now,
+            window=None if density is None else density.window,
+        )
+        needed = min(1, len(claims)) if density is not None else -(-len(claims) // kind.id_batch)
+        ledger.return_requests(lane.account, endpoint, limits, unused=granted - needed, priority=priority, now=now)
+        return _Turn(choice, claims, density, timedelta(0), gates)
+
+    def _kind(self, lane: Lane) -> Kind | None:
+        fetcher = self._fetchers.get(lane.account)
+        return None if fetcher is None else fetcher.provider.kinds.get(lane.kind)
+
+    def _start(self, lane: Lane, turn: _Turn) -> None:
+        fetcher = self._fetchers[lane.account]
+        kind = fetcher.provider.kinds[lane.kind]
+        if turn.walk is not None:
+
+            async def draw() -> bool:
+                granted, _ = await fetcher.draw(str(kind.list_endpoint), Priority(lane.priority))
+                return granted == 1
+
+            self._spawn(fetcher.walk(kind, turn.claims, turn.walk.window, draw), lane.account, turn.claims)
+            return
+        # A resource whose last read failed is read alone, so that it cannot spoil a batch again.
+        alone = [claim for claim in turn.claims if claim.attempts > 1]
+        fresh = [claim for claim in turn.claims if claim.attempts <= 1]
+        batches = [fresh[at : at + kind.id_batch] for at in range(0, len(fresh), kind.id_batch)]
+        for batch in batches + [[claim] for claim in alone]:
+            self._spawn(fetcher.fetch(kind, batch), lane.account, batch)
+
+    def _spawn(self, work: Coroutine[None, None, None], account: str, claims: list[Claim]) -> None:
+        task = asyncio.create_task(work)
+        self._running[task] = (account, claims)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The claim comes back by itself when its lease ends: nothing is lost but time.
+            log.error("a read ended in an error of ours", error=repr(error), exc_info=error)
+        self._wake.set()
+
+    async def _wait(self, longest: timedelta) -> None:
+        try:
+            async with asyncio.timeout(longest.total_seconds()):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    # --- beginnings and ends ---
+
+    async def _end_former_life(self) -> None:
+        """Claims of a process of this machine that died need not wait for the end of their lease."""
+
+        def act(ledger: Ledger) -> int:
+            gone = [owner for owner in ledger.lease_owners() if is_gone(owner, self_name=self._owner)]
+            now = self._clock.now()
+            return sum(ledger.void_leases(owner, now) for owner in gone)
+
+        try:
+            ended = await self._ledger.call(act)
+        except LedgerError as error:
+            log.warning("ledger unavailable at the start", error=str(error))
+            return
+        if ended:
+            log.info("ended the claims of a process that died", claims=ended)
+
+    async def _drain(self) -> None:
+        """Let reads end for a while, then cancel the rest and give their claims back."""
+        running = dict(self._running)
+        if running:
+            await asyncio.wait(running, timeout=self._settings.drain.total_seconds())
+        for task, (account, claims) in running.items():
+            if task.done():
+                continue
+            task.cancel()
+            await asyncio.wait([task])
+            try:
+                await self._fetchers[account].release(claims)
+            except LedgerError as error:
+                log.warning("claims could not be given back; their leases end by themselves", error=str(error))
+        self.idle.set()
