@@ -153,6 +153,9 @@ class Snapshot:
     """Top-level fields that change without meaning; stored, but left out of the content hash."""
     related: tuple[ResourceRef, ...] = ()
     """Resources that this one names; whichever of them the ledger has never seen is marked."""
+    affects: tuple[ResourceRef, ...] = ()
+    """Resources whose own state changes when this one comes to be or changes (a refund's charge): where a sweep is
+    the first to see this one, they are read again."""
     _hash: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property

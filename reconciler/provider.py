@@ -129,12 +129,14 @@ class Kind:
     """Whether a resource of this kind can cease to exist, so that complete lists are compared with what we know."""
     in_feed: bool = True
     """Whether the provider's event feed names changes of this kind."""
+    expected_by: timedelta = timedelta(minutes=5)
+    """When an application expects a resource of this kind, how long it may take until it is confirmed."""
     deadlines: tuple[DeadlineRule, ...] = ()
     """Rules that hold unless the configuration says otherwise for this kind."""
     singleton: str | None = None
     """The id of the one resource of this kind that every account has (a balance); it is read on a timetable."""
-    members_of: str | None = None
-    """The kind whose resources `Provider.members` lists the members of (a payout's balance transactions)."""
+    has_members: bool = False
+    """Whether `Provider.members` lists what belongs to a resource of this kind (a payout's balance transactions)."""
 
 
 # --- the provider ---------------------------------------------------------------------------------
@@ -179,11 +181,17 @@ class Provider(Protocol):
         May name too many; must never name too few.
         """
 
-    async def members(self, ref: ResourceRef, cursor: str | None) -> Page | None:
-        """One page of what belongs to `ref` (a payout's balance transactions); None where that cannot be listed."""
+    async def members(self, snapshot: Snapshot, cursor: str | None) -> Page | None:
+        """One page of what belongs to a resource (a payout's balance transactions).
 
-    async def changes(self, window: Window, cursor: str | None) -> NoticePage | None:
-        """One page of the provider's own event feed; None where the provider has no feed."""
+        None, without a request, where the snapshot says that they cannot be listed, or not yet.
+        """
+
+    feed_reach: ClassVar[timedelta | None]
+    """How far back the provider's own event feed goes; None where it has none."""
+
+    async def changes(self, window: Window, cursor: str | None) -> NoticePage:
+        """One page of the provider's own event feed. Called only where `feed_reach` says that there is one."""
 
     def entries(self, snapshot: Snapshot) -> Sequence[Entry]:
         """The money lines of one snapshot. Pure: rebuilding them changes nothing."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.ledger import apply as applying
-from reconciler.ledger import buckets, claims, deliveries, facts, findings, jobs, marks
+from reconciler.ledger import buckets, candidates, claims, deliveries, expectations, facts, findings, jobs, marks
 from reconciler.ledger.apply import Answer, Applied, PageRow
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
@@ -18,7 +18,7 @@ from reconciler.ledger.marks import Mark
 from reconciler.ledger.reads import View
 from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store, Transaction
-from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, ResourceRef, Window
+from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
 
 
@@ -215,6 +215,58 @@ class Ledger:
     def note_missed(self, account: str, notices: Sequence[Notice], now: datetime) -> list[Notice]:
         with self._store.write() as tx:
             return findings.note_missed(tx, account, notices, now)
+
+    # --- what to look at again ---
+
+    def unseen(
+        self, account: str, kind: str, *, window: Window, before: datetime, limit: int = 10_000
+    ) -> list[ResourceRef]:
+        with self._store.read() as tx:
+            return candidates.unseen(tx, account, kind, window=window, before=before, limit=limit)
+
+    def stale_open(
+        self,
+        account: str,
+        kind: str,
+        statuses: Sequence[str],
+        *,
+        least: timedelta,
+        oldest: datetime,
+        now: datetime,
+        limit: int = 1000,
+    ) -> list[ResourceRef]:
+        with self._store.read() as tx:
+            return candidates.stale_open(tx, account, kind, statuses, least=least, oldest=oldest, now=now, limit=limit)
+
+    def overdue(
+        self, account: str, kind: str, statuses: Sequence[str], *, after: timedelta, now: datetime, limit: int = 1000
+    ) -> list[ResourceRef]:
+        with self._store.read() as tx:
+            return candidates.overdue(tx, account, kind, statuses, after=after, now=now, limit=limit)
+
+    def memberless(self, account: str, kind: str, *, oldest: datetime, limit: int = 100) -> list[Snapshot]:
+        with self._store.read() as tx:
+            return candidates.memberless(tx, account, kind, oldest=oldest, limit=limit)
+
+    # --- expectations ---
+
+    def expect(self, ref: ResourceRef, *, due_at: datetime, note: str, now: datetime) -> None:
+        with self._store.write() as tx:
+            expectations.expect(tx, ref, due_at=due_at, note=note, now=now)
+
+    def due_expectations(self, account: str, now: datetime, *, limit: int = 1000) -> list[ResourceRef]:
+        with self._store.read() as tx:
+            return expectations.due_expectations(tx, account, now, limit=limit)
+
+    def look_at_expected(self, refs: Sequence[ResourceRef], now: datetime) -> int:
+        """Mark expected resources whose time is up, each once; how many."""
+        with self._store.write() as tx:
+            expectations.note_looked(tx, refs, now)
+            return marks.mark(tx, [Mark(ref, Cause.DEADLINE) for ref in refs], now)
+
+    def confirm_expectations(self, account: str, kind: str, open_states: Sequence[str], now: datetime) -> int:
+        with self._store.write() as tx:
+            return expectations.confirm_expectations(tx, account, kind, open_states, now)
 
     # --- jobs ---
 

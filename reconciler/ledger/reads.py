@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import claims, facts, jobs
+from reconciler.ledger import claims, expectations, facts, jobs
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -149,10 +149,14 @@ _HOLDINGS = text(
     """
 )
 _TALLY = text("SELECT verdict, sum(count) AS how_many FROM delivery_tally GROUP BY verdict")
-_MISSED = text("SELECT count(*) FROM missed_event WHERE noticed_at >= :since")
+_NEVER_CAME = (
+    "NOT EXISTS (SELECT 1 FROM delivery d WHERE d.account = m.account AND d.event_id = m.event_id"
+    " AND d.verdict <> 'rejected')"
+)
+_MISSED = text(f"SELECT count(*) FROM missed_event m WHERE m.noticed_at >= :since AND {_NEVER_CAME}")
 _MISSED_BY_TYPE = text(
-    "SELECT account, type, count(*) AS how_many FROM missed_event WHERE noticed_at >= :since"
-    " GROUP BY account, type ORDER BY account, type"
+    f"SELECT m.account, m.type, count(*) AS how_many FROM missed_event m WHERE m.noticed_at >= :since AND {_NEVER_CAME}"
+    " GROUP BY m.account, m.type ORDER BY m.account, m.type"
 )
 _FINDINGS = text(
     """
@@ -348,6 +352,9 @@ class View:
 
     def dead_letters(self, *, limit: int = 1000, with_discarded: bool = False) -> list[claims.DeadLetter]:
         return claims.dead_letters(self._tx, limit=limit, with_discarded=with_discarded)
+
+    def unconfirmed_expectations(self, now: datetime, *, limit: int = 1000) -> list[expectations.Expectation]:
+        return expectations.unconfirmed_expectations(self._tx, now, limit=limit)
 
 
 def _limit(as_of: datetime | None) -> int:

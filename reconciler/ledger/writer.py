@@ -181,12 +181,13 @@ class GroupCommit:
 
 
 def _settle(waiting: _Waiting, act: Callable[[Ledger], Any], ledger: Ledger) -> None:
-    """One call inside the group's transaction: its own failure rolls back to its own savepoint and hurts nobody else.
+    """One call, whole or not at all, inside the group's transaction: its own failure hurts nobody else.
 
     A database that went away fails the whole group instead.
     """
     try:
-        waiting.result, waiting.error = act(ledger), None
+        with ledger.together():
+            waiting.result, waiting.error = act(ledger), None
     except LedgerUnavailable:
         raise
     except Exception as error:

@@ -1,0 +1,136 @@
+"""Which resources sweeps and deadlines should look at again: bounded questions, answered from indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, text
+
+from reconciler.clock import span_micros, to_micros
+from reconciler.ledger.codec import unpack
+from reconciler.ledger.store import Transaction
+from reconciler.model import ResourceRef, Snapshot, Window
+
+_UNSEEN = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND state = 'present' AND fetched_at < :before
+      AND generation = settled_generation AND created_at >= :since AND created_at < :until
+    ORDER BY fetched_at LIMIT :limit
+    """
+)
+
+
+def unseen(
+    tx: Transaction, account: str, kind: str, *, window: Window, before: datetime, limit: int
+) -> list[ResourceRef]:
+    """Present and clean resources, created in the window, that no read since `before` has shown."""
+    rows = tx.run(
+        _UNSEEN,
+        {
+            "account": account,
+            "kind": kind,
+            "before": to_micros(before),
+            "since": to_micros(window.since),
+            "until": to_micros(window.until),
+            "limit": limit,
+        },
+    )
+    return [_ref(row) for row in rows]
+
+
+_STALE_OPEN = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND status IN :statuses AND state = 'present'
+      AND generation = settled_generation
+      AND fetched_at + CASE WHEN (fetched_at - created_at) / 2 < :least THEN :least
+                            ELSE (fetched_at - created_at) / 2 END <= :now
+      AND created_at >= :oldest
+    ORDER BY fetched_at LIMIT :limit
+    """
+).bindparams(bindparam("statuses", expanding=True))
+
+
+def stale_open(
+    tx: Transaction,
+    account: str,
+    kind: str,
+    statuses: Sequence[str],
+    *,
+    least: timedelta,
+    oldest: datetime,
+    now: datetime,
+    limit: int,
+) -> list[ResourceRef]:
+    """Open resources whose next look is due: each wait is half the age at the last read, and at least `least`."""
+    rows = tx.run(
+        _STALE_OPEN,
+        {
+            "account": account,
+            "kind": kind,
+            "statuses": list(statuses),
+            "least": span_micros(least),
+            "oldest": to_micros(oldest),
+            "now": to_micros(now),
+            "limit": limit,
+        },
+    )
+    return [_ref(row) for row in rows]
+
+
+_OVERDUE = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND status IN :statuses AND state = 'present'
+      AND created_at < :deadline AND fetched_at < created_at + :after AND generation = settled_generation
+    ORDER BY created_at LIMIT :limit
+    """
+).bindparams(bindparam("statuses", expanding=True))
+
+
+def overdue(
+    tx: Transaction, account: str, kind: str, statuses: Sequence[str], *, after: timedelta, now: datetime, limit: int
+) -> list[ResourceRef]:
+    """Resources past their deadline that have not been looked at since it passed."""
+    rows = tx.run(
+        _OVERDUE,
+        {
+            "account": account,
+            "kind": kind,
+            "statuses": list(statuses),
+            "deadline": to_micros(now - after),
+            "after": span_micros(after),
+            "limit": limit,
+        },
+    )
+    return [_ref(row) for row in rows]
+
+
+_MEMBERLESS = text(
+    """
+    SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.status, v.api_version
+    FROM resource r JOIN version v ON v.resource_id = r.id AND v.version = r.version
+    WHERE r.account = :account AND r.kind = :kind AND r.state = 'present'
+      AND (r.created_at IS NULL OR r.created_at >= :oldest)
+      AND NOT EXISTS (SELECT 1 FROM payout_members m
+                      WHERE m.account = r.account AND m.payout_id = r.remote_id AND m.complete)
+    ORDER BY r.created_at LIMIT :limit
+    """
+)
+
+
+def memberless(tx: Transaction, account: str, kind: str, *, oldest: datetime, limit: int) -> list[Snapshot]:
+    """Resources whose members have not been listed completely yet, as they stand in the ledger."""
+    rows = tx.run(_MEMBERLESS, {"account": account, "kind": kind, "oldest": to_micros(oldest), "limit": limit})
+    return [
+        Snapshot(_ref(row), orjson.loads(unpack(row.body)), status=row.status, api_version=row.api_version)
+        for row in rows
+    ]
+
+
+def _ref(row: Any) -> ResourceRef:
+    return ResourceRef(row.provider, row.account, row.kind, row.remote_id)
