@@ -92,6 +92,14 @@ def note_looked(tx: Transaction, refs: Sequence[ResourceRef], now: datetime) -> 
     )
 
 
+_KINDS = text("SELECT DISTINCT kind FROM expectation WHERE account = :account AND confirmed_at IS NULL ORDER BY kind")
+
+
+def open_kinds(tx: Transaction, account: str) -> list[str]:
+    """The kinds of which something is still expected."""
+    return [row.kind for row in tx.run(_KINDS, {"account": account})]
+
+
 def confirm_expectations(tx: Transaction, account: str, kind: str, open_states: Sequence[str], now: datetime) -> int:
     """Close the expectations of a kind whose resource is present and no longer open; how many."""
     parameters = {"account": account, "kind": kind, "open": sorted(open_states) or [""], "now": to_micros(now)}

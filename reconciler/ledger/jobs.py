@@ -34,6 +34,9 @@ class Job:
     progress: Mapping[str, Any]
     """What the run before left behind; empty after a complete one."""
     due_at: datetime
+    tries: int = 0
+    """Runs in a row before this one that did not complete."""
+    last_error: str | None = None
 
 
 _ENSURE = text("INSERT INTO job (name, due_at) VALUES (:name, :due_at) ON CONFLICT (name) DO NOTHING")
@@ -41,7 +44,7 @@ _TAKE = text(
     """
     UPDATE job SET lease_token = :token, lease_owner = :owner, lease_until = :lease_until, started_at = :now
     WHERE name = :name AND due_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
-    RETURNING watermark, progress, due_at
+    RETURNING watermark, progress, due_at, tries, last_error
     """
 )
 _RENEW = text(
@@ -54,7 +57,9 @@ _RENEW = text(
 )
 _FINISH = text(
     """
-    UPDATE job SET lease_until = NULL, lease_owner = NULL, progress = :progress, due_at = :due_at,
+    UPDATE job SET lease_until = NULL, lease_owner = NULL, due_at = :due_at,
+      progress = CASE WHEN :complete = 1 THEN '{}' ELSE progress END,
+      tries = CASE WHEN :complete = 1 THEN 0 ELSE tries + 1 END,
       finished_at = CASE WHEN :complete = 1 THEN :now ELSE finished_at END, last_error = :error,
       watermark = CASE WHEN watermark IS NULL OR :watermark > watermark THEN COALESCE(:watermark, watermark)
                        ELSE watermark END
@@ -82,6 +87,8 @@ def take(tx: Transaction, name: str, *, owner: str, lease: timedelta, now: datet
         watermark=None if row.watermark is None else from_micros(row.watermark),
         progress=orjson.loads(row.progress),
         due_at=from_micros(row.due_at),
+        tries=row.tries,
+        last_error=row.last_error,
     )
 
 
@@ -116,11 +123,13 @@ def finish(
     due_at: datetime,
     now: datetime,
     complete: bool,
-    progress: Mapping[str, Any] | None = None,
     watermark: datetime | None = None,
     error: str | None = None,
 ) -> None:
-    """End the run. The watermark never moves back; `complete` False leaves the finishing time alone. Raises JobLost."""
+    """End the run. The watermark never moves back. Raises JobLost.
+
+    `complete` False keeps the progress, so that the next run goes on from there, and leaves the finishing time alone.
+    """
     touched = tx.run(
         _FINISH,
         {
@@ -129,7 +138,6 @@ def finish(
             "due_at": to_micros(due_at),
             "now": to_micros(now),
             "complete": int(complete),
-            "progress": orjson.dumps(progress or {}).decode(),
             "watermark": None if watermark is None else to_micros(watermark),
             "error": error,
         },

@@ -264,6 +264,10 @@ class Ledger:
             expectations.note_looked(tx, refs, now)
             return marks.mark(tx, [Mark(ref, Cause.DEADLINE) for ref in refs], now)
 
+    def open_expectation_kinds(self, account: str) -> list[str]:
+        with self._store.read() as tx:
+            return expectations.open_kinds(tx, account)
+
     def confirm_expectations(self, account: str, kind: str, open_states: Sequence[str], now: datetime) -> int:
         with self._store.write() as tx:
             return expectations.confirm_expectations(tx, account, kind, open_states, now)
@@ -293,14 +297,11 @@ class Ledger:
         due_at: datetime,
         now: datetime,
         complete: bool,
-        progress: Mapping[str, Any] | None = None,
         watermark: datetime | None = None,
         error: str | None = None,
     ) -> None:
         with self._store.write() as tx:
-            jobs.finish(
-                tx, job, due_at=due_at, now=now, complete=complete, progress=progress, watermark=watermark, error=error
-            )
+            jobs.finish(tx, job, due_at=due_at, now=now, complete=complete, watermark=watermark, error=error)
 
     def hurry_job(self, name: str, now: datetime) -> None:
         with self._store.write() as tx:

@@ -300,6 +300,8 @@ class JobRow(SQLModel, table=True):
     started_at: int | None = _whole(optional=True)
     finished_at: int | None = _whole(optional=True)
     last_error: str | None = _words(optional=True)
+    tries: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    """Runs in a row that did not complete."""
 
 
 class GateRow(SQLModel, table=True):

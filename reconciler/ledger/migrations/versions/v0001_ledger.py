@@ -168,6 +168,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("finished_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_job"),
     )
     op.create_table(

@@ -1,0 +1,110 @@
+"""Periodic jobs: what one is, and how a run of it is leased, ended and tried again. All durability is in the ledger."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from reconciler.clock import Clock
+from reconciler.errors import LedgerError, ProviderError, Throttled
+from reconciler.ledger import GroupCommit, Job, JobLost, Ledger
+from reconciler.retry import RetryPolicy, describe
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=60)
+"""A run renews it with each page; a run that died is continued by whoever ticks next after that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run went. `complete` False keeps the progress, so that the next run goes on where this one stopped."""
+
+    complete: bool
+    watermark: datetime | None = None
+    due_at: datetime | None = None
+    """None: one interval after this run began."""
+    error: str | None = None
+    also: Callable[[Ledger], Any] | None = None
+    """What must be recorded in the same transaction as the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """A job: its name (the ledger's key), its interval, and what one run does."""
+
+    name: str
+    every: Callable[[], timedelta]
+    run: Callable[[Job], Awaitable[Ended]]
+
+
+class Runner:
+    """Runs one job at a time under its lease; never raises for what a provider did."""
+
+    def __init__(
+        self, ledger: GroupCommit, clock: Clock, *, owner: str, policy: RetryPolicy, rng: random.Random
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._owner = owner
+        self._policy = policy
+        self._rng = rng
+
+    async def run(self, periodic: Periodic) -> datetime | None:
+        """One run, if it is due and nobody else has it; when it is due next, None if that is somebody else's to say."""
+        now = self._clock.now()
+        job = await self._ledger.call(
+            lambda ledger: ledger.take_job(periodic.name, owner=self._owner, lease=LEASE, now=now)
+        )
+        if job is None:
+            return None
+        try:
+            ended = await periodic.run(job)
+        except JobLost as error:
+            log.warning("another node continues the job", job=periodic.name, error=str(error))
+            return None
+        except (ProviderError, LedgerError) as error:
+            ended = self._after(error, job)
+        except Exception as error:
+            log.error("a job ended in an error of ours", job=periodic.name, error=repr(error), exc_info=error)
+            ended = Ended(complete=False, due_at=self._clock.now() + self._policy.first_wait, error=describe(error))
+        return await self._finish(periodic, job, ended, now)
+
+    def _after(self, error: Exception, job: Job) -> Ended:
+        wait = self._policy.backoff(job.tries + 1, self._rng.random())
+        if isinstance(error, Throttled) and error.retry_after is not None:
+            wait = max(error.retry_after, timedelta(milliseconds=100))
+        log.warning("a job could not finish", job=job.name, error=describe(error), again_in=str(wait))
+        return Ended(
+            complete=False,
+            due_at=self._clock.now() + wait,
+            error=describe(error),
+        )
+
+    async def _finish(self, periodic: Periodic, job: Job, ended: Ended, began: datetime) -> datetime | None:
+        due_at = ended.due_at if ended.due_at is not None else began + periodic.every()
+        now = self._clock.now()
+
+        def act(ledger: Ledger) -> None:
+            if ended.also is not None:
+                ended.also(ledger)
+            ledger.finish_job(
+                job,
+                due_at=due_at,
+                now=now,
+                complete=ended.complete,
+                watermark=ended.watermark,
+                error=ended.error,
+            )
+
+        try:
+            await self._ledger.call(act)
+        except JobLost as error:
+            log.warning("another node continues the job", job=periodic.name, error=str(error))
+            return None
+        return due_at
