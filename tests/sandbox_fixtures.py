@@ -107,10 +107,17 @@ class Receiver:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def types(self) -> list[str]:
         return [each.event["type"] for each in self.received]
+
+    async def until(self, count: int) -> None:
+        """Wait for that many deliveries."""
+        while len(self.received) < count:
+            self._news.clear()
+            await self._news.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -122,6 +129,7 @@ class Receiver:
             except asyncio.IncompleteReadError as broken:
                 body, complete = broken.partial, False
             self.received.append(Received(head[0].split(" ")[1], headers, body, complete))
+            self._news.set()
             status = self.answers.pop(0) if self.answers else 200
             writer.write(f"HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
             await writer.drain()

@@ -15,7 +15,7 @@ from providers.sandbox.faults import Faults
 from providers.sandbox.journal import Journal
 from providers.sandbox.keys import ApiKey, KeyRing, denied, require
 from providers.sandbox.limits import Limiter
-from providers.sandbox.lists import understand
+from providers.sandbox.lists import listed_in_v1, understand
 from providers.sandbox.resources import BY_PATH, PERMISSIONS, Resource
 from providers.sandbox.store import Body
 from providers.sandbox.templates import API_VERSION, balance
@@ -214,7 +214,8 @@ class StripeApi:
             if name != "expand":
                 raise Refusal(400, f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
         row = world.store.row(object_id)
-        if row is None or row.kind != resource.kind:
+        hidden = resource.kind == "webhook_endpoint" and not listed_in_v1(object_id)
+        if row is None or row.kind != resource.kind or hidden:
             raise missing(resource.kind, object_id)
         if key.livemode != world.livemode:
             here, there = ("test", "live") if key.livemode else ("live", "test")

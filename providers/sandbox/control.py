@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from providers.sandbox.answers import Answer, Call
-from providers.sandbox.day import Cast, plan_day, play
+from providers.sandbox.day import Cast, pace_of, plan_day, play
 from providers.sandbox.faults import FaultPlan
 from providers.sandbox.keys import ApiKey
 from providers.sandbox.world import World
@@ -162,9 +162,15 @@ class Control:
         return {}
 
     async def _play_day(self, _call: Call, asked: Mapping[str, Any]) -> Any:
-        """`{"seed": 7, "payments": 500, "seconds": 60}`: a shop's day in that many seconds; answers when it is over."""
+        """`{"seed": 7, "payments": 500, "seconds": 60}`: a shop's day in that many seconds; answers when it is over.
+
+        The world takes over the day's pace, so that its money settles and its payouts arrive within it.
+        """
+        seconds = float(asked.get("seconds", 0))
+        world = self._world(asked.get("account"))
+        world.truth.pace = pace_of(seconds)
         day = plan_day(int(asked.get("seed", self._server.world.seed)), payments=int(asked.get("payments", 500)))
-        refused = await play(day, self._world(asked.get("account")), seconds=float(asked.get("seconds", 0)))
+        refused = await play(day, world, seconds=seconds)
         return {"steps": len(day.steps), "refused": refused, "summary": self._server.sender.summary()}
 
     def _world(self, account: Any) -> World:

@@ -160,15 +160,15 @@ def _special(call: Call, resource: Resource, truth: Truth) -> list[Test]:
         case "event":
             tests += _event_tests(call, truth)
         case "webhook_endpoint":
-            tests.append(_is_snapshot_endpoint)
+            tests.append(lambda body: listed_in_v1(body["id"]))
         case _:
             pass
     return tests
 
 
-def _is_snapshot_endpoint(body: Body) -> bool:
+def listed_in_v1(endpoint_id: str) -> bool:
     """v1 does not know the destinations of thin events."""
-    return bool(body["id"].startswith("we_"))
+    return endpoint_id.startswith("we_")
 
 
 def _subscription_tests(call: Call, resource: Resource) -> list[Test]:

@@ -239,4 +239,5 @@ class Truth:
 def wants(endpoint: Body, type_: str) -> bool:
     """Whether an endpoint is enabled and asked for this type of event."""
     chosen = endpoint["enabled_events"]
-    return endpoint["status"] == "enabled" and ("*" in chosen or type_ in chosen)
+    asked = "*" in chosen or type_ in chosen or f"v1.{type_}" in chosen  # thin events carry the prefix
+    return endpoint["status"] == "enabled" and asked
