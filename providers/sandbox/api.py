@@ -15,7 +15,7 @@ from providers.sandbox.faults import Faults
 from providers.sandbox.journal import Journal
 from providers.sandbox.keys import ApiKey, KeyRing, denied, require
 from providers.sandbox.limits import Limiter
-from providers.sandbox.lists import listed_in_v1, understand
+from providers.sandbox.lists import EVENT_LIFE, listed_in_v1, understand
 from providers.sandbox.resources import BY_PATH, PERMISSIONS, Resource
 from providers.sandbox.store import Body
 from providers.sandbox.templates import API_VERSION, balance
@@ -215,6 +215,8 @@ class StripeApi:
                 raise Refusal(400, f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
         row = world.store.row(object_id)
         hidden = resource.kind == "webhook_endpoint" and not listed_in_v1(object_id)
+        if row is not None and resource.kind == "event":
+            hidden = row.key[0] < world.truth.seconds(-EVENT_LIFE)
         if row is None or row.kind != resource.kind or hidden:
             raise missing(resource.kind, object_id)
         if key.livemode != world.livemode:

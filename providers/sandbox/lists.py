@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from providers.sandbox.answers import Call, Refusal, missing
 from providers.sandbox.resources import Resource
 from providers.sandbox.store import RELATIONS, Body, Selection
 from providers.sandbox.truth import Truth
+
+EVENT_LIFE = timedelta(days=30)
+"""Afterwards an event is in no list and under no id."""
 
 _MOST_TYPES = 20
 _OPERATORS: dict[str, Callable[[int, int], bool]] = {
@@ -48,6 +52,9 @@ def understand(call: Call, resource: Resource, truth: Truth, at_micros: int | No
         if name != "created":
             tests += _range_tests(call, name)
     low, high = _created(call)
+    if resource.kind == "event":
+        oldest = truth.seconds(-EVENT_LIFE)
+        low = oldest if low is None else max(low, oldest)
     tests += _special(call, resource, truth)
     selection = Selection(
         low=low, high=high, after=_cursor(call, "starting_after", resource, truth),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,7 @@ from providers.sandbox.truth import Occurrence, wants
 from providers.sandbox.world import World
 from reconciler.clock import Clock
 
+_KEEP = 200_000
 _WRONG_SECRET = "whsec_not_the_secret_of_this_endpoint"  # noqa: S105 - what a forger would use, on purpose
 
 
@@ -106,7 +108,8 @@ class Sender:
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
-        self.record: list[Sending] = []
+        self.record: deque[Sending] = deque(maxlen=_KEEP)
+        """The latest 200,000, oldest first."""
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()

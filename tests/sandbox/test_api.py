@@ -164,6 +164,20 @@ def test_events_filter_by_types_and_by_delivery() -> None:
     assert ask(server, "/v1/events?type=a&types[]=b").status == 400
 
 
+def test_events_are_gone_after_thirty_days() -> None:
+    clock = ManualClock(START)
+    world = a_world(clock=clock)
+    server = SandboxServer(world)
+    world.customers.create()
+    event = world.events()[0]["id"]
+    clock.advance(timedelta(days=30))
+    assert ask(server, "/v1/events").ids == [event]
+    assert ask(server, f"/v1/events/{event}").status == 200
+    clock.advance(timedelta(seconds=1))
+    assert ask(server, "/v1/events").ids == []
+    assert ask(server, f"/v1/events/{event}").status == 404
+
+
 def test_products_are_the_one_batch_by_id() -> None:
     world, server = shop()
     ids = [world.catalogue.create_product(name=str(number))["id"] for number in range(3)]
