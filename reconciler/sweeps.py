@@ -78,8 +78,8 @@ class Sweeper:
         on_applied: Callable[[Sequence[Applied]], None] = lambda _: None,
     ) -> None:
         self._fetcher = fetcher
-        self._account = fetcher.account
-        self._provider = fetcher.provider
+        self.account = self._account = fetcher.account
+        self.provider = self._provider = fetcher.provider
         self._ledger = ledger
         self._clock = clock
         self._settings = settings

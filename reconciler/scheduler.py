@@ -1,0 +1,224 @@
+"""Ticks: APScheduler says "look", the ledger says what is due and who may run it.
+
+In-memory triggers only. Two processes on one APScheduler job store run jobs twice, its stored jobs are pickles, and
+its default grace drops a run after a two-second stall (PROVIDERS.md 6.1); so nothing durable is ever given to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from reconciler.budget import ALLOCATION_PERIOD, stretched
+from reconciler.clock import Clock
+from reconciler.deadlines import Deadlines
+from reconciler.errors import LedgerError
+from reconciler.ledger import GroupCommit, Job, Ledger
+from reconciler.periodic import Ended, Periodic, Runner
+from reconciler.provider import Kind
+from reconciler.sweeps import Sweeper, SweepSettings
+
+log = structlog.get_logger(__name__)
+
+TICK = timedelta(milliseconds=250)
+DEADLINES_EVERY = timedelta(seconds=5)
+TOTALS_EVERY = timedelta(hours=1)
+WATCH_EVERY = timedelta(hours=1)
+_REFRESH = timedelta(seconds=30)
+"""How often the ledger is asked what other processes made due."""
+
+_JOBS_AT_ONCE = 8
+_STEP = timedelta(seconds=5)
+"""A wall clock that moved this much more or less than the monotonic one was set by somebody."""
+
+
+def jobs_of(
+    sweeper: Sweeper,
+    deadlines: Deadlines,
+    settings: Callable[[str], SweepSettings],
+    pace: Callable[[timedelta], timedelta],
+    cut_off: Callable[[datetime], datetime],
+    clock: Clock,
+) -> list[Periodic]:
+    """Every periodic job of one account. `pace` stretches an interval to what the read allocation allows."""
+    account, provider = sweeper.account, sweeper.provider
+    jobs = [
+        Periodic(f"deadlines/{account}", lambda: DEADLINES_EVERY, deadlines.run),
+        Periodic(f"watch/{account}", partial(pace, WATCH_EVERY), sweeper.watch),
+    ]
+    if provider.feed_reach is not None:
+        jobs.append(Periodic(f"feed/{account}", partial(pace, settings("").every), sweeper.feed))
+
+    def add(
+        what: str, kind: Kind, every: Callable[[], timedelta], run: Callable[[Kind, Job], Awaitable[Ended]]
+    ) -> None:
+        jobs.append(Periodic(f"{what}/{account}/{kind.name}", every, partial(run, kind)))
+
+    for kind in provider.kinds.values():
+        own = settings(kind.name)
+        if kind.list_endpoint is not None and kind.windowed:
+            add("recent", kind, partial(pace, own.every), sweeper.recent)
+        if kind.list_endpoint is not None:
+            add("complete", kind, partial(pace, own.full_every), sweeper.complete)
+        if kind.open_states:
+            add("open", kind, partial(pace, own.every), sweeper.open_states)
+        if kind.has_members:
+            add("members", kind, partial(pace, own.every), sweeper.members)
+        if kind.singleton is not None:
+            add("totals", kind, lambda: min(TOTALS_EVERY, cut_off(clock.now()) - clock.now()), sweeper.singleton)
+    return jobs
+
+
+def next_cut_off(now: datetime, zone: ZoneInfo, day_start: timedelta) -> datetime:
+    """The next start of a business day, UTC: a wall-clock time of the zone, also on days of 23 or 25 hours."""
+    day = now.astimezone(zone).date()
+    for ahead in range(3):
+        midnight = datetime.combine(day + timedelta(days=ahead), datetime.min.time())
+        start = (midnight + day_start).replace(tzinfo=zone).astimezone(UTC)
+        if start > now:
+            return start
+    raise AssertionError("two days from now lie in the future in every time zone")
+
+
+class Allocation:
+    """How fast one account's sweeps may go, given what it has used of its read allocation."""
+
+    def __init__(self, account: str, allocation: int | None, sweeps: int) -> None:
+        self.account = account
+        self._allocation = allocation
+        self._sweeps = sweeps
+        self._used = 0
+
+    def pace(self, every: timedelta) -> timedelta:
+        return stretched(every, used=self._used, allocation=self._allocation, requests_per_run=float(self._sweeps))
+
+    async def refresh(self, ledger: GroupCommit, now: datetime) -> None:
+        if self._allocation is not None:
+            self._used = await ledger.read(
+                lambda ledger: ledger.reads_used(self.account, period=ALLOCATION_PERIOD, now=now)
+            )
+
+
+class Scheduler:
+    """Starts due jobs with each tick; every job runs alone, a bounded number of them at once."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Periodic],
+        runner: Runner,
+        ledger: GroupCommit,
+        clock: Clock,
+        *,
+        allocations: Sequence[Allocation] = (),
+        rng: random.Random,
+        tick: timedelta = TICK,
+    ) -> None:
+        self._jobs = {job.name: job for job in jobs}
+        self._runner = runner
+        self._ledger = ledger
+        self._clock = clock
+        self._allocations = allocations
+        self._rng = rng
+        self._tick_every = tick
+        self._due: dict[str, datetime] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._refresh_at: datetime | None = None
+        self._seen = (clock.now(), clock.monotonic())
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+        self._scheduler.add_listener(self._note, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
+
+    def start(self) -> None:
+        """Begin to tick, on the running loop."""
+        self._scheduler.start()
+        self._arm()
+
+    async def stop(self, patience: timedelta) -> None:
+        """No further runs; those under way may end within `patience`, then they are cancelled and resume elsewhere."""
+        self._scheduler.remove_all_jobs()
+        running = list(self._running.values())
+        if running:
+            await asyncio.wait(running, timeout=patience.total_seconds())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs and none is due."""
+        now = self._clock.now()
+        return not self._running and all(self._due.get(name, now) > now for name in self._jobs)
+
+    async def tick(self) -> None:
+        """Start what is due. Called by APScheduler; tests and simulations call it themselves."""
+        now = self._clock.now()
+        self._watch_the_clock(now)
+        try:
+            await self._refresh(now)
+        except LedgerError as error:
+            log.warning("ledger unavailable, jobs wait", error=str(error))
+            return
+        waiting = sorted(
+            (due, name) for name in self._jobs if (due := self._due.get(name, now)) <= now and name not in self._running
+        )
+        for _, name in waiting[: max(0, _JOBS_AT_ONCE - len(self._running))]:
+            self._running[name] = asyncio.create_task(self._run(self._jobs[name]))
+
+    # --- inside ---
+
+    def _arm(self) -> None:
+        self._scheduler.add_job(
+            self.tick, IntervalTrigger(seconds=self._tick_every.total_seconds()), id="tick", replace_existing=True
+        )
+
+    async def _run(self, job: Periodic) -> None:
+        try:
+            due = await self._runner.run(job)
+            # None: another node has it. Its next time is in the ledger, and the refresh will bring it.
+            self._due[job.name] = due if due is not None else self._clock.now() + _REFRESH
+        except LedgerError as error:
+            log.warning("a job could not reach the ledger", job=job.name, error=str(error))
+            self._due[job.name] = self._clock.now() + timedelta(seconds=1 + self._rng.random())
+        finally:
+            self._running.pop(job.name, None)
+
+    async def _refresh(self, now: datetime) -> None:
+        """What the ledger says of jobs' times: after a start, and because other processes hurry or run jobs too."""
+        if self._refresh_at is not None and now < self._refresh_at:
+            return
+        self._refresh_at = now + _REFRESH
+        states = await self._ledger.read(_due_times)
+        self._due.update({name: due for name, due in states.items() if name in self._jobs})
+        for allocation in self._allocations:
+            await allocation.refresh(self._ledger, now)
+
+    def _watch_the_clock(self, now: datetime) -> None:
+        """APScheduler plans by the wall clock: after it is set back, ticks would pause for as long as that."""
+        monotonic = self._clock.monotonic()
+        was, was_monotonic = self._seen
+        self._seen = (now, monotonic)
+        drift = (now - was) - timedelta(seconds=monotonic - was_monotonic)
+        if abs(drift) > _STEP and self._scheduler.running:
+            log.warning("the wall clock was set", by=str(drift))
+            self._refresh_at = None
+            self._arm()
+
+    def _note(self, event: JobExecutionEvent) -> None:
+        log.error("a tick failed", exception=repr(event.exception))
+
+
+def _due_times(ledger: Ledger) -> Mapping[str, datetime]:
+    with ledger.view() as view:
+        return {job.name: job.due_at for job in view.jobs()}
