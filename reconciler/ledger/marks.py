@@ -69,9 +69,11 @@ _COLUMNS = {
 
 # Beside the counter, a mark decides when the resource falls due:
 # - leased: due_at is the lease's end; the apply or the release will see the new generation and queue it again.
-# - read within the settle window, and either that read was provisional or some pending mark announces nothing that
-#   can be checked: wait until the window of this mark is over, so that one further read settles the whole burst.
-#   The wait rolls with each mark, up to ROLL_LIMIT windows, so that a hot resource cannot starve.
+# - a dead letter: at once. The backoff in which it was parked (hours) ends with the mark that revives it.
+# - read within the settle window, or waiting for the end of one; and either that read was provisional or some pending
+#   mark announces nothing that can be checked: wait until the window of this mark is over, so that one further read
+#   settles the whole burst. The wait rolls with each mark, up to ROLL_LIMIT windows after the first mark or the last
+#   read, so that a hot resource neither starves nor is read at every mark.
 # - else: now (plus delay), never later than already planned, and never inside a backoff or the least interval
 #   between two reads (not_before). With hints that the read satisfies, a burst within that interval costs two reads.
 _MARK = Bulk(
@@ -93,22 +95,29 @@ _MARK = Bulk(
       settle_at = {{_greatest}}(resource.settle_at, excluded.settle_at),
       created_at = COALESCE(resource.created_at, excluded.created_at),
       attempts = CASE WHEN resource.dead_at IS NULL THEN resource.attempts ELSE 0 END,
+      not_before = CASE WHEN resource.dead_at IS NULL THEN resource.not_before ELSE 0 END,
       dead_at = NULL,
       discarded_at = NULL,
       due_at = CASE
         WHEN resource.lease_until > excluded.last_marked_at THEN resource.due_at
+        WHEN resource.dead_at IS NOT NULL THEN excluded.due_at
         WHEN resource.fetched_at + (excluded.settle_at - excluded.last_marked_at) > excluded.last_marked_at
              AND (excluded.hints IS NULL
                   OR resource.generation > resource.settled_generation
                      AND (resource.hints IS NULL OR resource.fetched_at >= resource.first_marked_at))
+          OR excluded.settle_at > excluded.last_marked_at
+             AND resource.generation > resource.settled_generation
+             AND resource.due_at > excluded.last_marked_at
+             AND (resource.due_at = resource.settle_at
+                  OR resource.due_at < resource.settle_at AND resource.fetched_at >= resource.first_marked_at)
+             AND (excluded.hints IS NULL OR resource.hints IS NULL OR resource.fetched_at >= resource.first_marked_at)
         THEN {{_greatest}}(
                {{_least}}(excluded.settle_at,
                  CASE WHEN resource.generation = resource.settled_generation THEN excluded.settle_at
-                      ELSE resource.first_marked_at
+                      ELSE {{_greatest}}(resource.first_marked_at, COALESCE(resource.fetched_at, 0))
                            + {ROLL_LIMIT} * (excluded.settle_at - excluded.last_marked_at) END),
                resource.not_before)
-        WHEN resource.dead_at IS NOT NULL THEN excluded.due_at
-        ELSE {{_least}}(COALESCE(resource.due_at, excluded.due_at),
+        ELSE {{_least}}(COALESCE(resource.due_at, {{_greatest}}(excluded.due_at, resource.not_before)),
                        {{_greatest}}(excluded.due_at, resource.not_before))
         END
     """.replace("chr_newline", "'\n'"),
@@ -137,7 +146,7 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
             "first_marked_at": at,
             "last_marked_at": at,
             "settle_at": at + span_micros(each.settle) if each.settle else 0,
-            "hints": each.expected,
+            "hints": each.expected if each.expected is None or len(each.expected) <= _HINTS_LIMIT else None,
             "created_at": None if each.created_at is None else to_micros(each.created_at),
         }
         for row_id, each in zip(tx.ticks(len(merged)), merged, strict=True)
@@ -188,13 +197,15 @@ def _merge(marks: Iterable[Mark]) -> list[Mark]:
 
 def _both(first: Mark, second: Mark) -> Mark:
     """Two marks of one instant as one: the first says why, the more urgent says when, and every hint must hold."""
-    hints = {first.expected, second.expected}
+    announced = None
+    if first.expected is not None and second.expected is not None:
+        announced = "\n".join(dict.fromkeys(f"{first.expected}\n{second.expected}".split("\n")))
     priorities = [PRIORITY_OF[each.cause] if each.priority is None else each.priority for each in (first, second)]
     return replace(
         first,
         settle=max(first.settle, second.settle),
         delay=min(first.delay, second.delay),
-        expected=None if None in hints else "\n".join(dict.fromkeys([str(first.expected), str(second.expected)])),
+        expected=announced,
         priority=min(priorities),
         created_at=first.created_at or second.created_at,
         count=first.count + second.count,
