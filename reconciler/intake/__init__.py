@@ -1,0 +1,10 @@
+"""Receiving webhooks: verify, write, and only then 2xx."""
+
+from __future__ import annotations
+
+from reconciler.intake.intake import PREFIX, UNKNOWN, Intake
+from reconciler.intake.limits import IntakeLimits
+from reconciler.intake.metrics import IntakeMetrics
+from reconciler.intake.refusals import Refusal
+
+__all__ = ["PREFIX", "UNKNOWN", "Intake", "IntakeLimits", "IntakeMetrics", "Refusal"]

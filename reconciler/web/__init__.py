@@ -1,0 +1,10 @@
+"""The HTTP side: the server, what is where on it, and whether the process is ready."""
+
+from __future__ import annotations
+
+from reconciler.web.connection import ServerLimits
+from reconciler.web.readiness import Readiness
+from reconciler.web.server import WebServer
+from reconciler.web.site import Site
+
+__all__ = ["Readiness", "ServerLimits", "Site", "WebServer"]
