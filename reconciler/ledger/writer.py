@@ -54,6 +54,8 @@ class GroupCommit:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="ledger-read")
         self._running = False
         self._closed = False
+        self._away = False
+        """The last commit found the database away: rejections wait for the next call instead of trying again."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.on_marked: Callable[[], None] = lambda: None
@@ -72,9 +74,11 @@ class GroupCommit:
         return verdict
 
     def reject(self, rejection: Rejection) -> None:
-        """Note a rejected delivery with the next commit. Nobody waits for it; under a flood the oldest are dropped."""
+        """Note a rejected delivery with the next commit that succeeds. Nobody waits for it; beyond `bound` the oldest
+        are dropped."""
         self._rejections.append(rejection)
-        self._start()
+        if not (self._away or self._closed):
+            self._start()
 
     async def read(self, act: Callable[[Ledger], T]) -> T:
         """Run a reading call beside the writer."""
@@ -119,17 +123,20 @@ class GroupCommit:
 
     def _run(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting], rejections: list[Rejection]) -> None:
         """On the ledger's thread."""
+        away = False
         for attempt in range(1, _CONTENTION_TRIES + 1):
             try:
                 self._commit(group, rejections)
             except LedgerContention as error:
                 if attempt < _CONTENTION_TRIES:
                     continue
+                away = True
                 _fail(group, error)
             except BaseException as error:
+                away = isinstance(error, LedgerUnavailable)
                 _fail(group, error)
             break
-        loop.call_soon_threadsafe(self._done, group)
+        loop.call_soon_threadsafe(self._done, group, rejections if away else (), away)
 
     def _commit(self, group: list[_Waiting], rejections: Sequence[Rejection]) -> None:
         receipts = [waiting for waiting in group if waiting.receipt is not None]
@@ -162,8 +169,11 @@ class GroupCommit:
         for waiting, verdict in zip(group, verdicts, strict=True):
             waiting.result, waiting.error = verdict, None
 
-    def _done(self, group: list[_Waiting]) -> None:
+    def _done(self, group: list[_Waiting], unstored: Sequence[Rejection], away: bool) -> None:
         """On the loop, after the commit."""
+        self._away = away
+        if unstored:
+            self._rejections = deque([*unstored, *self._rejections], maxlen=self._bound)
         for waiting in group:
             if waiting.future.done():
                 continue
@@ -173,7 +183,7 @@ class GroupCommit:
                 waiting.future.set_result(waiting.result)
         if any(waiting.receipt is not None for waiting in group):
             self.on_marked()
-        if self._waiting or self._rejections:
+        if self._waiting or (self._rejections and not away):
             self._submit()
             return
         self._running = False
