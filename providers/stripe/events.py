@@ -106,7 +106,10 @@ def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: s
         return
     if kind in KINDS and (resource_id := _subject_id(kind, subject)):
         expected = announced(event_type, subject, _mapping(part, "previous_attributes"))
-        yield Hint(_ref(account, kind, connected, resource_id), expected if kind != "balance" else None)
+        created_at = instant(subject.get("created"))
+        yield Hint(
+            _ref(account, kind, connected, resource_id), expected if kind != "balance" else None, created_at=created_at
+        )
     for named_kind, named in _named_along(kind, subject):
         yield Hint(_ref(account, named_kind, connected, named))
 

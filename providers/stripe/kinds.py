@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
-from reconciler.provider import DeadlineRule, Kind
+from reconciler.provider import ACCOUNT_LIMIT, DeadlineRule, Kind, Limit
 
 BALANCE_ID: Final = "balance"
 """An account has one balance and Stripe gives it no id; its reference is `stripe/ACCOUNT/balance/balance`."""
@@ -45,6 +45,7 @@ def _kind(
     open_states: tuple[str, ...] = (),
     deletable: bool = False,
     in_feed: bool = True,
+    has_members: bool = False,
     deadlines: tuple[DeadlineRule, ...] = (),
 ) -> Kind:
     # Stripe limits each named operation apart (25/s), whatever the ids: retrieve and list are two endpoints.
@@ -56,6 +57,7 @@ def _kind(
         open_states=frozenset(open_states),
         deletable=deletable,
         in_feed=in_feed,
+        has_members=has_members,
         deadlines=deadlines,
     )
 
@@ -110,7 +112,7 @@ _ROUTES: Final = (
         "/v1/disputes",
     ),
     Route(
-        _kind("payout", open_states=("pending", "in_transit")),
+        _kind("payout", open_states=("pending", "in_transit"), has_members=True),
         "/v1/payouts",
         expand=("balance_transaction", "failure_balance_transaction"),
         embeds=_BOTH,
@@ -121,7 +123,7 @@ _ROUTES: Final = (
         "/v1/balance_transactions",
     ),
     Route(
-        Kind(name="balance", endpoint="balance.retrieve", list_endpoint=None, windowed=False),
+        Kind(name="balance", endpoint="balance.retrieve", list_endpoint=None, windowed=False, singleton=BALANCE_ID),
         "/v1/balance",
     ),
     Route(_kind("checkout.session", open_states=("open",)), "/v1/checkout/sessions"),
@@ -155,3 +157,15 @@ _ROUTES: Final = (
 
 ROUTES: Final[Mapping[str, Route]] = MappingProxyType({route.kind.name: route for route in _ROUTES})
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({name: route.kind for name, route in ROUTES.items()})
+
+_PER_ENDPOINT: Final = Limit(rate=25.0, burst=25)
+"""Every named operation of its own, whatever the ids (docs.stripe.com/rate-limits)."""
+
+FEED_ENDPOINT: Final = "event.list"
+
+
+def limits(*, livemode: bool | None) -> Mapping[str, Limit]:
+    """Stripe's published read limits; a sandbox as a whole gets what live mode gives each endpoint."""
+    account = Limit(rate=25.0, burst=25) if livemode is False else Limit(rate=100.0, burst=100)
+    endpoints = {name for kind in KINDS.values() for name in (kind.endpoint, kind.list_endpoint) if name}
+    return MappingProxyType({ACCOUNT_LIMIT: account, **dict.fromkeys(endpoints | {FEED_ENDPOINT}, _PER_ENDPOINT)})

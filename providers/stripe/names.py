@@ -97,6 +97,27 @@ def related(ref: ResourceRef, body: Mapping[str, Any]) -> tuple[ResourceRef, ...
     return tuple(found)
 
 
+_AFFECTED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "charge": ("payment_intent",),
+        "refund": ("charge", "payment_intent"),
+        "dispute": ("charge", "payment_intent"),
+    }
+)
+"""Which of the named resources change themselves when this one does: their totals and flags are derived from it."""
+
+
+def affected(ref: ResourceRef, body: Mapping[str, Any]) -> tuple[ResourceRef, ...]:
+    """The resources whose state moves with this one's, in the same connected account."""
+    account, _ = split(ref.id)
+    fields = _AFFECTED_FIELDS.get(ref.kind, ())
+    return tuple(
+        ResourceRef(ref.provider, ref.account, _NAMED_FIELDS[ref.kind][name], connected(account, named))
+        for name in fields
+        if (named := id_of(body.get(name)))
+    )
+
+
 def _named(kind: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, named_kind in _NAMED_FIELDS.get(kind, {}).items():
         named = id_of(body.get(name))

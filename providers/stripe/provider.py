@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from providers.stripe import deliveries, entries, events, expectations, names, reading, signatures
 from providers.stripe.api import Api, resource_path
 from providers.stripe.currencies import EXPONENTS
 from providers.stripe.diagnosis import diagnose
-from providers.stripe.kinds import KINDS, ROUTES
+from providers.stripe.kinds import KINDS, ROUTES, limits
 from providers.stripe.lists import LISTS
 from providers.stripe.replies import Missing
 from providers.stripe.settings import StripeSettings
@@ -33,7 +33,7 @@ from reconciler.model import (
     Window,
 )
 from reconciler.money import Exponents
-from reconciler.provider import Kind, Transport
+from reconciler.provider import Kind, Limit, Transport
 
 PAGE_SIZE: Final = 100
 TYPES_A_CALL: Final = 20
@@ -47,12 +47,18 @@ class Stripe:
     settings: ClassVar[type[StripeSettings]] = StripeSettings
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     exponents: ClassVar[Exponents] = EXPONENTS
+    feed_reach: ClassVar[timedelta | None] = timedelta(days=30)
 
     def __init__(self, account: str, settings: StripeSettings, transport: Transport, clock: Clock) -> None:
         self._account = account
         self._settings = settings
         self._secrets = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
         self._api = Api(account, settings, transport, clock)
+        self._limits = limits(livemode=settings.livemode)
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        return self._limits
 
     # --- deliveries -------------------------------------------------------------------------------
 
@@ -99,6 +105,22 @@ class Stripe:
         rows, last = self._rows(body, after, kind)
         snapshots = [first for row in rows for first in self._read(kind, row)[:1] if isinstance(first, Snapshot)]
         return Page(tuple(snapshots), _next(walk, last, len(rule.walks)))
+
+    async def members(self, snapshot: Snapshot, cursor: str | None) -> Page | None:
+        """The balance transactions that an automatic payout paid out, its own excepted.
+
+        Stripe itemises no manual payout, and an automatic one only once its `reconciliation_status` is `completed`.
+        """
+        body = snapshot.body
+        if body.get("automatic") is not True or body.get("reconciliation_status") != "completed":
+            return None
+        connected, bare = names.split(snapshot.ref.id)
+        after = cursor or None
+        parameters = [("payout", bare), *_paging(after)]
+        answer = (await self._api.list(ROUTES["balance_transaction"].path, parameters, connected)).body
+        rows, last = self._rows(answer, after, "balance_transaction")
+        read = [self._read("balance_transaction", row, connected)[0] for row in rows if row.get("source") != bare]
+        return Page(tuple(row for row in read if isinstance(row, Snapshot)), last)
 
     async def changes(self, window: Window, cursor: str | None, *, undelivered: bool = False) -> NoticePage:
         """One page of `/v1/events`; the cursor walks the groups of types. It reaches back 30 days.

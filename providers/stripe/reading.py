@@ -82,4 +82,5 @@ def _snapshot(ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Sn
         api_version=api_version,
         volatile=ROUTES[ref.kind].volatile,
         related=names.related(ref, body),
+        affects=names.affected(ref, body),
     )
