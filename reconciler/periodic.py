@@ -47,13 +47,21 @@ class Runner:
     """Runs one job at a time under its lease; never raises for what a provider did."""
 
     def __init__(
-        self, ledger: GroupCommit, clock: Clock, *, owner: str, policy: RetryPolicy, rng: random.Random
+        self,
+        ledger: GroupCommit,
+        clock: Clock,
+        *,
+        owner: str,
+        policy: RetryPolicy,
+        rng: random.Random,
+        on_run: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._owner = owner
         self._policy = policy
         self._rng = rng
+        self._on_run = on_run
 
     async def run(self, periodic: Periodic) -> datetime | None:
         """One run, if it is due and nobody else has it; when it is due next, None if that is somebody else's to say."""
@@ -107,4 +115,5 @@ class Runner:
         except JobLost as error:
             log.warning("another node continues the job", job=periodic.name, error=str(error))
             return None
+        self._on_run()
         return due_at

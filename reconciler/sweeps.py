@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -61,7 +61,7 @@ class Walked:
     pages: int = 0
     rows: int = 0
     changed: int = 0
-    affected: set[ResourceRef] = field(default_factory=set)
+    drift: int = 0
 
 
 class Sweeper:
@@ -147,7 +147,8 @@ class Sweeper:
                 [Coverage(self._account, kind.name, Window(since, looked_until), complete=True)], now
             )
 
-        log.info(
+        note = log.info if walked.changed or unseen else log.debug
+        note(
             "list swept", account=self._account, kind=kind.name, full=full, pages=walked.pages, rows=walked.rows,
             changed=walked.changed, unseen=len(unseen),
         )  # fmt: skip
@@ -163,6 +164,7 @@ class Sweeper:
         priority: Priority,
         cursor: str | None,
         marker: Mapping[str, Any],
+        on_page: Callable[[Walked], None] = lambda _: None,
     ) -> Walked:
         """Read a list to its end, applying each page and saving the place in one commit with it.
 
@@ -176,6 +178,7 @@ class Sweeper:
             page = await self._provider.page(kind.name, window, cursor)
             cursor = page.cursor
             await self._apply_page(page, start, began, cause, walked, job, {**marker, "cursor": cursor})
+            on_page(walked)
             if cursor is None:
                 return walked
 
@@ -202,7 +205,6 @@ class Sweeper:
                 for ref in affects[each.ref]
             }
             ledger.mark([Mark(ref, cause) for ref in touched], now)
-            walked.affected |= touched
             ledger.renew_job(job, progress=progress, lease=LEASE, now=now)
             return applied
 
@@ -210,6 +212,7 @@ class Sweeper:
         walked.pages += 1
         walked.rows += len(rows)
         walked.changed += sum(each.outcome is Outcome.CHANGED for each in applied)
+        walked.drift += sum(each.drift for each in applied)
         self._on_applied(applied)
 
     async def gap(self, kind: Kind, window: Window, error: ProviderError, job: Job) -> ProviderError:
@@ -252,23 +255,31 @@ class Sweeper:
         oldest = now - reach
         aged_out = since < oldest
         window = Window(max(since, oldest), until)
+        missed = await self.read_feed(window, Cause.SWEEP, job)
+        if missed:
+            log.warning("deliveries missed", account=self._account, events=missed)
+        also = self._after_gap_in_feed(since, oldest) if aged_out else None
+        return Ended(complete=True, watermark=max(since, until - settings.overlap), also=also)
+
+    async def read_feed(self, window: Window, cause: Cause, job: Job) -> int:
+        """Read the feed over a window; how many events of it had never reached us. They are marked and recorded.
+
+        Raises ProviderError where it cannot go on.
+        """
+        priority = Priority.BACKFILL if cause is Cause.BACKFILL else Priority.SWEEP
         cursor: str | None = None
         missed = 0
         while True:
-            await self.acquire("event.list", Priority.SWEEP)
+            await self.acquire(str(_FEED.list_endpoint), priority)
             try:
                 page = await self._provider.changes(window, cursor)
             except ProviderError as error:
                 await self._fetcher.failed(_FEED, [], error)
                 raise
-            missed += await self._missed(page.notices, Cause.SWEEP, job)
+            missed += await self._missed(page.notices, cause, job)
             cursor = page.cursor
             if cursor is None:
-                break
-        if missed:
-            log.warning("deliveries missed", account=self._account, events=missed)
-        also = self._after_gap_in_feed(since, oldest) if aged_out else None
-        return Ended(complete=True, watermark=max(since, until - settings.overlap), also=also)
+                return missed
 
     async def _missed(self, notices: Sequence[Notice], cause: Cause, job: Job) -> int:
         """Record and mark what never reached us. Events that did are marked already, by their delivery."""

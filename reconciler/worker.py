@@ -61,6 +61,12 @@ def is_gone(owner: str, *, self_name: str) -> bool:
     return False
 
 
+def end_former_lives(ledger: Ledger, self_name: str, now: datetime) -> int:
+    """Leases of a process of this machine that died need not wait for their end; how many that were."""
+    gone = [owner for owner in ledger.lease_owners() if is_gone(owner, self_name=self_name)]
+    return sum(ledger.void_leases(owner, now) for owner in gone)
+
+
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """What the ledger gave for one turn of the loop."""
@@ -232,20 +238,13 @@ class Worker:
     # --- beginnings and ends ---
 
     async def _end_former_life(self) -> None:
-        """Claims of a process of this machine that died need not wait for the end of their lease."""
-
-        def act(ledger: Ledger) -> int:
-            gone = [owner for owner in ledger.lease_owners() if is_gone(owner, self_name=self._owner)]
-            now = self._clock.now()
-            return sum(ledger.void_leases(owner, now) for owner in gone)
-
         try:
-            ended = await self._ledger.call(act)
+            ended = await self._ledger.call(lambda ledger: end_former_lives(ledger, self._owner, self._clock.now()))
         except LedgerError as error:
             log.warning("ledger unavailable at the start", error=str(error))
             return
         if ended:
-            log.info("ended the claims of a process that died", claims=ended)
+            log.info("ended the leases of a process that died", leases=ended)
 
     async def _drain(self) -> None:
         """Let reads end for a while, then cancel the rest and give their claims back."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from sqlalchemy import bindparam, text
 
-from reconciler.clock import span_micros, to_micros
+from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef, Snapshot, Window
@@ -130,6 +131,63 @@ def memberless(tx: Transaction, account: str, kind: str, *, oldest: datetime, li
         Snapshot(_ref(row), orjson.loads(unpack(row.body)), status=row.status, api_version=row.api_version)
         for row in rows
     ]
+
+
+_KNOWN = """
+  SELECT count(*) FROM resource
+  WHERE account = :account AND kind = :kind AND state = 'present' AND created_at >= :since AND created_at < :until
+"""
+_OLDEST = text(
+    """
+    SELECT min(created_at) FROM resource WHERE account = :account AND kind = :kind AND created_at >= :reach
+    """
+)
+
+
+def known_counts(tx: Transaction, account: str, kind: str, *, window: Window, reach: datetime) -> tuple[int, int, int]:
+    """Present resources created in the window, before it (back to `reach`), and in the stretch before it as long."""
+    length = window.until - window.since
+
+    def count(since: datetime, until: datetime) -> int:
+        bounds = {"account": account, "kind": kind, "since": to_micros(since), "until": to_micros(until)}
+        return int(tx.run(text(_KNOWN), bounds).scalar_one())
+
+    return (
+        count(window.since, window.until),
+        count(min(reach, window.since), window.since),
+        count(max(window.since - length, EARLIEST), window.since),
+    )
+
+
+EARLIEST = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def oldest_known(tx: Transaction, account: str, kind: str, *, reach: datetime) -> datetime | None:
+    """When the oldest known resource since `reach` was created."""
+    micros = tx.run(_OLDEST, {"account": account, "kind": kind, "reach": to_micros(reach)}).scalar_one()
+    return None if micros is None else from_micros(micros)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A resource that a backfill marked and that no read has settled yet."""
+
+    ref: ResourceRef
+    dead: bool
+    error: str
+
+
+_PENDING_BACKFILL = text(
+    """
+    SELECT provider, account, kind, remote_id, dead_at, last_error FROM resource
+    WHERE due_at IS NOT NULL AND cause = 'backfill' AND generation > settled_generation ORDER BY id LIMIT :limit
+    """
+)
+
+
+def pending_backfill(tx: Transaction, *, limit: int) -> list[Pending]:
+    rows = tx.run(_PENDING_BACKFILL, {"limit": limit})
+    return [Pending(_ref(row), row.dead_at is not None, row.last_error or "not read yet") for row in rows]
 
 
 def _ref(row: Any) -> ResourceRef:

@@ -277,16 +277,35 @@ _VOID = text(
 )
 
 
+_VOID_JOBS = text(
+    "UPDATE job SET lease_until = NULL, lease_owner = NULL, lease_token = :token WHERE lease_owner = :owner"
+)
+
+
 def void_leases(tx: Transaction, owner: str, now: datetime) -> int:
-    """End every claim of an owner that is known to be gone; its late answers find a token that no longer matches."""
-    return tx.run(_VOID, {"token": tx.tick(), "owner": owner, "now": to_micros(now)}).rowcount
+    """End every claim and job of an owner that is known to be gone; its late answers find a token not their own."""
+    claims = tx.run(_VOID, {"token": tx.tick(), "owner": owner, "now": to_micros(now)}).rowcount
+    return claims + tx.run(_VOID_JOBS, {"token": tx.tick(), "owner": owner}).rowcount
 
 
-_OWNERS = text("SELECT DISTINCT lease_owner FROM resource WHERE lease_until IS NOT NULL AND due_at IS NOT NULL")
+_UNSETTLED = text("SELECT DISTINCT account, kind FROM resource WHERE due_at IS NOT NULL AND dead_at IS NULL")
+
+
+def unsettled(tx: Transaction) -> list[tuple[str, str]]:
+    """The accounts and kinds that still have something pending which is not a dead letter."""
+    return [(row.account, row.kind) for row in tx.run(_UNSETTLED)]
+
+
+_OWNERS = text(
+    """
+    SELECT lease_owner FROM resource WHERE lease_until IS NOT NULL AND due_at IS NOT NULL
+    UNION SELECT lease_owner FROM job WHERE lease_until IS NOT NULL
+    """
+)
 
 
 def lease_owners(tx: Transaction) -> list[str]:
-    """Who holds claims now, dead or alive."""
+    """Who holds claims or jobs now, dead or alive."""
     return [row.lease_owner for row in tx.run(_OWNERS)]
 
 

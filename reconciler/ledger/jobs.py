@@ -179,3 +179,13 @@ def jobs(tx: Transaction) -> list[JobState]:
         )
         for row in tx.run(_JOBS)
     ]
+
+
+_PROGRESS = text("SELECT progress FROM job WHERE name = :name")
+
+
+def progress_of(tx: Transaction, name: str) -> Mapping[str, Any]:
+    """How far a job got; empty for one that never ran."""
+    stored = tx.run(_PROGRESS, {"name": name}).scalar_one_or_none()
+    found: Mapping[str, Any] = {} if stored is None else orjson.loads(stored)
+    return found

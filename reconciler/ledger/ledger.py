@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.ledger import apply as applying
 from reconciler.ledger import buckets, candidates, claims, deliveries, expectations, facts, findings, jobs, marks
 from reconciler.ledger.apply import Answer, Applied, PageRow
+from reconciler.ledger.candidates import Pending
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
@@ -140,6 +141,10 @@ class Ledger:
         with self._store.write() as tx:
             return claims.void_leases(tx, owner, now)
 
+    def unsettled(self) -> list[tuple[str, str]]:
+        with self._store.read() as tx:
+            return claims.unsettled(tx)
+
     def lease_owners(self) -> list[str]:
         with self._store.write() as tx:
             return claims.lease_owners(tx)
@@ -248,6 +253,18 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.memberless(tx, account, kind, oldest=oldest, limit=limit)
 
+    def known_counts(self, account: str, kind: str, *, window: Window, reach: datetime) -> tuple[int, int, int]:
+        with self._store.read() as tx:
+            return candidates.known_counts(tx, account, kind, window=window, reach=reach)
+
+    def oldest_known(self, account: str, kind: str, *, reach: datetime) -> datetime | None:
+        with self._store.read() as tx:
+            return candidates.oldest_known(tx, account, kind, reach=reach)
+
+    def pending_backfill(self, *, limit: int = 10_000) -> list[Pending]:
+        with self._store.read() as tx:
+            return candidates.pending_backfill(tx, limit=limit)
+
     # --- expectations ---
 
     def expect(self, ref: ResourceRef, *, due_at: datetime, note: str, now: datetime) -> None:
@@ -302,6 +319,10 @@ class Ledger:
     ) -> None:
         with self._store.write() as tx:
             jobs.finish(tx, job, due_at=due_at, now=now, complete=complete, watermark=watermark, error=error)
+
+    def job_progress(self, name: str) -> Mapping[str, Any]:
+        with self._store.read() as tx:
+            return jobs.progress_of(tx, name)
 
     def hurry_job(self, name: str, now: datetime) -> None:
         with self._store.write() as tx:
