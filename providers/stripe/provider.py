@@ -17,7 +17,7 @@ from providers.stripe.replies import Missing
 from providers.stripe.settings import StripeSettings
 from providers.stripe.subscriptions import repair
 from reconciler.clock import Clock
-from reconciler.errors import BadReply, UsageError
+from reconciler.errors import BadReply, MalformedDelivery, UsageError
 from reconciler.model import (
     ControlTotal,
     Delivery,
@@ -33,7 +33,7 @@ from reconciler.model import (
     Window,
 )
 from reconciler.money import Exponents
-from reconciler.provider import Kind, Limit, Transport
+from reconciler.provider import Kind, Limit, ProviderSettings, Transport
 
 PAGE_SIZE: Final = 100
 TYPES_A_CALL: Final = 20
@@ -44,7 +44,7 @@ class Stripe:
     """One Stripe account. Ids of a connected account's resources are written `acct_X/pi_1` and read on its behalf."""
 
     name: ClassVar[str] = names.PROVIDER
-    settings: ClassVar[type[StripeSettings]] = StripeSettings
+    settings: ClassVar[type[ProviderSettings]] = StripeSettings
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     exponents: ClassVar[Exponents] = EXPONENTS
     feed_reach: ClassVar[timedelta | None] = timedelta(days=30)
@@ -135,7 +135,11 @@ class Stripe:
             parameters.append(("delivery_success", "false"))
         body = (await self._api.list("/v1/events", parameters)).body
         rows, last = self._rows(body, after, "event")
-        return NoticePage(tuple(self._notice(row) for row in rows), _next(group, last, len(groups)))
+        try:
+            notices = tuple(self._notice(row) for row in rows)
+        except MalformedDelivery as error:
+            raise BadReply(f"stripe/{self._account}: a row of the event feed is no event: {error}") from error
+        return NoticePage(notices, _next(group, last, len(groups)))
 
     # --- money ------------------------------------------------------------------------------------
 

@@ -99,13 +99,20 @@ def _object(reply: Reply, asked: Asked) -> Mapping[str, Any]:
     try:
         body = orjson.loads(reply.content)
     except orjson.JSONDecodeError as error:
-        head, tail = reply.content[:64].lstrip()[:1], reply.content[-64:].rstrip()[-1:]
-        if head == b"" or (head in (b"{", b"[") and tail not in (b"}", b"]")):
+        if _is_cut_off(reply.content, error):
             raise Unavailable(f"{asked.what}: the answer ends too early ({len(reply.content)} bytes)") from error
         raise BadReply(f"{asked.what}: the answer is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise BadReply(f"{asked.what}: the answer is not a JSON object")
     return body
+
+
+def _is_cut_off(content: bytes, error: orjson.JSONDecodeError) -> bool:
+    """Whether JSON began and its end is missing, as a proxy that gave up leaves it; a web page is something else."""
+    text = content.strip()
+    if not text:
+        return True
+    return text[:1] in (b"{", b"[") and (error.pos >= len(error.doc.rstrip()) or text[-1:] not in (b"}", b"]"))
 
 
 def _error_of(reply: Reply) -> Mapping[str, Any]:
