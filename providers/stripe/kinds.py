@@ -93,7 +93,8 @@ _ROUTES: Final = (
     Route(
         _kind("refund", open_states=("pending", "requires_action")),
         "/v1/refunds",
-        expand=("balance_transaction", "failure_balance_transaction"),
+        # The failure's transaction is a field of failed refunds only; it is followed as `related` when it is named.
+        expand=("balance_transaction",),
         embeds=_BOTH,
     ),
     Route(

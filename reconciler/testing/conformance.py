@@ -11,7 +11,7 @@ from itertools import islice
 from reconciler.clock import require_utc
 from reconciler.errors import MalformedDelivery, SignatureRejected
 from reconciler.model import Delivery, Reading, ResourceRef, Snapshot, Tombstone, Window, canonical
-from reconciler.provider import Provider, ProviderSettings
+from reconciler.provider import ACCOUNT_LIMIT, Provider, ProviderSettings
 from reconciler.testing.case import CountingTransport, ProviderCase, Violations
 from reconciler.testing.failures import failures
 
@@ -57,6 +57,13 @@ async def _declarations(case: ProviderCase, provider: Provider, wire: CountingTr
             yield f"{name}: id_batch, page_size and endpoint must say something"
         if any(rule.kind != name or not rule.states for rule in kind.deadlines):
             yield f"{name}: a deadline rule is about another kind, or about no state"
+        if kind.singleton is not None and kind.list_endpoint is not None:
+            yield f"{name}: what an account has one of cannot have a list"
+    if any(limit.rate <= 0 or limit.burst < 1 for limit in provider.limits.values()):
+        yield "a limit of no requests at all is no limit"
+    endpoints = {name for kind in provider.kinds.values() for name in (kind.endpoint, kind.list_endpoint) if name}
+    if provider.limits and ACCOUNT_LIMIT not in provider.limits and not endpoints <= set(provider.limits):
+        yield f"no limit covers {sorted(endpoints - set(provider.limits))}"
     strangers = set(case.present) - set(provider.kinds)
     if strangers:
         yield f"the case holds kinds that the provider does not have: {sorted(strangers)}"
@@ -131,9 +138,30 @@ async def _reads(case: ProviderCase, provider: Provider, wire: CountingTransport
             for reading in readings:
                 for line in _sound(case, provider, reading):
                     yield line
+            for owner in readings:
+                async for line in _members(provider, owner):
+                    yield line
             again = {one.ref: one for one in await provider.fetch(batch)}
             if any(_hash(one) != _hash(again.get(one.ref)) for one in readings):
                 yield f"two fetches of an unchanged {kind} have different hashes; a field is volatile"
+
+
+async def _members(provider: Provider, owner: Reading) -> AsyncIterator[str]:
+    """What belongs to a resource is a list like any other; a kind that has none lists none."""
+    if not isinstance(owner, Snapshot) or not provider.kinds[owner.ref.kind].has_members:
+        return
+    cursor: str | None = None
+    seen: set[str] = set()
+    while (page := await provider.members(owner, cursor)) is not None:
+        if any(row.ref == owner.ref for row in page.rows):
+            yield f"{owner.ref} is listed among its own members"
+        cursor = page.cursor
+        if cursor is None:
+            return
+        if cursor in seen:
+            yield f"the members of {owner.ref} come back to the cursor {cursor!r}"
+            return
+        seen.add(cursor)
 
 
 def _sound(case: ProviderCase, provider: Provider, reading: Reading) -> Iterator[str]:
@@ -142,10 +170,10 @@ def _sound(case: ProviderCase, provider: Provider, reading: Reading) -> Iterator
         yield f"fetch gives a tombstone for {reading.ref}, which exists"
         return
     before = canonical(reading.body)
-    for ref in reading.related:
-        yield from _bad_ref(case, provider, ref, f"{reading.ref}.related")
-    if reading.ref in reading.related:
-        yield f"{reading.ref} names itself in related"
+    for ref in (*reading.related, *reading.affects):
+        yield from _bad_ref(case, provider, ref, f"{reading.ref}.related or .affects")
+    if reading.ref in (*reading.related, *reading.affects):
+        yield f"{reading.ref} names itself in related or affects"
     for instant in (reading.created_at, reading.updated_at):
         if instant is not None and instant.tzinfo is None:
             yield f"{reading.ref} has an instant without a time zone"
@@ -238,12 +266,12 @@ async def _walk(provider: Provider, kind: str, window: Window | None) -> AsyncIt
 
 
 async def _feed(case: ProviderCase, provider: Provider, wire: CountingTransport) -> AsyncIterator[str]:
+    if provider.feed_reach is None:
+        return
     cursor: str | None = None
     seen: set[str] = set()
     for _ in range(_MOST_PAGES):
         page = await provider.changes(case.window, cursor)
-        if page is None:
-            return
         for notice in page.notices:
             for hint in notice.hints:
                 for line in _bad_ref(case, provider, hint.ref, "the feed"):

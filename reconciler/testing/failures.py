@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 
 from reconciler.errors import (
     AccessDenied,
@@ -62,6 +63,7 @@ async def failures(case: ProviderCase) -> AsyncIterator[str]:
 
 def _all_reads(case: ProviderCase, provider: Provider) -> Iterator[tuple[str, _Read]]:
     for kind, refs in case.present.items():
-        yield f"fetch of {kind}", lambda refs=refs: provider.fetch(refs[:1])  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        if refs:
+            yield f"fetch of {kind}", partial(provider.fetch, refs[:1])
         if provider.kinds[kind].list_endpoint is not None:
-            yield f"the list of {kind}", lambda kind=kind: provider.page(kind, None, None)  # type: ignore[misc]  # the same
+            yield f"the list of {kind}", partial(provider.page, kind, None, None)
