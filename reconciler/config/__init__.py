@@ -1,0 +1,20 @@
+"""The configuration: a TOML file and environment overrides, checked key by key, frozen afterwards."""
+
+from __future__ import annotations
+
+from reconciler.config.durations import Duration, format_duration, parse_duration
+from reconciler.config.model import Config, FeeRule, ReportSection, Sweep
+from reconciler.config.reading import account_settings, load, require_known
+
+__all__ = [
+    "Config",
+    "Duration",
+    "FeeRule",
+    "ReportSection",
+    "Sweep",
+    "account_settings",
+    "format_duration",
+    "load",
+    "parse_duration",
+    "require_known",
+]

@@ -1,0 +1,217 @@
+"""What `config.toml` may hold: one frozen model per section. The file itself tells operators what each key is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from reconciler.config.durations import Duration
+from reconciler.config.places import Origins, Places
+from reconciler.provider import DeadlineRule, Kind
+
+_ACCOUNT_NAME = re.compile(r"[a-z0-9_-]+")
+_SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
+
+
+def _at_least(least: timedelta, words: str) -> AfterValidator:
+    def check(span: timedelta) -> timedelta:
+        if span < least:
+            raise ValueError(f"expected at least {words}")
+        return span
+
+    return AfterValidator(check)
+
+
+Interval = Annotated[Duration, _at_least(_SECOND, "1s")]
+"""How often something happens: a second or more, or a typing error would turn into a flood of requests."""
+
+Span = Annotated[Duration, _at_least(timedelta(0), "0s")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class LedgerSection(Section):
+    url: str = "sqlite:///reconciler.db"
+
+
+class ServerSection(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0: the system picks one, for tests."""
+    body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
+    deliveries_per_second: int = Field(default=1000, ge=1)
+    """For one sender's address; beyond it 429."""
+
+
+class Deadline(Section):
+    """As `reconciler.provider.DeadlineRule`, which it becomes."""
+
+    kind: str
+    states: tuple[str, ...] = Field(min_length=1)
+    after: Span
+
+    @property
+    def rule(self) -> DeadlineRule:
+        return DeadlineRule(self.kind, frozenset(self.states), self.after)
+
+
+class Sweep(Section):
+    every: Interval = timedelta(minutes=5)
+    lag: Span = timedelta(seconds=60)
+    overlap: Span = timedelta(minutes=10)
+    full_every: Interval = timedelta(hours=24)
+
+
+class SweepOverride(Section):
+    """`[sweeps.KIND]`: what differs for one kind."""
+
+    every: Interval | None = None
+    lag: Span | None = None
+    overlap: Span | None = None
+    full_every: Interval | None = None
+
+
+class SweepsSection(Sweep):
+    kinds: Mapping[str, SweepOverride] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_kinds(cls, given: Any) -> Any:
+        """Tables inside `[sweeps]` are kinds; `kinds` itself is not a key of the file."""
+        if not isinstance(given, Mapping):
+            return given
+        own = {name: value for name, value in given.items() if not isinstance(value, Mapping)}
+        return own | {"kinds": {name: value for name, value in given.items() if isinstance(value, Mapping)}}
+
+    def of(self, kind: str) -> Sweep:
+        """The rhythm of one kind, its overrides included."""
+        override = self.kinds.get(kind)
+        own = {name: getattr(self, name) for name in Sweep.model_fields}
+        return Sweep(**(own | ({} if override is None else override.model_dump(exclude_none=True))))
+
+
+class WorkerSection(Section):
+    concurrency: int = Field(default=16, ge=1, le=1000)
+    lease: Annotated[Duration, _at_least(_SECOND, "1s")] = timedelta(seconds=60)
+    least_interval: Span = timedelta(seconds=1)
+    request_timeout: Interval = timedelta(seconds=30)
+
+    @property
+    def longest_request(self) -> timedelta:
+        """A read that outlives its lease is lost when it arrives, so a short lease shortens the requests too."""
+        return min(self.request_timeout, self.lease * 4 / 5)
+
+
+class RetrySection(Section):
+    attempts: int = Field(default=8, ge=1, le=1000)
+    max_wait: Interval = timedelta(minutes=30)
+    parked: Interval = timedelta(hours=24)
+
+
+def _zone(value: object) -> object:
+    """Raises ValueError for anything that the time zone database does not know."""
+    if isinstance(value, str):
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError('expected a time zone of the IANA database, such as "UTC" or "Europe/Berlin"') from None
+    return value
+
+
+class FeeRule(Section):
+    """What a fee should be: `bps` hundredths of a percent of the amount, plus a fixed part."""
+
+    account: str
+    category: str = "charge"
+    bps: int = Field(default=0, ge=0, le=10_000)
+    fixed_minor: int = Field(default=0, ge=0)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    international_bps: int = Field(default=0, ge=0, le=10_000)
+    home_country: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
+
+
+class ReportSection(Section):
+    timezone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+    day_start: str = Field(default="00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    grace_days: int = Field(default=2, ge=0, le=365)
+    tolerance_minor: int = Field(default=0, ge=0)
+    item_materiality_minor: int = Field(default=0, ge=0)
+    aggregate_materiality_minor: int = Field(default=0, ge=0)
+    gateways: tuple[str, ...] = ("stripe",)
+    fee_rules: tuple[FeeRule, ...] = ()
+
+
+def _account_name(name: str) -> str:
+    if not _ACCOUNT_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name an account; use a-z, 0-9, _ and - only")
+    return name
+
+
+class AccountTable(BaseModel):
+    """`[accounts.NAME]` as the core knows it; its other keys are the provider's to check."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    provider: str = Field(min_length=1)
+
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        """Everything in the table, `provider` included."""
+        return {"provider": self.provider, **(self.model_extra or {})}
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Without the other keys: until the provider's model has seen them, a secret may stand there by mistake."""
+        yield "provider", self.provider
+
+
+class Config(BaseSettings):
+    """The whole configuration. Values only: `reconciler.config.load` reads the file and the environment."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, env_prefix="RECONCILER__", env_nested_delimiter="__"
+    )
+
+    ledger: LedgerSection = LedgerSection()
+    server: ServerSection = ServerSection()
+    accounts: dict[Annotated[str, AfterValidator(_account_name)], AccountTable] = Field(default_factory=dict)
+    deadlines: tuple[Deadline, ...] = ()
+    sweeps: SweepsSection = SweepsSection()
+    worker: WorkerSection = WorkerSection()
+    retry: RetrySection = RetrySection()
+    report: ReportSection = ReportSection()
+
+    _origins: Origins = PrivateAttr(default_factory=lambda: Origins(Places(), {}))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the constructor is given: building one reads nothing behind the caller's back."""
+        return (init_settings,)
+
+    @property
+    def origins(self) -> Origins:
+        """Where each value came from, for messages."""
+        return self._origins
+
+    def deadline_rules(self, kinds: Iterable[Kind]) -> tuple[DeadlineRule, ...]:
+        """The rules for these kinds: the configured ones, else the kind's own."""
+        rules: list[DeadlineRule] = []
+        for kind in kinds:
+            configured = [each.rule for each in self.deadlines if each.kind == kind.name]
+            rules.extend(configured or kind.deadlines)
+        return tuple(rules)

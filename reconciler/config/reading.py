@@ -1,0 +1,176 @@
+"""From `config.toml` and the environment to a `Config`. Every error names the key, its line and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from reconciler.config.model import AccountTable, Config, Deadline, FeeRule, Sweep
+from reconciler.config.places import PREFIX, Keys, Origins, Places, find_places
+from reconciler.config.pointers import Pointers
+from reconciler.errors import ConfigurationError
+from reconciler.provider import ProviderSettings
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Config:
+    """The configuration of a file (None: there is none), overridden by the environment.
+
+    Raises ConfigurationError. The accounts' own keys are not looked at yet: see `account_settings`.
+    """
+    given, places = ({}, Places()) if path is None else _read(path)
+    origins = Origins(places, environment)
+    overrides = _overrides(environment)
+    try:
+        config = Config(**_merge(given, overrides))
+    except ValidationError as error:
+        raise _explain(error, (), origins, _core_keys) from None
+    config._origins = origins
+    return config
+
+
+def account_settings(
+    config: Config, account: str, model: type[ProviderSettings], *, with_secrets: bool = True
+) -> ProviderSettings:
+    """What `[accounts.NAME]` says, checked by the provider's own model.
+
+    `with_secrets` False leaves each secret as its pointer, for commands that send no request: they must work where
+    the secrets are not. Raises ConfigurationError; a secret's text is never in it.
+    """
+    origins = config.origins
+    above: Keys = ("accounts", account)
+    pointers = Pointers(origins.environment, lambda keys: origins.describe((*above, *keys)), resolve=with_secrets)
+    values = pointers.settle(model, config.accounts[account].keys)
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise _explain(error, above, origins, lambda _: list(model.model_fields)) from None
+
+
+def require_known(config: Config, kinds: Iterable[str]) -> None:
+    """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
+    known = list(kinds)
+    origins = config.origins
+    named: list[tuple[Keys, str]] = [(("sweeps", kind), kind) for kind in config.sweeps.kinds]
+    named += [(("deadlines", place, "kind"), each.kind) for place, each in enumerate(config.deadlines)]
+    for keys, kind in named:
+        if kind not in known:
+            also = [*known, *Sweep.model_fields] if keys[0] == "sweeps" else known
+            raise ConfigurationError(
+                f"{origins.describe(keys)}: no configured account has a kind {kind!r}{_nearest(kind, also)}"
+            )
+    for place, fee_rule in enumerate(config.report.fee_rules):
+        if fee_rule.account not in config.accounts:
+            keys = ("report", "fee_rules", place, "account")
+            raise ConfigurationError(
+                f"{origins.describe(keys)}: there is no account {fee_rule.account!r}"
+                f"{_nearest(fee_rule.account, config.accounts)}"
+            )
+
+
+# --- the two sources ------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Places]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} does not exist; name the file with --config, or copy config.toml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+    try:
+        return tomllib.loads(text), find_places(path, text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+
+
+def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`RECONCILER__SECTION__KEY`, lists and tables as JSON. Unknown sections stop the start like unknown keys."""
+    ours = {name: value for name, value in environment.items() if name.upper().startswith(PREFIX)}
+    for name in ours:
+        section = name[len(PREFIX) :].split("__", 1)[0].lower()
+        if section not in Config.model_fields:
+            raise ConfigurationError(
+                f"the environment variable {name} names no section{_nearest(section, Config.model_fields)}"
+            )
+    source = EnvSettingsSource(Config)
+    source.env_vars = {name.lower(): value for name, value in ours.items()}
+    try:
+        return source()
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"an environment variable {PREFIX}... cannot be read: {error}; write lists and tables as JSON"
+        ) from None
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[name] = _merge(below, value) if both else value  # type: ignore[arg-type]  # mypy loses `both`
+    return merged
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def _explain(
+    error: ValidationError, above: Keys, origins: Origins, known: Callable[[Keys], Iterable[str]]
+) -> ConfigurationError:
+    """All that is wrong, one line each, in the order of the file."""
+    return ConfigurationError("\n".join(dict.fromkeys(_lines(error, above, origins, known))))
+
+
+def _lines(
+    error: ValidationError, above: Keys, origins: Origins, known: Callable[[Keys], Iterable[str]]
+) -> Iterator[str]:
+    for each in error.errors(include_url=False, include_input=False, include_context=False):
+        inside = tuple(name for name in each["loc"] if name not in ("kinds", "[key]"))
+        keys = (*above, *inside)
+        where = origins.describe(keys)
+        match each["type"]:
+            case "extra_forbidden":
+                yield f"{where}: unknown key{_nearest(str(keys[-1]), known(inside[:-1]))}"
+            case "missing":
+                yield f"{where}: missing; write {keys[-1]} = ..."
+            case _:
+                yield f"{where}: {_message(each)}"
+
+
+def _message(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be", "expected") if message.startswith("Input") else message
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    candidates = list(known)
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(sorted(candidates))}" if candidates else ""
+
+
+def _core_keys(inside: Keys) -> list[str]:
+    """The keys that the table at `inside` may have."""
+    match inside:
+        case ():
+            return list(Config.model_fields)
+        case ("sweeps", *_):
+            return list(Sweep.model_fields)
+        case ("deadlines", *_):
+            return list(Deadline.model_fields)
+        case ("accounts", *_):
+            return list(AccountTable.model_fields)
+        case ("report", "fee_rules", *_):
+            return list(FeeRule.model_fields)
+    annotation = Config.model_fields[str(inside[0])].annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    return list(annotation.model_fields)

@@ -1,0 +1,87 @@
+"""Providers by name. The only module that imports one: the core knows providers through the port alone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.clock import Clock
+from reconciler.config import Config, account_settings, require_known
+from reconciler.errors import ConfigurationError, Unavailable
+from reconciler.provider import DeadlineRule, Kind, Provider, ProviderSettings, Reply, Request, Transport
+
+SHIPPED: Mapping[str, str] = {"stripe": "providers.stripe:Stripe", "shopify": "providers.shopify:Shopify"}
+
+_PARTS = ("name", "settings", "kinds", "exponents", "verify", "fetch", "page", "entries")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One `[accounts.NAME]` with the class that reads it and its checked settings."""
+
+    name: str
+    provider: type[Provider]
+    settings: ProviderSettings
+    rules: tuple[DeadlineRule, ...]
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        return self.provider.kinds
+
+    def connect(self, transport: Transport, clock: Clock) -> Provider:
+        return self.provider(self.name, self.settings, transport, clock)
+
+    def offline(self, clock: Clock) -> Provider:
+        """For the provider's pure parts only: whatever would send a request raises Unavailable."""
+        return self.connect(_NoTransport(), clock)
+
+
+class _NoTransport:
+    async def send(self, request: Request) -> Reply:
+        raise Unavailable(f"{request.method} {request.url} was not sent: this command reads only the ledger")
+
+
+def load_provider(name: str) -> type[Provider]:
+    """The class behind `provider = "..."`. Raises ConfigurationError."""
+    target = SHIPPED.get(name, name)
+    module_name, colon, class_name = target.partition(":")
+    if not colon or not module_name or not class_name:
+        raise ConfigurationError(
+            f"provider {name!r} is not known; write one of {', '.join(sorted(SHIPPED))}, or package.module:Class"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise ConfigurationError(f"provider {name!r}: there is no module {error.name}; is it installed?") from error
+        raise ConfigurationError(f"provider {name!r} needs the module {error.name}, which is not installed") from error
+    found: Any = getattr(module, class_name, None)
+    if found is None:
+        raise ConfigurationError(f"provider {name!r}: {module_name} has no {class_name}")
+    missing = [part for part in _PARTS if not hasattr(found, part)]
+    if not isinstance(found, type) or missing:
+        raise ConfigurationError(
+            f"provider {name!r}: {class_name} does not implement reconciler.provider.Provider"
+            + (f" (it lacks {', '.join(missing)})" if missing else "")
+        )
+    return found
+
+
+def load_accounts(config: Config, *, with_secrets: bool = True) -> Mapping[str, Account]:
+    """Every configured account, checked by its provider. Raises ConfigurationError.
+
+    `with_secrets` False is for commands that send no request: they work where the secrets are not.
+    """
+    accounts: dict[str, Account] = {}
+    for name, table in config.accounts.items():
+        try:
+            provider = load_provider(table.provider)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{config.origins.describe(('accounts', name, 'provider'))}: {error}") from error
+        settings = account_settings(config, name, provider.settings, with_secrets=with_secrets)
+        accounts[name] = Account(name, provider, settings, config.deadline_rules(provider.kinds.values()))
+    if accounts:
+        require_known(config, sorted({kind for account in accounts.values() for kind in account.kinds}))
+    return accounts

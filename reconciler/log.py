@@ -1,0 +1,75 @@
+"""Logging: a constant message, then facts; readable on a terminal, JSON elsewhere, on stderr, and never a secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED = "[redacted]"
+
+_SECRET_NAME = re.compile(r"(secret|token|password|passwd|api_?key|authorization|credential|cookie)", re.IGNORECASE)
+_NOT_SECRET = frozenset({"lease_token", "token_count"})
+_SECRET_VALUE = re.compile(
+    r"\b(?:sk|rk)_[A-Za-z0-9_]{4,}"  # Stripe keys; organisation keys are sk_org_...
+    r"|\bwhsec_[A-Za-z0-9+/=_-]{4,}"
+    r"|\bshp(?:at|ca|pa|ss)_[A-Za-z0-9]{4,}"  # Shopify tokens and client secrets
+    r"|\b(?:Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
+)
+_DEPTH = 6
+
+
+def configure(*, verbose: bool = False, stream: TextIO | None = None, as_json: bool | None = None) -> None:
+    """Set up the process's logging once, at its start. `as_json` None: JSON unless `stream` is a terminal."""
+    out = sys.stderr if stream is None else stream
+    machine = not out.isatty() if as_json is None else as_json
+    level = logging.DEBUG if verbose else logging.INFO
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if machine:
+        tail: list[Processor] = [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
+    else:
+        tail = [structlog.processors.format_exc_info, redact, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    structlog.configure(
+        processors=[*shared, *tail],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace whatever is called, or looks like, a secret. A net: callers should not log one in the first place."""
+    return {name: _redacted(name, value, _DEPTH) for name, value in event.items()}
+
+
+def scrub(text: str) -> str:
+    """The text without anything that looks like a secret: for messages that were made elsewhere."""
+    return _SECRET_VALUE.sub(REDACTED, text)
+
+
+def _redacted(name: str, value: Any, depth: int) -> Any:
+    if _SECRET_NAME.search(name) and name not in _NOT_SECRET:
+        return REDACTED
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, bytes):
+        return f"[{len(value)} bytes]"
+    if depth == 0:
+        return scrub(str(value))
+    if isinstance(value, Mapping):
+        return {str(inner): _redacted(str(inner), each, depth - 1) for inner, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted("", each, depth - 1) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return scrub(str(value))
