@@ -1,0 +1,256 @@
+"""Putting the parts together: one process that receives, reads and sweeps, or any of the three alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from reconciler.clock import Clock
+from reconciler.config import Config
+from reconciler.deadlines import Deadlines
+from reconciler.errors import LedgerError
+from reconciler.fetcher import Fetcher, FetchSettings
+from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
+from reconciler.ledger import Applied, GroupCommit, Ledger, open_ledger
+from reconciler.ledger.signal import MarkSignal
+from reconciler.loading import Account
+from reconciler.metrics import WorkMetrics
+from reconciler.periodic import Runner
+from reconciler.provider import Provider
+from reconciler.retry import RetryPolicy
+from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
+from reconciler.sweeps import Sweeper, SweepSettings
+from reconciler.transport import HttpTransport
+from reconciler.web import Readiness, Site, WebServer
+from reconciler.worker import Worker, WorkerSettings, owner_name
+
+log = structlog.get_logger(__name__)
+
+PARTS = frozenset({"intake", "worker", "console"})
+"""What a process may be asked to be, with `--only`."""
+
+STOP_WITHIN = timedelta(seconds=10)
+"""A stop finishes or gives back everything within this; supervisors kill after longer than that."""
+
+_IDLE_LOOK = timedelta(milliseconds=200)
+
+
+def retry_policy(config: Config) -> RetryPolicy:
+    usual = RetryPolicy()
+    return RetryPolicy(
+        attempts=config.retry.attempts,
+        first_wait=min(usual.first_wait, config.retry.max_wait),
+        max_wait=config.retry.max_wait,
+        parked=config.retry.parked,
+        gate_max=min(usual.gate_max, config.retry.max_wait),
+    )
+
+
+def sweep_settings(config: Config, kind: str) -> SweepSettings:
+    own = config.sweeps.of(kind)
+    return SweepSettings(every=own.every, lag=own.lag, overlap=own.overlap, full_every=own.full_every)
+
+
+def transport_of(config: Config) -> HttpTransport:
+    """Requests end before the lease does, so that no answer arrives for a claim that is somebody else's by then."""
+    longest = config.worker.longest_request.total_seconds()
+    return HttpTransport(
+        connect_seconds=min(5.0, longest),
+        read_seconds=longest,
+        total_seconds=longest,
+        connections=max(100, config.worker.concurrency * max(1, len(config.accounts))),
+    )
+
+
+def fetcher_of(
+    config: Config,
+    account: str,
+    provider: Provider,
+    ledger: GroupCommit,
+    clock: Clock,
+    rng: random.Random,
+    metrics: WorkMetrics,
+) -> Fetcher:
+    return Fetcher(
+        account,
+        provider,
+        ledger,
+        clock,
+        policy=retry_policy(config),
+        settings=FetchSettings(lease=config.worker.lease, least_interval=config.worker.least_interval),
+        rng=rng,
+        on_applied=metrics.applied,
+        on_failed=metrics.failed,
+    )
+
+
+class Daemon:
+    """The long-lived process. `run` returns after `stop` was set and everything was put down in order."""
+
+    def __init__(
+        self,
+        config: Config,
+        accounts: Mapping[str, Account],
+        clock: Clock,
+        *,
+        parts: Collection[str] = PARTS,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._config = config
+        self._accounts = accounts
+        self._clock = clock
+        self._parts = frozenset(parts)
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._registry = CollectorRegistry()
+        self._metrics = WorkMetrics(self._registry)
+        self.listening = asyncio.Event()
+        """Set once the server accepts requests."""
+        self.url: str | None = None
+
+    async def run(self, stop: asyncio.Event, *, until_idle: bool = False) -> None:
+        """Raises SchemaMismatch, ConfigurationError or LedgerUnavailable when it cannot start."""
+        ledger = open_ledger(self._config.ledger.url)
+        try:
+            await asyncio.to_thread(ledger.require_current_schema)
+        except BaseException:
+            ledger.close()
+            raise
+        async with AsyncExitStack() as stack:
+            stack.callback(ledger.close)
+            writer = GroupCommit(ledger, self._clock)
+            stack.push_async_callback(writer.close)
+            transport = transport_of(self._config)
+            stack.push_async_callback(transport.aclose)
+            providers = {name: account.connect(transport, self._clock) for name, account in self._accounts.items()}
+            worker = await self._start_worker(stack, writer, providers) if "worker" in self._parts else None
+            signal = MarkSignal(ledger.store, (lambda: None) if worker is None else worker[0].wake)
+            stack.push_async_callback(signal.stop)
+            if worker is not None:
+                signal.start()
+            writer.on_marked = _announcing(signal, None if worker is None else worker[0])
+            await self._start_server(stack, writer, providers)
+            log.info("running", parts=sorted(self._parts), url=self.url, accounts=sorted(self._accounts))
+            if until_idle and worker is not None:
+                await self._until_idle(stop, writer, *worker)
+            else:
+                await stop.wait()
+            log.info("stopping")
+
+    # --- the parts ---
+
+    async def _start_server(
+        self, stack: AsyncExitStack, writer: GroupCommit, providers: Mapping[str, Provider]
+    ) -> None:
+        section = self._config.server
+        intake = None
+        if "intake" in self._parts:
+            intake = Intake(
+                providers,
+                writer,
+                self._clock,
+                IntakeMetrics(self._registry),
+                IntakeLimits(
+                    body_bytes=section.body_limit_bytes, requests_per_second=float(section.deliveries_per_second)
+                ),
+            )
+        site = Site(
+            readiness=Readiness(writer, providers, self._clock),
+            registry=self._registry,
+            intake=intake,
+        )
+        server = await stack.enter_async_context(WebServer(site, host=section.host, port=section.port))
+        self.url = server.url
+        self.listening.set()
+
+    async def _start_worker(
+        self, stack: AsyncExitStack, writer: GroupCommit, providers: Mapping[str, Provider]
+    ) -> tuple[Worker, Scheduler]:
+        config, clock = self._config, self._clock
+        owner = owner_name(clock.now())
+        fetchers = {
+            name: fetcher_of(config, name, provider, writer, clock, self._rng, self._metrics)
+            for name, provider in providers.items()
+        }
+        settings = WorkerSettings(concurrency=config.worker.concurrency, lease=config.worker.lease)
+        worker = Worker(fetchers, writer, clock, owner=owner, settings=settings)
+        scheduler = self._scheduler(writer, fetchers, owner, worker)
+        running = asyncio.create_task(worker.run(), name="worker")
+        scheduler.start()
+
+        async def end() -> None:
+            worker.stop()
+            await scheduler.stop(STOP_WITHIN / 2)
+            await running
+
+        stack.push_async_callback(end)
+        return worker, scheduler
+
+    def _scheduler(self, writer: GroupCommit, fetchers: Mapping[str, Fetcher], owner: str, worker: Worker) -> Scheduler:
+        config, clock = self._config, self._clock
+        zone = ZoneInfo(config.report.timezone)
+        hours, minutes = config.report.day_start.split(":")
+        day_start = timedelta(hours=int(hours), minutes=int(minutes))
+
+        def applied(results: Sequence[Applied]) -> None:
+            self._metrics.applied(results)
+            worker.wake()
+
+        jobs = []
+        allocations = []
+        for name, fetcher in fetchers.items():
+            account = self._accounts[name]
+            sweeper = Sweeper(fetcher, writer, clock, lambda kind: sweep_settings(config, kind), on_applied=applied)
+            deadlines = Deadlines(name, fetcher.provider.kinds, account.rules, writer, clock)
+            allocation = Allocation(name, account.settings.monthly_reads, 2 * len(fetcher.provider.kinds))
+            allocations.append(allocation)
+            jobs += jobs_of(
+                sweeper,
+                deadlines,
+                lambda kind: sweep_settings(config, kind),
+                allocation.pace,
+                lambda now: next_cut_off(now, zone, day_start),
+                clock,
+            )
+        runner = Runner(writer, clock, owner=owner, policy=retry_policy(config), rng=self._rng, on_run=worker.wake)
+        return Scheduler(jobs, runner, writer, clock, allocations=allocations, rng=self._rng)
+
+    async def _until_idle(self, stop: asyncio.Event, writer: GroupCommit, worker: Worker, scheduler: Scheduler) -> None:
+        """Until nothing is under way, no job is due, and everything dirty is dead or behind a gate."""
+        while not stop.is_set():
+            if scheduler.idle and worker.idle.is_set() and await self._settled(writer):
+                return
+            try:
+                async with asyncio.timeout(_IDLE_LOOK.total_seconds()):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _settled(self, writer: GroupCommit) -> bool:
+        try:
+            return not await writer.read(_unsettled)
+        except LedgerError as error:
+            log.warning("ledger unavailable", error=str(error))
+            return False
+
+
+def _unsettled(ledger: Ledger) -> bool:
+    gated = {(gate.account, gate.kind) for gate in ledger.gates()}
+    return any((account, "") not in gated and (account, kind) not in gated for account, kind in ledger.unsettled())
+
+
+def _announcing(signal: MarkSignal, worker: Worker | None) -> Callable[[], None]:
+    """What follows a commit that held marks: our own worker looks at once, other nodes are told soon."""
+
+    def announce() -> None:
+        if worker is not None:
+            worker.wake()
+        signal.send()
+
+    return announce
