@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
 from providers.sandbox import SandboxServer, World
 from providers.sandbox.resources import RESOURCES
+from tests.corpus import resources
 from tests.sandbox_fixtures import a_world, ask
-
-_BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "corpus"
-_FILE = Path(os.environ.get("RECONCILER_CORPUS", _BESIDE)) / "stripe_fixtures3.json"
-
-needs_corpus = pytest.mark.skipif(not _FILE.exists(), reason=f"the published examples are not at {_FILE.parent}")
-
-
-def examples() -> dict[str, Any]:
-    return dict(json.loads(_FILE.read_text())["resources"])
 
 
 def a_full_shop() -> World:
@@ -46,7 +35,6 @@ def a_full_shop() -> World:
     return world
 
 
-@needs_corpus
 @pytest.mark.parametrize("kind", sorted(RESOURCES))
 def test_listed_bodies_have_every_published_field(kind: str) -> None:
     server = SandboxServer(a_full_shop())
@@ -54,17 +42,15 @@ def test_listed_bodies_have_every_published_field(kind: str) -> None:
     assert rows, f"the full shop has no {kind}"
     for row in rows:
         assert row["object"] == kind
-        assert examples()[kind].keys() <= row.keys(), sorted(examples()[kind].keys() - row.keys())
+        assert resources()[kind].keys() <= row.keys(), sorted(resources()[kind].keys() - row.keys())
 
 
-@needs_corpus
 @pytest.mark.parametrize(("kind", "path"), [("balance", "/v1/balance"), ("account", "/v1/account")])
 def test_single_bodies_have_every_published_field(kind: str, path: str) -> None:
     told = ask(SandboxServer(a_full_shop()), path)
-    assert examples()[kind].keys() <= told.body.keys()
+    assert resources()[kind].keys() <= told.body.keys()
 
 
-@needs_corpus
 @pytest.mark.parametrize("kind", ["customer", "product", "price"])
 def test_deleted_bodies_are_the_published_ones(kind: str) -> None:
     world = a_world()
@@ -76,16 +62,15 @@ def test_deleted_bodies_are_the_published_ones(kind: str) -> None:
     world.catalogue.delete_product(product)
     object_id = {"customer": customer, "product": product, "price": price}[kind]
     told = ask(SandboxServer(world), f"{RESOURCES[kind].path}/{object_id}")
-    assert told.body == {**examples()[f"deleted_{kind}"], "id": object_id, "object": kind}
+    assert told.body == {**resources()[f"deleted_{kind}"], "id": object_id, "object": kind}
 
 
-@needs_corpus
 def test_every_published_body_survives_the_json_that_we_use() -> None:
-    for kind, body in examples().items():
+    for kind, body in resources().items():
         assert orjson.loads(orjson.dumps(body)) == body, kind
 
 
-def test_the_product_does_not_carry_the_examples() -> None:
+def test_the_product_does_not_carry_the_resources() -> None:
     """The published examples stay outside: none of their object ids occurs in the look-alike's source."""
     folder = Path(__file__).resolve().parents[2] / "providers" / "sandbox"
     source = "".join(path.read_text() for path in folder.rglob("*.py"))

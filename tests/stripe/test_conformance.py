@@ -20,7 +20,7 @@ from reconciler.model import Delivery, Entry, Notice, Page, Reading, ResourceRef
 from reconciler.provider import Transport
 from reconciler.testing import ProviderCase, Violations, check_provider
 from reconciler.transport import HttpTransport
-from tests.stripe import corpus
+from tests import corpus
 from tests.stripe.server import ACCOUNT, NOW, SECRET, Asked, Says, Script, body, error, listing, settings
 
 _CREATED = int((NOW - timedelta(hours=1)).timestamp())

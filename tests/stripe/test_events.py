@@ -18,7 +18,7 @@ from reconciler.clock import ManualClock
 from reconciler.errors import MalformedDelivery, SignatureRejected
 from reconciler.model import Delivery, Hint, Notice, ResourceRef
 from reconciler.provider import Reply, Request
-from tests.stripe import corpus
+from tests import corpus
 from tests.stripe.server import ACCOUNT, NOW, SECRET, settings
 
 

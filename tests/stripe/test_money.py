@@ -14,7 +14,7 @@ from providers.stripe.currencies import EXPONENTS
 from reconciler.errors import BadReply
 from reconciler.model import ControlTotal, ResourceRef, Snapshot
 from reconciler.money import Money
-from tests.stripe import corpus
+from tests import corpus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

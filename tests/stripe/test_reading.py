@@ -11,7 +11,7 @@ from providers.stripe import names, reading
 from providers.stripe.kinds import KINDS, ROUTES
 from reconciler.errors import BadReply
 from reconciler.model import ResourceRef, Snapshot, Tombstone
-from tests.stripe import corpus
+from tests import corpus
 
 VERSION = "2026-10-28.endive"
 

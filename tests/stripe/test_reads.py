@@ -15,7 +15,7 @@ from providers.stripe.kinds import KINDS, ROUTES
 from providers.stripe.lists import LISTS
 from reconciler.errors import AccessDenied, AccessScope, BadReply, Throttled, Unavailable, UsageError
 from reconciler.model import NoticePage, Page, Reading, ResourceRef, Snapshot, Tombstone, Window
-from tests.stripe import corpus
+from tests import corpus
 from tests.stripe.server import ACCOUNT, NOW, Asked, Says, Script, body, error, listing, played
 
 DAY = Window(NOW - timedelta(days=1), NOW)
