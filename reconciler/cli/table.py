@@ -1,0 +1,134 @@
+"""The table of commands: one line and one module for each, loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from reconciler import __version__
+from reconciler.cli.options import WRONG_USE, Options, hoist
+from reconciler.errors import ReconcilerError
+
+
+class Line(NamedTuple):
+    """`target` is `module:function` under reconciler.cli; a typer.Typer there brings subcommands of its own."""
+
+    target: str
+    help: str
+
+
+COMMANDS: Mapping[str, Line] = {
+    "status": Line("status:status", "Backlog, coverage, deliveries, what is late, and what was not looked at."),
+    "report": Line(
+        "report:report", "What the ledger holds per kind, the drift it found, and what it cannot vouch for."
+    ),
+    "show": Line("show:show", "One resource: state, versions with cause and difference, deliveries, entries."),
+    "mark": Line("mark:mark", "Have resources read again; revives dead letters."),
+    "dead-letters": Line("dead_letters:app", "Resources that could not be read: list, retry, discard."),
+    "migrate": Line("migrate:migrate", "Bring the ledger's schema to this version."),
+}
+
+
+class CommandTable(TyperGroup):
+    """Lists all commands from their lines alone; imports a command's module when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        line = COMMANDS.get(cmd_name)
+        return None if line is None else TyperCommand(name=cmd_name, help=line.help)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        self.commands = {name: self.get_command(ctx, name) for name in COMMANDS}  # "did you mean" looks here
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, found if name is None else _load(name, COMMANDS[name]), rest
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, hoist(args))
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Errors of ours end as one clear line and exit code 2; the traceback only with --verbose."""
+        given = extra.get("args") or (args[0] if args else None) or sys.argv[1:]
+        try:
+            return super().main(*args, **extra)
+        except Exception as error:
+            _complain(error, verbose="--verbose" in given)
+            raise SystemExit(WRONG_USE) from error
+
+
+def _load(name: str, line: Line) -> Any:
+    module, _, attribute = line.target.partition(":")
+    found = getattr(importlib.import_module(f"reconciler.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name)(found)
+    return typer.main.get_command(single)
+
+
+def _complain(error: Exception, *, verbose: bool) -> None:
+    from reconciler.log import scrub  # only on the way out: structlog is slow to import
+
+    if verbose:
+        print(scrub("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201  # stderr is for talk
+    if isinstance(error, ReconcilerError):
+        text = str(error)
+    else:
+        text = f"unexpected {type(error).__name__}: {error}; please report it with the output of --verbose"
+    for line in scrub(text).splitlines() or [type(error).__name__]:
+        print(f"reconcile: {line}", file=sys.stderr)  # noqa: T201  # stderr is for talk
+
+
+app = typer.Typer(
+    cls=CommandTable,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def reconcile(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The configuration file; else $RECONCILER_CONFIG, else config.toml here.", metavar="FILE"),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--format", help="table, json, or what the command names.", metavar="FORMAT")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more; show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keep a local ledger equal to what Stripe and Shopify say, prove it, and say where it cannot.
+
+    These options may stand before or after the command. Data goes to stdout, talk to stderr.
+
+    \b
+    Exit codes:  0 fine; 1 breaks or drift found; 2 usage, configuration or operator error;
+                 3 unproven or partial: something was not looked at.
+    \b
+    Examples:    reconcile status
+                 reconcile show stripe/main/payment_intent/pi_123 --format json
+                 reconcile --config /etc/reconciler.toml dead-letters
+    """
+    context.obj = Options(config, output, verbose)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
