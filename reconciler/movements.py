@@ -1,0 +1,127 @@
+"""What one body says about money, in words that every provider shares: the seam between providers and the report.
+
+A provider that money moves through declares `finance: ClassVar[FinanceReader]`. The reader is pure, so the same
+version always reads the same, and the report never needs to know whose body it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from reconciler.model import ResourceRef, Snapshot
+from reconciler.money import Money
+
+
+class Role(StrEnum):
+    """Which part a thing plays in the proofs."""
+
+    SALE = "sale"
+    """A shop's own record of money taken or given back for an order: the left side of the order match."""
+    CHARGE = "charge"
+    """Money taken by a processor: the right side."""
+    REFUND = "refund"
+    """Money given back by a processor: the right side, negative."""
+    INTENT = "intent"
+    """A processor's attempt at a payment; moves nothing, but links what does."""
+    DISPUTE = "dispute"
+    INVOICE = "invoice"
+    PAYOUT = "payout"
+    CONVERSION = "conversion"
+    """The exchange rate that an entry was booked at."""
+
+
+class Condition(StrEnum):
+    """What became of it, for the report's purposes; `status` keeps the provider's own word."""
+
+    SETTLED = "settled"
+    """Succeeded, paid, captured: it counts."""
+    PENDING = "pending"
+    FAILED = "failed"
+    """Failed or cancelled: it never will count, or no longer does."""
+    OPEN = "open"
+    """A dispute that holds money back."""
+    WON = "won"
+    LOST = "lost"
+    VOID = "void"
+    """Moves no money by its nature: an authorisation, an inquiry."""
+
+
+class Key(StrEnum):
+    """How two sides are known to be one thing, strongest first. The order is the order of matching."""
+
+    PROCESSOR = "K1"
+    """The processor's own id of the charge or refund, written down by the shop."""
+    SHOP = "K2"
+    """The shop's transaction id, written down by the shop's own payments ledger."""
+    TRANSACTION = "K3"
+    """The shop's transaction id in the processor's metadata."""
+    ORDER = "K3b"
+    """The shop's order id in the processor's metadata; only with an equal amount and currency."""
+    INTENT = "K4"
+    """Through the payment intent, or the latest charge of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    key: Key
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One thing that finance compares, as of one version."""
+
+    ref: ResourceRef
+    role: Role
+    condition: Condition
+    status: str
+    """The provider's own word."""
+    amount: Money
+    """Signed: money in to the merchant is positive. In the thing's own currency, never in the settlement's."""
+    occurred_at: datetime
+    entry_id: str | None = None
+    """The balance entry that the thing names as its own, if it names one yet."""
+    clues: tuple[Clue, ...] = ()
+    """On a sale: what it names. On a charge or refund: what names it, itself included."""
+    parent: str | None = None
+    """Refund, dispute: the charge. Charge: the payment intent. Intent: its latest charge. Conversion: its source."""
+    order: str | None = None
+    """The shop's order, where known."""
+    gateway: str | None = None
+    """Sale: which way of paying."""
+    traits: tuple[str, ...] = ()
+    """Weak likenesses (`email:...`, `last4:...`) for suggestions; they prove nothing."""
+    country: str | None = None
+    """Charge: where the card was issued."""
+    arrives_at: datetime | None = None
+    """Payout: when it reaches the bank."""
+    automatic: bool = False
+    """Payout: made by the provider's schedule, so that the provider lists what it paid out."""
+    itemised: bool = False
+    """Payout: the provider says that its list of members is complete."""
+    trace: str | None = None
+    """Payout: the bank's reference."""
+    return_entry_id: str | None = None
+    """Payout: the entry that brought the money back."""
+    rate: Decimal | None = None
+    """Conversion: settlement amount over presentment amount, in major units."""
+    payments: tuple[tuple[str, int], ...] = ()
+    """Invoice: the payment intents or charges that paid it, each with the minor units that it paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinanceReader:
+    """What a provider tells the report about itself."""
+
+    kinds: frozenset[str]
+    """Kinds of resource that `read` has something to say of."""
+    streams: frozenset[str]
+    """Kinds that must have been looked at completely before anything can be called proved."""
+    read: Callable[[Snapshot], tuple[Movement, ...]]
+    """Pure. Raises `BadReply` for a body that cannot be read: it must be looked at, never skipped."""
+    sells: bool = False
+    """Whether its bodies hold a shop's own record of payments: the left side of the order match."""
