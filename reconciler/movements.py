@@ -125,3 +125,9 @@ class FinanceReader:
     """Pure. Raises `BadReply` for a body that cannot be read: it must be looked at, never skipped."""
     sells: bool = False
     """Whether its bodies hold a shop's own record of payments: the left side of the order match."""
+
+
+def reader_of(provider: object) -> FinanceReader | None:
+    """What a provider (its class, or one of its objects) tells the report; None where no money moves through it."""
+    reader = getattr(provider, "finance", None)
+    return reader if isinstance(reader, FinanceReader) else None

@@ -11,6 +11,7 @@ from providers.stripe import deliveries, entries, events, expectations, names, r
 from providers.stripe.api import Api, resource_path
 from providers.stripe.currencies import EXPONENTS
 from providers.stripe.diagnosis import diagnose
+from providers.stripe.finance import FINANCE
 from providers.stripe.kinds import KINDS, ROUTES, limits
 from providers.stripe.lists import LISTS
 from providers.stripe.replies import Missing
@@ -33,6 +34,7 @@ from reconciler.model import (
     Window,
 )
 from reconciler.money import Exponents
+from reconciler.movements import FinanceReader
 from reconciler.provider import Kind, Limit, ProviderSettings, Transport
 
 PAGE_SIZE: Final = 100
@@ -47,6 +49,7 @@ class Stripe:
     settings: ClassVar[type[ProviderSettings]] = StripeSettings
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     exponents: ClassVar[Exponents] = EXPONENTS
+    finance: ClassVar[FinanceReader] = FINANCE
     feed_reach: ClassVar[timedelta | None] = timedelta(days=30)
 
     def __init__(self, account: str, settings: StripeSettings, transport: Transport, clock: Clock) -> None:

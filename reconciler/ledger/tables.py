@@ -203,7 +203,20 @@ class EntryRow(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "entry"
     __table_args__ = (
-        Index("ix_entry_effective", "account", "balance_type", "currency", "effective_at"),
+        # Holds every column that a proof sums, so that openings over years of entries never touch the table.
+        Index(
+            "ix_entry_proof",
+            "account",
+            "balance_type",
+            "currency",
+            "effective_at",
+            "recorded_at",
+            "superseded_at",
+            "category",
+            "gross",
+            "fee",
+            "net",
+        ),
         Index("ix_entry_source", "account", "source_id"),
         Index("ix_entry_payout", "account", "payout_id"),
         CheckConstraint("net = gross - fee", name="foots"),
@@ -391,6 +404,108 @@ class LedgerClockRow(SQLModel, table=True):
 
     id: int = Field(default=1, primary_key=True)
     value: int = _whole(default=0)
+
+
+class BreakEventRow(SQLModel, table=True):
+    """One act of a person on a break. Never changed: what stands is what the events add up to."""
+
+    __tablename__: ClassVar[Any] = "break_event"
+    __table_args__ = (
+        Index("ix_break_event_break", "break_id", "at"),
+        CheckConstraint("action IN ('note', 'assign', 'resolve', 'reopen', 'attach')", name="action_known"),
+        CheckConstraint("action <> 'resolve' OR (reason IS NOT NULL AND difference IS NOT NULL)", name="resolved_why"),
+    )
+
+    id: int | None = _identity()
+    break_id: str = _words()
+    at: int = _whole()
+    actor: str = _words()
+    action: str = _words()
+    reason: str | None = _words(optional=True)
+    text: str = _words(default="")
+    difference: int | None = _whole(optional=True)
+    """Minor units that a resolution accepted."""
+    evidence_sha256: str | None = _words(optional=True)
+
+
+class PeriodLockRow(SQLModel, table=True):
+    """One step of the sign-off of an account's period; the last one says how the period stands."""
+
+    __tablename__: ClassVar[Any] = "period_lock"
+    __table_args__ = (
+        Index("ix_period_lock_account", "account", "ends_at"),
+        CheckConstraint("state IN ('prepared', 'locked', 'reopened')", name="state_known"),
+        CheckConstraint("policy IN ('roll_forward', 'restate')", name="policy_known"),
+        CheckConstraint("starts_at < ends_at", name="has_length"),
+    )
+
+    id: int | None = _identity()
+    account: str = _words()
+    from_day: str = _words()
+    to_day: str = _words()
+    starts_at: int = _whole()
+    ends_at: int = _whole()
+    timezone: str = _words()
+    as_of: int = _whole()
+    report_id: str = _words()
+    digest: str = _words()
+    state: str = _words()
+    actor: str = _words()
+    policy: str = _words()
+    at: int = _whole()
+    override_reason: str = _words(default="")
+
+
+class ReportSnapshotRow(SQLModel, table=True):
+    """A report as it was shown, kept whole, under the hash of its content."""
+
+    __tablename__: ClassVar[Any] = "report_snapshot"
+
+    report_id: str = _words(key=True)
+    digest: str = _words()
+    as_of: int = _whole()
+    params: str = _words()
+    config_hash: str = _words()
+    code_version: str = _words()
+    body: bytes = _packed()
+    stored_at: int = _whole()
+
+
+class AuditLogRow(SQLModel, table=True):
+    """Who did what, in a chain: each hash covers the row before it."""
+
+    __tablename__: ClassVar[Any] = "audit_log"
+
+    seq: int = _whole(key=True)
+    prev_hash: str = _words()
+    hash: str = _words()
+    actor: str = _words()
+    action: str = _words()
+    subject: str = _words()
+    detail: str = _words()
+    at: int = _whole()
+
+
+class BankLineRow(SQLModel, table=True):
+    """One line of a bank statement whose own totals footed."""
+
+    __tablename__: ClassVar[Any] = "bank_line"
+    __table_args__ = (
+        UniqueConstraint("bank_account", "statement_id", "ordinal"),
+        Index("ix_bank_line_booked", "booked_on", "currency"),
+    )
+
+    id: int | None = _identity()
+    bank_account: str = _words()
+    statement_id: str = _words()
+    ordinal: int = _whole()
+    currency: str = _words()
+    minor: int = _whole()
+    exponent: int = _whole()
+    booked_on: str = _words()
+    value_on: str | None = _words(optional=True)
+    reference: str = _words()
+    recorded_at: int = _whole()
 
 
 metadata = SQLModel.metadata

@@ -1,0 +1,578 @@
+"""What the finance report asks of the ledger: facts as they were known at an instant, in sets, never row by row.
+
+A fact counts as of T if `recorded_at <= T`; an entry also must not have been superseded by then. Sums run on
+`ix_entry_proof` alone, which holds every column that they need (docs/decisions/0041).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, text
+from sqlalchemy.sql.elements import TextClause
+
+from reconciler.clock import from_micros, to_micros
+from reconciler.ledger.codec import unpack
+from reconciler.ledger.facts import Coverage
+from reconciler.ledger.store import Transaction
+from reconciler.model import ResourceRef, Snapshot, Window
+from reconciler.movements import Movement
+
+_KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
+_CHUNK = 1000
+"""Ids that one statement names."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BalanceKey:
+    """One of an account's balances in one currency: what a roll-forward is about."""
+
+    account: str
+    balance_type: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a balance's entries before two instants add up to."""
+
+    key: BalanceKey
+    first_at: datetime
+    before_start: int
+    before_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class DaySum:
+    """All entries of one category on one business day, the `day`-th of the period."""
+
+    key: BalanceKey
+    category: str
+    day: int
+    count: int
+    gross: int
+    fee: int
+    net: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFact:
+    """One entry, as it was known."""
+
+    key: BalanceKey
+    id: str
+    category: str
+    gross: int
+    fee: int
+    net: int
+    effective_at: datetime
+    available_on: datetime | None
+    source_id: str | None
+    payout_id: str | None
+    fee_details: str
+    """JSON, as the ledger keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryChange:
+    """An entry that became known, or stopped being what was known, after some instant."""
+
+    key: BalanceKey
+    id: str
+    effective_at: datetime
+    recorded_at: datetime
+    source: str
+    net: int
+    gross: int
+    fee: int
+    gone: bool
+    """True: this is the value that was known before and is no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TotalFact:
+    """A balance that the provider stated."""
+
+    key: BalanceKey
+    minor: int
+    as_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A movement, and when the version that says so was recorded."""
+
+    movement: Movement
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a payout's listed members add up to, in one currency."""
+
+    account: str
+    payout_id: str
+    complete: bool
+    currency: str | None
+    """None: the list is empty, or names entries that the ledger does not have."""
+    listed: int
+    found: int
+    net: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsettledSum:
+    key: BalanceKey
+    category: str
+    count: int
+    net: int
+
+
+def _over(sql: str) -> TextClause:
+    return text(sql).bindparams(bindparam("accounts", expanding=True))
+
+
+# --- sums -----------------------------------------------------------------------------------------
+
+_OPENED = _over(
+    f"""
+    SELECT e.account, e.balance_type, e.currency, min(e.effective_at) AS first_at, sum(e.net) AS before_end,
+      sum(CASE WHEN e.effective_at < :start THEN e.net ELSE 0 END) AS before_start
+    FROM entry e WHERE e.account IN :accounts AND e.effective_at < :end AND {_KNOWN}
+    GROUP BY e.account, e.balance_type, e.currency ORDER BY e.account, e.balance_type, e.currency
+    """
+)
+_DAY = _over(
+    f"""
+    SELECT e.account, e.balance_type, e.currency, e.category, count(*) AS n,
+      sum(e.gross) AS gross, sum(e.fee) AS fee, sum(e.net) AS net
+    FROM entry e
+    WHERE e.account IN :accounts AND e.balance_type IN :types AND e.currency IN :currencies
+      AND e.effective_at >= :since AND e.effective_at < :until AND {_KNOWN}
+    GROUP BY e.account, e.balance_type, e.currency, e.category
+    ORDER BY e.account, e.balance_type, e.currency, e.category
+    """
+).bindparams(bindparam("types", expanding=True), bindparam("currencies", expanding=True))
+_NET = text(
+    f"""
+    SELECT coalesce(sum(e.net), 0) FROM entry e
+    WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
+      AND e.effective_at >= :since AND e.effective_at < :until AND {_KNOWN}
+    """
+)
+_BEGINNING = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
+
+
+def opened(tx: Transaction, accounts: Collection[str], start: datetime, end: datetime, as_of: datetime) -> list[Opened]:
+    """Every balance that has an entry before `end`, with the sums before both instants."""
+    given = {"accounts": sorted(accounts), "start": to_micros(start), "end": to_micros(end), "as_of": to_micros(as_of)}
+    return [
+        Opened(_key(row), from_micros(row.first_at), int(row.before_start), int(row.before_end))
+        for row in tx.run(_OPENED, given)
+    ]
+
+
+def day_sums(
+    tx: Transaction, keys: Collection[BalanceKey], bounds: Sequence[datetime], as_of: datetime
+) -> list[DaySum]:
+    """Count, gross, fee and net per balance, category and day; `bounds` are the days' starts and the last one's end."""
+    if not keys:
+        return []
+    given = {
+        "accounts": sorted({key.account for key in keys}),
+        "types": sorted({key.balance_type for key in keys}),
+        "currencies": sorted({key.currency for key in keys}),
+        "as_of": to_micros(as_of),
+    }
+    return [
+        DaySum(_key(row), row.category, day, int(row.n), int(row.gross), int(row.fee), int(row.net))
+        for day, (since, until) in enumerate(pairwise(bounds))
+        for row in tx.run(_DAY, given | {"since": to_micros(since), "until": to_micros(until)})
+    ]
+
+
+def net_between(tx: Transaction, key: BalanceKey, since: datetime | None, until: datetime, as_of: datetime) -> int:
+    """The sum of one balance's entries, `since <= effective < until`; None: from the beginning."""
+    given = {
+        "account": key.account,
+        "balance_type": key.balance_type,
+        "currency": key.currency,
+        "since": to_micros(since or _BEGINNING),
+        "until": to_micros(until),
+        "as_of": to_micros(as_of),
+    }
+    return int(tx.run(_NET, given).scalar_one())
+
+
+# --- control totals and coverage ------------------------------------------------------------------
+
+_TOTAL_KEYS = _over(
+    "SELECT DISTINCT account, balance_type, currency FROM control_total"
+    " WHERE account IN :accounts AND recorded_at <= :as_of ORDER BY account, balance_type, currency"
+)
+_TOTAL = """
+    SELECT account, balance_type, currency, minor, as_at FROM control_total
+    WHERE account = :account AND balance_type = :balance_type AND currency = :currency AND recorded_at <= :as_of
+"""
+_TOTAL_FIRST = text(f"{_TOTAL} AND as_at >= :instant ORDER BY as_at, recorded_at DESC, id DESC LIMIT 1")
+_TOTAL_LAST = text(f"{_TOTAL} AND as_at <= :instant ORDER BY as_at DESC, recorded_at DESC, id DESC LIMIT 1")
+
+
+def total_keys(tx: Transaction, accounts: Collection[str], as_of: datetime) -> list[BalanceKey]:
+    return [_key(row) for row in tx.run(_TOTAL_KEYS, {"accounts": sorted(accounts), "as_of": to_micros(as_of)})]
+
+
+def first_total(tx: Transaction, key: BalanceKey, since: datetime, as_of: datetime) -> TotalFact | None:
+    """The earliest total stated at or after `since`; the latest word where one instant has several."""
+    return _one_total(tx, _TOTAL_FIRST, key, since, as_of)
+
+
+def last_total(tx: Transaction, key: BalanceKey, until: datetime, as_of: datetime) -> TotalFact | None:
+    """The latest total stated at or before `until`."""
+    return _one_total(tx, _TOTAL_LAST, key, until, as_of)
+
+
+def _one_total(
+    tx: Transaction, statement: TextClause, key: BalanceKey, instant: datetime, as_of: datetime
+) -> TotalFact | None:
+    given = {
+        "account": key.account,
+        "balance_type": key.balance_type,
+        "currency": key.currency,
+        "instant": to_micros(instant),
+        "as_of": to_micros(as_of),
+    }
+    row = tx.run(statement, given).one_or_none()
+    return None if row is None else TotalFact(key, int(row.minor), from_micros(row.as_at))
+
+
+_COVERED = _over(
+    """
+    SELECT account, kind, since, until, complete, reason FROM coverage
+    WHERE account IN :accounts AND recorded_at <= :as_of AND until > :start AND since <= :end
+    ORDER BY account, kind, since, until, recorded_at, id
+    """
+)
+_COVERED_SINCE = _over(
+    "SELECT account, kind, min(since) AS since FROM coverage"
+    " WHERE account IN :accounts AND recorded_at <= :as_of AND complete = :yes GROUP BY account, kind"
+)
+
+
+def covered(
+    tx: Transaction, accounts: Collection[str], start: datetime, end: datetime, as_of: datetime
+) -> list[Coverage]:
+    """The windows that touch the period, complete ones and failed ones, oldest first within their kind."""
+    given = {"accounts": sorted(accounts), "start": to_micros(start), "end": to_micros(end), "as_of": to_micros(as_of)}
+    return [
+        Coverage(
+            row.account,
+            row.kind,
+            Window(from_micros(row.since), from_micros(row.until)),
+            bool(row.complete),
+            row.reason,
+        )
+        for row in tx.run(_COVERED, given)
+    ]
+
+
+def covered_since(tx: Transaction, accounts: Collection[str], as_of: datetime) -> dict[tuple[str, str], datetime]:
+    """(account, kind) -> where its complete coverage begins."""
+    given = {"accounts": sorted(accounts), "as_of": to_micros(as_of), "yes": True}
+    return {(row.account, row.kind): from_micros(row.since) for row in tx.run(_COVERED_SINCE, given)}
+
+
+# --- entries --------------------------------------------------------------------------------------
+
+_ENTRY = """
+  e.account, e.balance_type, e.currency, e.remote_id, e.category, e.gross, e.fee, e.net, e.effective_at,
+  e.available_on, e.source_id, e.payout_id, e.fee_details
+"""
+_BY_SOURCE = text(
+    f"SELECT {_ENTRY} FROM entry e WHERE e.account = :account AND e.source_id IN :ids AND {_KNOWN}"
+    " ORDER BY e.effective_at, e.remote_id"
+).bindparams(bindparam("ids", expanding=True))
+_OF_CATEGORY = _over(
+    f"SELECT {_ENTRY} FROM entry e WHERE e.account IN :accounts AND e.category = :category"
+    f" AND e.effective_at >= :start AND e.effective_at < :end AND {_KNOWN} ORDER BY e.effective_at, e.remote_id"
+)
+
+
+def entries_by_source(tx: Transaction, account: str, source_ids: Collection[str], as_of: datetime) -> list[EntryFact]:
+    """Every entry that these objects caused, oldest first."""
+    ids = sorted(source_ids)
+    return [
+        _entry(row)
+        for at in range(0, len(ids), _CHUNK)
+        for row in tx.run(_BY_SOURCE, {"account": account, "ids": ids[at : at + _CHUNK], "as_of": to_micros(as_of)})
+    ]
+
+
+def entries_of_category(
+    tx: Transaction, accounts: Collection[str], category: str, start: datetime, end: datetime, as_of: datetime
+) -> Iterator[EntryFact]:
+    """One category's entries of the period, one at a time: there may be a million."""
+    given = {
+        "accounts": sorted(accounts),
+        "category": category,
+        "start": to_micros(start),
+        "end": to_micros(end),
+        "as_of": to_micros(as_of),
+    }
+    for row in tx.run(_OF_CATEGORY, given).yield_per(_CHUNK):
+        yield _entry(row)
+
+
+_CHANGED = _over(
+    """
+    SELECT e.account, e.balance_type, e.currency, e.remote_id, e.effective_at, e.gross, e.fee, e.net,
+      v.recorded_at, v.cause, {gone} AS gone
+    FROM entry e JOIN version v ON v.resource_id = e.resource_id AND v.version = {version}
+    WHERE e.account IN :accounts AND e.effective_at < :before AND {when}
+    ORDER BY e.account, e.balance_type, e.currency, e.effective_at, e.remote_id
+    """.format(gone=0, version="e.version", when="e.recorded_at > :since AND " + _KNOWN)
+)
+_REPLACED = _over(
+    """
+    SELECT e.account, e.balance_type, e.currency, e.remote_id, e.effective_at, e.gross, e.fee, e.net,
+      e.superseded_at AS recorded_at, v.cause, 1 AS gone
+    FROM entry e JOIN version v ON v.resource_id = e.resource_id AND v.version = e.version + 1
+    WHERE e.account IN :accounts AND e.effective_at < :before
+      AND e.recorded_at <= :since AND e.superseded_at > :since AND e.superseded_at <= :as_of
+    ORDER BY e.account, e.balance_type, e.currency, e.effective_at, e.remote_id
+    """
+)
+
+
+def changed_entries(
+    tx: Transaction, accounts: Collection[str], before: datetime, since: datetime, as_of: datetime
+) -> list[EntryChange]:
+    """What was learnt after `since` of entries effective before `before`: new values, and the values they replaced."""
+    given = {
+        "accounts": sorted(accounts),
+        "before": to_micros(before),
+        "since": to_micros(since),
+        "as_of": to_micros(as_of),
+    }
+    return [
+        EntryChange(
+            key=_key(row),
+            id=row.remote_id,
+            effective_at=from_micros(row.effective_at),
+            recorded_at=from_micros(row.recorded_at),
+            source=row.cause,
+            net=int(row.net),
+            gross=int(row.gross),
+            fee=int(row.fee),
+            gone=bool(row.gone),
+        )
+        for statement in (_REPLACED, _CHANGED)
+        for row in tx.run(statement, given)
+    ]
+
+
+def _key(row: Any) -> BalanceKey:
+    return BalanceKey(row.account, row.balance_type, row.currency)
+
+
+def _entry(row: Any) -> EntryFact:
+    return EntryFact(
+        key=_key(row),
+        id=row.remote_id,
+        category=row.category,
+        gross=row.gross,
+        fee=row.fee,
+        net=row.net,
+        effective_at=from_micros(row.effective_at),
+        available_on=None if row.available_on is None else from_micros(row.available_on),
+        source_id=row.source_id,
+        payout_id=row.payout_id,
+        fee_details=row.fee_details,
+    )
+
+
+# --- movements ------------------------------------------------------------------------------------
+
+_AS_KNOWN = """
+    SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.recorded_at, v.api_version
+    FROM resource r JOIN version v ON v.resource_id = r.id
+      AND v.version = (SELECT max(w.version) FROM version w WHERE w.resource_id = r.id AND w.recorded_at <= :as_of)
+    WHERE r.account = :account AND r.kind = :kind AND v.state = 'present'
+"""
+_MOVEMENTS = text(_AS_KNOWN)
+_MOVEMENTS_BY_ID = text(f"{_AS_KNOWN} AND r.remote_id IN :ids").bindparams(bindparam("ids", expanding=True))
+_HISTORY = text(
+    """
+    SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.recorded_at, v.api_version
+    FROM resource r JOIN version v ON v.resource_id = r.id
+    WHERE r.account = :account AND r.kind = :kind AND v.state = 'present' AND v.recorded_at <= :as_of
+    ORDER BY r.remote_id, v.version
+    """
+)
+Read = Callable[[Snapshot], tuple[Movement, ...]]
+
+
+def movements(tx: Transaction, account: str, kind: str, as_of: datetime, read: Read) -> Iterator[Known]:
+    """What the last version known then says, of every resource of a kind; tombstones say nothing."""
+    yield from _known(tx, _MOVEMENTS, {"account": account, "kind": kind, "as_of": to_micros(as_of)}, read)
+
+
+def movements_by_id(
+    tx: Transaction, account: str, kind: str, ids: Collection[str], as_of: datetime, read: Read
+) -> Iterator[Known]:
+    named = sorted(ids)
+    for at in range(0, len(named), _CHUNK):
+        given = {"account": account, "kind": kind, "ids": named[at : at + _CHUNK], "as_of": to_micros(as_of)}
+        yield from _known(tx, _MOVEMENTS_BY_ID, given, read)
+
+
+def history(tx: Transaction, account: str, kind: str, as_of: datetime, read: Read) -> Iterator[Known]:
+    """What every version known then says, in order."""
+    yield from _known(tx, _HISTORY, {"account": account, "kind": kind, "as_of": to_micros(as_of)}, read)
+
+
+def _known(tx: Transaction, statement: TextClause, given: Mapping[str, Any], read: Read) -> Iterator[Known]:
+    for row in tx.run(statement, given).yield_per(_CHUNK):
+        ref = ResourceRef(row.provider, row.account, row.kind, row.remote_id)
+        snapshot = Snapshot(ref, orjson.loads(unpack(row.body)), api_version=row.api_version)
+        recorded_at = from_micros(row.recorded_at)
+        for movement in read(snapshot):
+            yield Known(movement, recorded_at)
+
+
+# --- payouts and what they paid out ---------------------------------------------------------------
+
+_LATEST = """
+  latest AS (
+    SELECT p.provider, p.account, p.payout_id, p.members, p.complete FROM payout_members p
+    WHERE p.account = :account AND p.recorded_at <= :as_of
+      AND NOT EXISTS (
+        SELECT 1 FROM payout_members q WHERE q.account = p.account AND q.payout_id = p.payout_id
+          AND q.recorded_at <= :as_of AND q.recorded_at > p.recorded_at)
+  )
+"""
+_MEMBER = {
+    "sqlite": """
+  member AS (
+    SELECT l.payout_id, substr(j.value, length(l.provider) + length(l.account) + :kind_length) AS remote_id
+    FROM latest l, json_each(l.members) j WHERE l.payout_id IN (SELECT value FROM json_each(:payouts))
+  )
+""",
+    "postgresql": """
+  member AS (
+    SELECT l.payout_id, substr(j.value, length(l.provider) + length(l.account) + CAST(:kind_length AS integer))
+      AS remote_id
+    FROM latest l CROSS JOIN LATERAL json_array_elements_text(CAST(l.members AS json)) AS j(value)
+    WHERE l.payout_id IN (SELECT value FROM json_array_elements_text(CAST(:payouts AS json)))
+  )
+""",
+}
+_KIND = "balance_transaction"
+_COMPOSED = """
+    WITH {latest}, {member}
+    SELECT l.payout_id, l.complete, e.currency, count(m.remote_id) AS listed, count(e.remote_id) AS found,
+      coalesce(sum(e.net), 0) AS net
+    FROM latest l JOIN member m ON m.payout_id = l.payout_id
+    LEFT JOIN resource r ON r.account = :account AND r.kind = :kind AND r.remote_id = m.remote_id
+    LEFT JOIN entry e ON e.resource_id = r.id AND {known}
+      AND NOT (e.category = 'payout' AND e.source_id = l.payout_id)
+    GROUP BY l.payout_id, l.complete, e.currency ORDER BY l.payout_id, e.currency
+"""
+_BY_PAYOUT = text(
+    f"""
+    SELECT e.payout_id, e.currency, count(*) AS n, sum(e.net) AS net FROM entry e
+    WHERE e.account = :account AND e.payout_id IN :ids AND NOT (e.category = 'payout') AND {_KNOWN}
+    GROUP BY e.payout_id, e.currency ORDER BY e.payout_id, e.currency
+    """
+).bindparams(bindparam("ids", expanding=True))
+_LISTED = text(f"WITH {_LATEST} SELECT payout_id, complete FROM latest ORDER BY payout_id")
+
+
+def listed_payouts(tx: Transaction, account: str, as_of: datetime) -> dict[str, bool]:
+    """Payouts whose members the provider listed -> whether that list is complete."""
+    given = {"account": account, "as_of": to_micros(as_of)}
+    return {row.payout_id: bool(row.complete) for row in tx.run(_LISTED, given)}
+
+
+def compositions(tx: Transaction, account: str, payout_ids: Collection[str], as_of: datetime) -> list[Composition]:
+    """What these payouts' members add up to: as listed by the provider, else as the entries themselves name them."""
+    ids = sorted(payout_ids)
+    if not ids:
+        return []
+    listed = [
+        Composition(
+            account, row.payout_id, bool(row.complete), row.currency, int(row.listed), int(row.found), int(row.net)
+        )
+        for row in tx.run(_on(tx, _COMPOSED), _members_given(account, ids, as_of))
+    ]
+    known = {each.payout_id for each in listed}
+    rest = [payout_id for payout_id in ids if payout_id not in known]
+    named = [
+        Composition(account, row.payout_id, True, row.currency, int(row.n), int(row.n), int(row.net))
+        for at in range(0, len(rest), _CHUNK)
+        for row in tx.run(_BY_PAYOUT, {"account": account, "ids": rest[at : at + _CHUNK], "as_of": to_micros(as_of)})
+    ]
+    return listed + named
+
+
+_UNSETTLED_FROM = """
+    FROM entry e LEFT JOIN member m ON m.remote_id = e.remote_id
+    WHERE e.account = :account AND e.effective_at < :end AND {known} AND m.remote_id IS NULL
+      AND (e.payout_id IS NULL OR e.payout_id NOT IN ({payouts}))
+      AND NOT (e.category = 'payout' AND e.source_id IN ({payouts}))
+"""
+_UNSETTLED_SUMS = (
+    "WITH {latest}, {member} SELECT e.account, e.balance_type, e.currency, e.category, count(*) AS n,"
+    " sum(e.net) AS net" + _UNSETTLED_FROM + " GROUP BY e.account, e.balance_type, e.currency, e.category"
+    " ORDER BY e.account, e.balance_type, e.currency, e.category"
+)
+_UNSETTLED = (
+    "WITH {latest}, {member} SELECT "
+    + _ENTRY
+    + _UNSETTLED_FROM
+    + " AND e.category <> 'payout'"
+    + " ORDER BY e.effective_at DESC, e.remote_id LIMIT :limit"
+)
+_PAYOUT_SET = {
+    "sqlite": "SELECT value FROM json_each(:payouts)",
+    "postgresql": "SELECT value FROM json_array_elements_text(CAST(:payouts AS json))",
+}
+
+
+def unsettled_sums(
+    tx: Transaction, account: str, payout_ids: Collection[str], end: datetime, as_of: datetime
+) -> list[UnsettledSum]:
+    """Entries before `end` that none of these payouts paid out, and that are not one of these payouts themselves."""
+    given = _members_given(account, payout_ids, as_of) | {"end": to_micros(end)}
+    return [
+        UnsettledSum(_key(row), row.category, int(row.n), int(row.net))
+        for row in tx.run(_on(tx, _UNSETTLED_SUMS), given)
+    ]
+
+
+def unsettled(
+    tx: Transaction, account: str, payout_ids: Collection[str], end: datetime, as_of: datetime, *, limit: int
+) -> list[EntryFact]:
+    """The newest of them, without payouts that name no members."""
+    given = _members_given(account, payout_ids, as_of) | {"end": to_micros(end), "limit": limit}
+    return [_entry(row) for row in tx.run(_on(tx, _UNSETTLED), given)]
+
+
+def _members_given(account: str, payout_ids: Collection[str], as_of: datetime) -> dict[str, Any]:
+    return {
+        "account": account,
+        "payouts": orjson.dumps(sorted(payout_ids)).decode(),
+        "as_of": to_micros(as_of),
+        "kind": _KIND,
+        "kind_length": len(_KIND) + len("///") + 1,
+    }
+
+
+def _on(tx: Transaction, template: str) -> TextClause:
+    name = tx.dialect.name
+    return text(template.format(latest=_LATEST, member=_MEMBER[name], known=_KNOWN, payouts=_PAYOUT_SET[name]))

@@ -1,0 +1,135 @@
+"""Everything the report is computed from, read once: plain values, as they were known at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from reconciler.ledger.breaks import BreakEvent, PeriodLock
+from reconciler.ledger.facts import Coverage
+from reconciler.ledger.finance import (
+    BalanceKey,
+    Composition,
+    DaySum,
+    EntryChange,
+    EntryFact,
+    TotalFact,
+    UnsettledSum,
+)
+from reconciler.money import Exponents
+from reconciler.movements import FinanceReader, Movement
+
+
+@dataclass(frozen=True, slots=True)
+class AccountTerms:
+    """One account in the report: whose money words are spoken there, and with how many decimals."""
+
+    name: str
+    provider: str
+    exponents: Exponents
+    finance: FinanceReader
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceFacts:
+    """What one balance's proof needs."""
+
+    key: BalanceKey
+    has_entries: bool
+    base: int
+    """What the balance held before the first entry that we know."""
+    basis: str
+    """`control_total`, `anchored` or `none`."""
+    basis_at: datetime | None
+    before_start: int
+    """Sum of the entries before the period; the opening is `base + before_start`."""
+    provider: TotalFact | None
+    """The provider's word at the cut-off, or the first one after it."""
+    rolled_back: int
+    """Sum of the entries between the cut-off and that word."""
+    day_totals: tuple[tuple[int, int], ...]
+    """(day of the period, what the provider's balance was at its end)."""
+    signed: int | None = None
+    """The opening as the last lock knew it; None where no lock with `roll_forward` precedes the period."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeFact:
+    """A dispute as its last version before the cut-off had it, and when that state was first recorded."""
+
+    movement: Movement
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BankLine:
+    """One line of a bank statement."""
+
+    bank_account: str
+    currency: str
+    minor: int
+    exponent: int
+    booked_on: date
+    value_on: date | None
+    reference: str
+    statement_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChargedFee:
+    """One entry of category `charge` whose fee is not what a rule expects."""
+
+    account: str
+    id: str
+    source_id: str | None
+    currency: str
+    effective_at: datetime
+    expected: int
+    actual: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeeFacts:
+    """The fees of one account and currency, folded entry by entry."""
+
+    account: str
+    currency: str
+    ruled: bool
+    expected: int
+    actual: int
+    gross: int
+    exceptions: tuple[ChargedFee, ...]
+    details: tuple[tuple[str, int, int], ...]
+    """(type, count, amount)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    terms: tuple[AccountTerms, ...]
+    balances: tuple[BalanceFacts, ...] = ()
+    day_sums: tuple[DaySum, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
+    covered_since: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    movements: tuple[Movement, ...] = ()
+    disputes: tuple[DisputeFact, ...] = ()
+    entries: Mapping[tuple[str, str], tuple[EntryFact, ...]] = field(default_factory=dict)
+    """(account, source id) -> the entries that it caused, oldest first."""
+    conversions: Mapping[tuple[str, str], Movement] = field(default_factory=dict)
+    """(account, entry id) -> the rate that the entry was booked at."""
+    compositions: Mapping[tuple[str, str], tuple[Composition, ...]] = field(default_factory=dict)
+    """(account, payout id) -> what its members add up to."""
+    unsettled_sums: tuple[UnsettledSum, ...] = ()
+    unsettled: tuple[EntryFact, ...] = ()
+    fees: tuple[FeeFacts, ...] = ()
+    events: tuple[BreakEvent, ...] = ()
+    locks: tuple[PeriodLock, ...] = ()
+    """Periods that stand locked at or before the report's instant."""
+    late: Mapping[BalanceKey, tuple[EntryChange, ...]] = field(default_factory=dict)
+    """Per balance: what became known after the lock that its opening rests on."""
+    exceptions: tuple[tuple[PeriodLock, EntryChange], ...] = ()
+    changed: tuple[EntryChange, ...] = ()
+    """What became known since the compared instant."""
+    compared: Facts | None = None
+    """Balances and sums as they were known at the compared instant."""
+    bank: tuple[BankLine, ...] = ()

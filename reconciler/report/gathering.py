@@ -1,0 +1,322 @@
+"""From the ledger to `Facts`: which questions the report asks, in one consistent view, and nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from reconciler.ledger import breaks, finance
+from reconciler.ledger.breaks import LockPolicy, PeriodLock
+from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, Opened, TotalFact
+from reconciler.ledger.store import Transaction
+from reconciler.movements import Movement, Role
+from reconciler.report import fees
+from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts
+from reconciler.report.model import Params
+from reconciler.report.periods import Calendar, Period
+
+STREAM = "balance_transaction"
+"""The kind whose complete coverage says where the entries of an account begin."""
+LISTED = 2000
+"""How many unsettled items are shown one by one; older ones stand in one line."""
+_OLDEST = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
+
+
+def gather(tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> Facts:
+    """Everything that was known at `params.as_of`, of these accounts."""
+    chosen = tuple(sorted((term for term in terms if term.name in params.accounts), key=lambda term: term.name))
+    period = Period(params.from_day, params.to_day, Calendar.of(params.timezone, params.day_start))
+    return _Gathering(tx, chosen, period, params).facts()
+
+
+class _Gathering:
+    def __init__(self, tx: Transaction, terms: tuple[AccountTerms, ...], period: Period, params: Params) -> None:
+        self._tx = tx
+        self._terms = terms
+        self._period = period
+        self._params = params
+        self._accounts = [term.name for term in terms]
+
+    def facts(self) -> Facts:
+        tx, as_of, period = self._tx, self._params.as_of, self._period
+        if not self._accounts:
+            return Facts(())
+        locks = breaks.locked_periods(breaks.period_locks(tx, self._accounts), as_of)
+        movements = self._movements()
+        disputes = self._disputes()
+        entries = self._entries([*movements, *(each.movement for each in disputes)])
+        payouts = [each for each in movements if each.role is Role.PAYOUT]
+        compositions = self._compositions(payouts)
+        settled = {key for key, some in compositions.items() if any(each.complete for each in some)}
+        before: dict[str, list[str]] = {name: [] for name in self._accounts}
+        for payout in payouts:
+            key = (payout.ref.account, payout.ref.id)
+            if key in settled and payout.occurred_at < period.end:
+                before[payout.ref.account].append(payout.ref.id)
+        balances = self._balances(as_of, locks)
+        return Facts(
+            terms=self._terms,
+            balances=balances,
+            day_sums=tuple(finance.day_sums(tx, [each.key for each in balances], period.bounds, as_of)),
+            coverage=tuple(finance.covered(tx, self._accounts, period.start, period.end, as_of)),
+            covered_since=finance.covered_since(tx, self._accounts, as_of),
+            movements=movements,
+            disputes=disputes,
+            entries=entries,
+            conversions=self._conversions(movements, entries),
+            compositions=compositions,
+            unsettled_sums=tuple(
+                each
+                for account, ids in sorted(before.items())
+                for each in finance.unsettled_sums(tx, account, ids, period.end, as_of)
+            ),
+            unsettled=tuple(
+                each
+                for account, ids in sorted(before.items())
+                for each in finance.unsettled(tx, account, ids, period.end, as_of, limit=LISTED)
+            ),
+            fees=self._fees(movements),
+            events=tuple(breaks.break_events(tx, as_of)),
+            locks=tuple(locks),
+            late=self._late(locks),
+            exceptions=self._exceptions(locks),
+            changed=self._changed(),
+            compared=self._compared(locks),
+            bank=(),
+        )
+
+    # --- balances ---
+
+    def _balances(self, as_of: datetime, locks: Sequence[PeriodLock]) -> tuple[BalanceFacts, ...]:
+        tx, period = self._tx, self._period
+        opened = {each.key: each for each in finance.opened(tx, self._accounts, period.start, period.end, as_of)}
+        since = finance.covered_since(tx, self._accounts, as_of)
+        keys = sorted({*opened, *finance.total_keys(tx, self._accounts, as_of)})
+        found = []
+        for key in keys:
+            own = opened.get(key)
+            base, basis, basis_at = self._base(key, own, since.get((key.account, STREAM)), as_of)
+            stated = finance.first_total(tx, key, period.end, as_of)
+            if own is None and base == 0 and (stated is None or stated.minor == 0):
+                continue
+            found.append(
+                BalanceFacts(
+                    key=key,
+                    has_entries=own is not None,
+                    base=base,
+                    basis=basis,
+                    basis_at=basis_at,
+                    before_start=0 if own is None else own.before_start,
+                    provider=stated,
+                    rolled_back=0 if stated is None else finance.net_between(tx, key, period.end, stated.as_at, as_of),
+                    day_totals=self._day_totals(key, as_of),
+                    signed=self._signed(key, locks),
+                )
+            )
+        return tuple(found)
+
+    def _base(
+        self, key: BalanceKey, opened: Opened | None, covered: datetime | None, as_of: datetime
+    ) -> tuple[int, str, datetime | None]:
+        """What the balance held before the first known entry, how we know, and the instant of the total behind it.
+
+        A total from at or before the start of coverage is the opening itself. Else the earliest one of all anchors
+        it: never a later one, which would swallow a difference that should be seen.
+        """
+        tx = self._tx
+        first = None if opened is None else opened.first_at
+        begins = covered or first
+        stated: TotalFact | None = None
+        if begins is not None:
+            stated = finance.last_total(tx, key, begins, as_of)
+        anchored = stated is None
+        stated = stated or finance.first_total(tx, key, _OLDEST, as_of)
+        if stated is None:
+            return 0, "none", None
+        if first is not None and stated.as_at <= first:
+            return stated.minor, "control_total", stated.as_at
+        held = stated.minor - finance.net_between(tx, key, None, stated.as_at, as_of)
+        return held, "anchored" if anchored and first is not None else "control_total", stated.as_at
+
+    def _day_totals(self, key: BalanceKey, as_of: datetime) -> tuple[tuple[int, int], ...]:
+        """The provider's balance at each day's end, where it was read before the next day's."""
+        found = []
+        bounds = self._period.bounds
+        for day, bound in enumerate(bounds[1:]):
+            stated = finance.first_total(self._tx, key, bound, as_of)
+            limit = bounds[day + 2] if day + 2 < len(bounds) else None
+            if stated is None or (limit is not None and stated.as_at >= limit):
+                continue
+            after = finance.net_between(self._tx, key, bound, stated.as_at, as_of)
+            found.append((day, stated.minor - after))
+        return tuple(found)
+
+    def _lock_of(self, account: str, locks: Sequence[PeriodLock]) -> PeriodLock | None:
+        """The last locked period that ends at or before this one begins, if the next period builds on it."""
+        earlier = [lock for lock in locks if lock.account == account and lock.end <= self._period.start]
+        if not earlier:
+            return None
+        last = max(earlier, key=lambda lock: (lock.end, lock.as_of))
+        return last if last.policy is LockPolicy.ROLL_FORWARD else None
+
+    def _signed(self, key: BalanceKey, locks: Sequence[PeriodLock]) -> int | None:
+        """The opening as it was known when the period before was locked."""
+        lock = self._lock_of(key.account, locks)
+        if lock is None:
+            return None
+        known = finance.opened(self._tx, [key.account], self._period.start, self._period.start, lock.as_of)
+        own = next((each for each in known if each.key == key), None)
+        covered = finance.covered_since(self._tx, [key.account], lock.as_of).get((key.account, STREAM))
+        base, _, _ = self._base(key, own, covered, lock.as_of)
+        return base + (0 if own is None else own.before_start)
+
+    # --- things ---
+
+    def _movements(self) -> tuple[Movement, ...]:
+        found = [
+            known.movement
+            for term in self._terms
+            for kind in sorted(term.finance.kinds - {STREAM, "dispute"})
+            for known in finance.movements(self._tx, term.name, kind, self._params.as_of, term.finance.read)
+        ]
+        if any(term.finance.sells for term in self._terms):
+            found += self._own_payments()
+        return tuple(sorted(found, key=lambda each: each.ref))
+
+    def _own_payments(self) -> list[Movement]:
+        """Movements that are entries themselves (a shop's own payments), where their gateway is in the match."""
+        gateways = self._params.rules.gateways
+        return [
+            known.movement
+            for term in self._terms
+            if term.finance.sells and STREAM in term.finance.kinds
+            for known in finance.movements(self._tx, term.name, STREAM, self._params.as_of, term.finance.read)
+            if known.movement.gateway in gateways
+        ]
+
+    def _disputes(self) -> tuple[DisputeFact, ...]:
+        """The last version recorded before the cut-off, and since when it has been in that state."""
+        found: dict[object, DisputeFact] = {}
+        for term in self._terms:
+            if "dispute" not in term.finance.kinds:
+                continue
+            for known in finance.history(self._tx, term.name, "dispute", self._params.as_of, term.finance.read):
+                if known.recorded_at >= self._period.end:
+                    continue
+                movement = known.movement
+                before = found.get(movement.ref)
+                same = before is not None and before.movement.condition is movement.condition
+                since = before.since if same and before is not None else known.recorded_at
+                found[movement.ref] = DisputeFact(movement, since)
+        return tuple(sorted(found.values(), key=lambda each: each.movement.ref))
+
+    def _entries(self, movements: Iterable[Movement]) -> dict[tuple[str, str], tuple[EntryFact, ...]]:
+        caused = (Role.CHARGE, Role.REFUND, Role.DISPUTE, Role.PAYOUT)
+        ids: dict[str, set[str]] = defaultdict(set)
+        for movement in movements:
+            if movement.role in caused:
+                ids[movement.ref.account].add(movement.ref.id)
+        found: dict[tuple[str, str], list[EntryFact]] = defaultdict(list)
+        for account, named in sorted(ids.items()):
+            for entry in finance.entries_by_source(self._tx, account, named, self._params.as_of):
+                found[account, str(entry.source_id)].append(entry)
+        return {key: tuple(some) for key, some in found.items()}
+
+    def _conversions(
+        self, movements: Sequence[Movement], entries: dict[tuple[str, str], tuple[EntryFact, ...]]
+    ) -> dict[tuple[str, str], Movement]:
+        """Rates are read only where an entry is in another currency than the thing that caused it."""
+        abroad: dict[str, set[str]] = defaultdict(set)
+        for movement in movements:
+            for entry in entries.get((movement.ref.account, movement.ref.id), ()):
+                if entry.key.currency != movement.amount.currency:
+                    abroad[movement.ref.account].add(entry.id)
+        reads = {term.name: term.finance.read for term in self._terms}
+        return {
+            (account, known.movement.ref.id): known.movement
+            for account, ids in sorted(abroad.items())
+            for known in finance.movements_by_id(self._tx, account, STREAM, ids, self._params.as_of, reads[account])
+            if known.movement.role is Role.CONVERSION
+        }
+
+    def _compositions(self, payouts: Sequence[Movement]) -> dict[tuple[str, str], tuple[finance.Composition, ...]]:
+        ids: dict[str, list[str]] = defaultdict(list)
+        for payout in payouts:
+            ids[payout.ref.account].append(payout.ref.id)
+        found: dict[tuple[str, str], list[finance.Composition]] = defaultdict(list)
+        for account, named in sorted(ids.items()):
+            for each in finance.compositions(self._tx, account, named, self._params.as_of):
+                found[account, each.payout_id].append(each)
+        return {key: tuple(some) for key, some in found.items()}
+
+    # --- fees ---
+
+    def _fees(self, movements: Sequence[Movement]) -> tuple[FeeFacts, ...]:
+        rules = [rule for rule in self._params.rules.fee_rules if rule.account in self._accounts]
+        if not rules:
+            return ()
+        countries = {(each.ref.account, each.ref.id): each.country for each in movements if each.role is Role.CHARGE}
+
+        def country_of(account: str, charge: str | None) -> str | None:
+            return countries.get((account, charge or ""))
+
+        charged = finance.entries_of_category(
+            self._tx,
+            sorted({rule.account for rule in rules}),
+            fees.CATEGORY,
+            self._period.start,
+            self._period.end,
+            self._params.as_of,
+        )
+        return fees.fold(charged, rules, country_of)
+
+    # --- what became known when ---
+
+    def _late(self, locks: Sequence[PeriodLock]) -> dict[BalanceKey, tuple[EntryChange, ...]]:
+        found: dict[BalanceKey, list[EntryChange]] = defaultdict(list)
+        for account in self._accounts:
+            lock = self._lock_of(account, locks)
+            if lock is None:
+                continue
+            for each in finance.changed_entries(
+                self._tx, [account], self._period.start, lock.as_of, self._params.as_of
+            ):
+                found[each.key].append(each)
+        return {key: tuple(some) for key, some in found.items()}
+
+    def _exceptions(self, locks: Sequence[PeriodLock]) -> tuple[tuple[PeriodLock, EntryChange], ...]:
+        """Every late fact, named with the earliest locked period that it belongs to."""
+        found = []
+        for lock in sorted(locks, key=lambda lock: (lock.account, lock.end)):
+            for each in finance.changed_entries(self._tx, [lock.account], lock.end, lock.as_of, self._params.as_of):
+                if each.effective_at >= lock.start:
+                    found.append((lock, each))
+        return tuple(found)
+
+    def _changed(self) -> tuple[EntryChange, ...]:
+        if self._params.compare is None:
+            return ()
+        return tuple(
+            finance.changed_entries(
+                self._tx, self._accounts, self._period.end, self._params.compare, self._params.as_of
+            )
+        )
+
+    def _compared(self, locks: Sequence[PeriodLock]) -> Facts | None:
+        compare = self._params.compare
+        if compare is None:
+            return None
+        balances = self._balances(compare, [lock for lock in locks if lock.as_of <= compare])
+        sums = finance.day_sums(self._tx, [each.key for each in balances], self._period.bounds, compare)
+        earlier = Facts(self._terms, balances, tuple(sums))
+        return replace(earlier, movements=self._payouts_known(compare))
+
+    def _payouts_known(self, as_of: datetime) -> tuple[Movement, ...]:
+        return tuple(
+            known.movement
+            for term in self._terms
+            if "payout" in term.finance.kinds
+            for known in finance.movements(self._tx, term.name, "payout", as_of, term.finance.read)
+        )

@@ -1,0 +1,222 @@
+"""H and V: what was looked at through when, and what may be said of each currency. No evidence is never "balanced"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from statistics import median
+
+from reconciler.ledger.facts import Coverage
+from reconciler.report.facts import Facts
+from reconciler.report.matching import Flow
+from reconciler.report.model import (
+    Amount,
+    BalanceBlock,
+    CoverageLine,
+    Kpis,
+    OpenItem,
+    Plane,
+    Standing,
+    Verdict,
+)
+from reconciler.report.scope import Scope, scaled
+
+_TENTH = Decimal("0.1")
+_MATCHED = frozenset({"matched", "matched_tol"})
+
+
+# --- coverage -------------------------------------------------------------------------------------
+
+
+def coverage(scope: Scope, facts: Facts) -> tuple[CoverageLine, ...]:
+    """Every stream that an account's proof needs, and every other one that was looked at."""
+    required = {(term.name, stream) for term in facts.terms for stream in term.finance.streams}
+    seen = {(each.account, each.kind) for each in facts.coverage} | set(facts.covered_since)
+    return tuple(
+        _line(scope, facts, account, stream, required=(account, stream) in required)
+        for account, stream in sorted(required | {each for each in seen if each[0] in scope.terms})
+    )
+
+
+def _line(scope: Scope, facts: Facts, account: str, stream: str, *, required: bool) -> CoverageLine:
+    windows = [each for each in facts.coverage if (each.account, each.kind) == (account, stream)]
+    through, holes = _through(scope, windows)
+    gaps = [f"{_shown(since)} to {_shown(until)}" for since, until in holes]
+    if through is None:
+        ever = (account, stream) in facts.covered_since
+        gaps.append("not looked at since the period began" if ever else "never looked at")
+    elif through < scope.end:
+        gaps.append(f"after {_shown(through)}")
+    reasons = sorted({each.reason for each in windows if not each.complete and each.reason})
+    complete = through is not None and through >= scope.end and not holes
+    return CoverageLine(account, stream, required, through, complete, (*gaps, *(() if complete else reasons)))
+
+
+def _through(scope: Scope, windows: Sequence[Coverage]) -> tuple[datetime | None, list[tuple[datetime, datetime]]]:
+    """How far complete windows reach, and the holes between them inside the period."""
+    through: datetime | None = None
+    holes = []
+    for window in sorted(
+        (each.window for each in windows if each.complete), key=lambda window: (window.since, window.until)
+    ):
+        if through is not None and window.since > through and window.since > scope.start:
+            holes.append((max(through, scope.start), min(window.since, scope.end)))
+        through = window.until if through is None else max(through, window.until)
+    return through, [(since, until) for since, until in holes if since < until]
+
+
+def watermark(lines: Sequence[CoverageLine]) -> datetime | None:
+    """Through when everything required was looked at."""
+    reached = [line.through for line in lines if line.required]
+    if not reached or any(each is None for each in reached):
+        return None
+    return min(each for each in reached if each is not None)
+
+
+def _shown(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def verdicts(
+    scope: Scope,
+    covered: Sequence[CoverageLine],
+    blocks: Sequence[BalanceBlock],
+    flows: Sequence[Flow],
+    breaks: Sequence[OpenItem],
+    timing: Sequence[OpenItem],
+    others: Sequence[str],
+) -> tuple[Verdict, ...]:
+    """One for each currency that anything in the report speaks of; `others` are currencies named elsewhere."""
+    currencies = (
+        {block.currency for block in blocks}
+        | {flow.currency for flow in flows}
+        | {each.currency for each in (*breaks, *timing)}
+        | set(others)
+    )
+    gaps = [
+        f"{line.account}: {line.stream} was not looked at completely ({'; '.join(line.gaps)})"
+        for line in covered
+        if line.required and not line.complete
+    ]
+    return tuple(
+        _verdict(
+            scope,
+            currency,
+            gaps,
+            [block for block in blocks if block.currency == currency],
+            [flow for flow in flows if flow.currency == currency],
+            [each for each in breaks if each.currency == currency],
+            [each for each in timing if each.currency == currency],
+        )
+        for currency in sorted(currencies)
+        if scope.holds(currency)
+    )
+
+
+def _verdict(
+    scope: Scope,
+    currency: str,
+    gaps: Sequence[str],
+    blocks: Sequence[BalanceBlock],
+    flows: Sequence[Flow],
+    breaks: Sequence[OpenItem],
+    timing: Sequence[OpenItem],
+) -> Verdict:
+    missing = [
+        f"{block.account}: the provider's {block.balance_type} balance at the cut-off is missing"
+        for block in blocks
+        if block.provider_basis == "missing"
+    ]
+    kpis = _kpis(scope, currency, blocks, flows, breaks, timing)
+    unproven = [*gaps, *missing]
+    found = _break_reasons(scope, blocks, breaks, kpis)
+    if unproven:
+        return Verdict(currency, Standing.UNPROVEN, (*unproven, *found), kpis)
+    if found:
+        return Verdict(currency, Standing.BREAKS, tuple(found), kpis)
+    if timing:
+        waiting = f"{len(timing)} item(s) wait for a counterpart"
+        return Verdict(currency, Standing.BALANCED_WITH_TIMING, (waiting,), kpis)
+    return Verdict(currency, Standing.BALANCED, (), kpis)
+
+
+def _break_reasons(scope: Scope, blocks: Sequence[BalanceBlock], breaks: Sequence[OpenItem], kpis: Kpis) -> list[str]:
+    rules = scope.params.rules
+    reasons = []
+    for block in blocks:
+        unexplained = block.line("unexplained").net
+        if unexplained is not None and abs(unexplained.minor) > rules.tolerance_minor:
+            reasons.append(
+                f"{block.account}: {unexplained.text} {block.currency} of the {block.balance_type} balance"
+                " are unexplained"
+            )
+    others = [each for each in breaks if each.plane is not Plane.BALANCE]
+    material = [each for each in others if abs(each.difference.minor) >= rules.item_materiality_minor]
+    if material:
+        reasons.append(f"{len(material)} open break(s) of at least the item materiality")
+    elif others and kpis.open_value.minor >= rules.aggregate_materiality_minor:
+        reasons.append(f"{len(others)} open break(s) together reach the aggregate materiality")
+    return reasons
+
+
+def _kpis(
+    scope: Scope,
+    currency: str,
+    blocks: Sequence[BalanceBlock],
+    flows: Sequence[Flow],
+    breaks: Sequence[OpenItem],
+    timing: Sequence[OpenItem],
+) -> Kpis:
+    matched = [flow for flow in flows if flow.code in _MATCHED]
+    open_items = [each for each in (*breaks, *timing) if each.plane is Plane.ORDER]
+    matched_value = sum(abs(flow.right) for flow in matched)
+    open_value = sum(max(abs(each.left_amount.minor), abs(each.right_amount.minor)) for each in open_items)
+    count = len(matched) + len(open_items)
+    gaps = [flow.gap_days for flow in matched if flow.gap_days is not None]
+    return Kpis(
+        matched_count=len(matched),
+        population_count=count,
+        matched_value=scope.amount(matched_value, currency),
+        population_value=scope.amount(matched_value + open_value, currency),
+        matched_percent=_percent(len(matched), count),
+        matched_value_percent=_percent(matched_value, matched_value + open_value),
+        open_breaks=len(breaks),
+        open_value=scope.amount(sum(_shared(scope, each) for each in breaks), currency),
+        oldest_age_days=max((each.age_days for each in breaks), default=None),
+        unexplained=_unexplained(scope, currency, blocks),
+        median_days_to_clear=Decimal(str(median(gaps))) if gaps else None,
+    )
+
+
+def _shared(scope: Scope, each: OpenItem) -> int:
+    return scaled(abs(each.difference.minor), each.difference.exponent, scope.exponent(each.currency))
+
+
+def _unexplained(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) -> Amount | None:
+    total = 0
+    for block in blocks:
+        net = block.line("unexplained").net
+        if net is None:
+            return None
+        total += scaled(net.minor, net.exponent, scope.exponent(currency))
+    return scope.amount(total, currency)
+
+
+def _percent(part: int, whole: int) -> Decimal:
+    if whole == 0:
+        return Decimal("100.0")
+    return (Decimal(part) * 100 / whole).quantize(_TENTH, ROUND_HALF_UP)
+
+
+def ages(scope: Scope, breaks: Sequence[OpenItem]) -> Mapping[tuple[str, str, str], tuple[int, int]]:
+    """(currency, type, bucket) -> how many, and the sum of their absolute differences."""
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for each in breaks:
+        identity = (each.currency, each.type.value, each.bucket)
+        count, total = found.get(identity, (0, 0))
+        found[identity] = (count + 1, total + _shared(scope, each))
+    return found
