@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import structlog
 from prometheus_client import CollectorRegistry
 
+from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
-from reconciler.config import Config
+from reconciler.config import Config, expectation_tokens
 from reconciler.deadlines import Deadlines
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher, FetchSettings
@@ -28,7 +29,7 @@ from reconciler.retry import RetryPolicy
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
 from reconciler.transport import HttpTransport
-from reconciler.web import Readiness, Site, WebServer
+from reconciler.web import ExpectationsDoor, Readiness, Site, WebServer
 from reconciler.worker import Worker, WorkerSettings, owner_name
 
 log = structlog.get_logger(__name__)
@@ -164,6 +165,7 @@ class Daemon:
             readiness=Readiness(writer, providers, self._clock),
             registry=self._registry,
             intake=intake,
+            expectations=ExpectationsDoor(providers, writer, self._clock, expectation_tokens(self._config)),
         )
         server = await stack.enter_async_context(WebServer(site, host=section.host, port=section.port))
         self.url = server.url
@@ -238,6 +240,58 @@ class Daemon:
         except LedgerError as error:
             log.warning("ledger unavailable", error=str(error))
             return False
+
+
+async def backfill_of(
+    stack: AsyncExitStack,
+    config: Config,
+    accounts: Mapping[str, Account],
+    clock: Clock,
+    rng: random.Random,
+    *,
+    watch: Callable[[Result], None],
+) -> Backfill:
+    """A backfill with a worker of its own, so that it also works where no daemon runs; beside one they share the work.
+
+    Everything is put down when `stack` closes. Raises SchemaMismatch, LedgerUnavailable.
+    """
+    ledger = open_ledger(config.ledger.url)
+    stack.callback(ledger.close)
+    await asyncio.to_thread(ledger.require_current_schema)
+    writer = GroupCommit(ledger, clock)
+    stack.push_async_callback(writer.close)
+    transport = transport_of(config)
+    stack.push_async_callback(transport.aclose)
+    metrics = WorkMetrics(CollectorRegistry())
+    fetchers = {
+        name: fetcher_of(config, name, account.connect(transport, clock), writer, clock, rng, metrics)
+        for name, account in accounts.items()
+    }
+    owner = owner_name(clock.now())
+    settings = WorkerSettings(concurrency=config.worker.concurrency, lease=config.worker.lease)
+    worker = Worker(fetchers, writer, clock, owner=owner, settings=settings)
+    running = asyncio.create_task(worker.run(), name="worker")
+
+    async def end() -> None:
+        worker.stop()
+        await running
+
+    stack.push_async_callback(end)
+    sweepers = {
+        name: Sweeper(
+            fetcher, writer, clock, lambda kind: sweep_settings(config, kind), on_applied=lambda _: worker.wake()
+        )
+        for name, fetcher in fetchers.items()
+    }
+    return Backfill(
+        sweepers,
+        writer,
+        clock,
+        owner=owner,
+        policy=retry_policy(config),
+        lag=lambda kind: sweep_settings(config, kind).lag,
+        watch=watch,
+    )
 
 
 def _unsettled(ledger: Ledger) -> bool:

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from reconciler import __version__
 from reconciler.cli.options import WRONG_USE, Options, hoist
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, UsageError
 
 
 class Line(NamedTuple):
@@ -25,6 +25,7 @@ class Line(NamedTuple):
 
 
 COMMANDS: Mapping[str, Line] = {
+    "run": Line("run:run", "The daemon: receive webhooks, read what they mark, sweep for what they did not tell."),
     "status": Line("status:status", "Backlog, coverage, deliveries, what is late, and what was not looked at."),
     "report": Line(
         "report:report", "What the ledger holds per kind, the drift it found, and what it cannot vouch for."
@@ -32,6 +33,10 @@ COMMANDS: Mapping[str, Line] = {
     "show": Line("show:show", "One resource: state, versions with cause and difference, deliveries, entries."),
     "mark": Line("mark:mark", "Have resources read again; revives dead letters."),
     "dead-letters": Line("dead_letters:app", "Resources that could not be read: list, retry, discard."),
+    "expect": Line("expect:expect", "Say that a payment was created: confirmed in time, or named."),
+    "check": Line(
+        "check:check", "Look at configuration, ledger, credentials, subscriptions and clock: what is wrong, what to do."
+    ),
     "migrate": Line("migrate:migrate", "Bring the ledger's schema to this version."),
 }
 
@@ -112,6 +117,18 @@ def reconcile(
     output: Annotated[
         str | None, typer.Option("--format", help="table, json, or what the command names.", metavar="FORMAT")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Backfill: read again what was created or changed since then.", metavar="TIME")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Backfill: up to then; now if left out.", metavar="TIME")] = None,
+    account: Annotated[
+        list[str] | None, typer.Option(help="Backfill: only this account; may be repeated.", metavar="NAME")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Backfill: only this kind; may be repeated.", metavar="KIND")
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Backfill: say what it would cost, and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Backfill: do not ask.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more; show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
@@ -128,7 +145,21 @@ def reconcile(
     Examples:    reconcile status
                  reconcile show stripe/main/payment_intent/pi_123 --format json
                  reconcile --config /etc/reconciler.toml dead-letters
+                 reconcile --since 33d --preview
+    \b
+    Backfill:    --since (with --until, --account, --kind) and no command reads a window again after an outage.
+                 TIME is ISO 8601, or how long ago: 2h, 33d. The same absolute bounds go on where they stopped.
     """
-    context.obj = Options(config, output, verbose)
-    if context.invoked_subcommand is None:
+    context.obj = options = Options(config, output, verbose)
+    if context.invoked_subcommand is not None:
+        if since is not None or until is not None or preview:
+            raise UsageError(f"--since is a command of its own; leave out {context.invoked_subcommand!r}")
+        return
+    if since is None:
+        if until is not None or preview:
+            raise UsageError("a backfill needs to know where to begin: add --since, for example --since 2h")
         typer.echo(context.get_help())
+        return
+    from reconciler.cli.backfill import backfill  # only for a backfill: it needs the whole application
+
+    backfill(options, since=since, until=until, accounts=account or (), kinds=kind or (), preview=preview, yes=yes)

@@ -50,6 +50,8 @@ class ServerSection(Section):
     body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
     deliveries_per_second: int = Field(default=1000, ge=1)
     """For one sender's address; beyond it 429."""
+    expectation_tokens: tuple[str, ...] = ()
+    """Pointers (`env:NAME`, `file:/path`) to the tokens that `POST /expectations` accepts; none: it accepts nothing."""
 
 
 class Deadline(Section):

@@ -7,7 +7,7 @@ and is not repeated in the message: whoever pasted a key into the file should no
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -36,6 +36,10 @@ class Pointers:
                 annotation: Any = Annotated[each.annotation, *each.metadata] if each.metadata else each.annotation
                 settled[name] = self._value(annotation, settled[name], (name,))
         return settled
+
+    def secrets(self, values: Sequence[str], keys: Keys) -> tuple[str, ...]:
+        """A list of pointers, resolved. Raises ConfigurationError."""
+        return tuple(self._secret(value, (*keys, at)) for at, value in enumerate(values))
 
     def _value(self, annotation: Any, value: Any, keys: Keys) -> Any:
         origin = get_origin(annotation)

@@ -53,6 +53,13 @@ def account_settings(
         raise _explain(error, above, origins, lambda _: list(model.model_fields)) from None
 
 
+def expectation_tokens(config: Config) -> tuple[str, ...]:
+    """The tokens with which applications may register expectations. Raises ConfigurationError."""
+    origins = config.origins
+    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    return pointers.secrets(config.server.expectation_tokens, ("server", "expectation_tokens"))
+
+
 def require_known(config: Config, kinds: Iterable[str]) -> None:
     """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
     known = list(kinds)

@@ -31,6 +31,12 @@ from reconciler.errors import ConfigurationError, LedgerContention, LedgerUnavai
 SQLITE_SAFE = (3, 51, 3)
 """The first SQLite without the WAL-reset bug."""
 
+
+def sqlite_version() -> tuple[int, ...]:
+    """Of the library that this Python is linked with."""
+    return sqlite3.sqlite_version_info
+
+
 BUSY_SECONDS = 2.0
 """How long a write waits for another process; below the 5 s within which Shopify wants its answer."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from reconciler.web.connection import ServerLimits
+from reconciler.web.expectations import ExpectationsDoor
 from reconciler.web.readiness import Readiness
 from reconciler.web.server import WebServer
 from reconciler.web.site import Site
 
-__all__ = ["Readiness", "ServerLimits", "Site", "WebServer"]
+__all__ = ["ExpectationsDoor", "Readiness", "ServerLimits", "Site", "WebServer"]

@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from reconciler.intake import PREFIX
 from reconciler.intake.asgi import Answer, ASGIApp, Receive, Scope, Send, answer_json
+from reconciler.web.expectations import PATH as EXPECTATIONS
 from reconciler.web.readiness import Readiness
 
 _ALIVE = answer_json(200, {"alive": True})
@@ -25,11 +26,13 @@ class Site:
         readiness: Readiness,
         registry: CollectorRegistry,
         intake: ASGIApp | None = None,
+        expectations: ASGIApp | None = None,
         console: ASGIApp | None = None,
     ) -> None:
         self._readiness = readiness
         self._registry = registry
         self._intake = intake
+        self._expectations = expectations
         self._console = console
         self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {
             "/healthz": _alive,
@@ -41,6 +44,9 @@ class Site:
         path: str = scope["path"]
         if self._intake is not None and path.startswith(PREFIX):
             await self._intake(scope, receive, send)
+            return
+        if self._expectations is not None and path == EXPECTATIONS:
+            await self._expectations(scope, receive, send)
             return
         page = self._pages.get(path)
         if page is not None:

@@ -1,0 +1,180 @@
+"""`reconcile check`: the doctor. Every line says what is so and, where something is wrong, what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from reconciler import log
+from reconciler.app import transport_of
+from reconciler.cli.opening import read_config
+from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
+from reconciler.cli.printing import print_json, print_page, table, talk
+from reconciler.clock import SystemClock
+from reconciler.config import Config
+from reconciler.errors import LedgerError, ProviderError, SchemaMismatch
+from reconciler.ledger import open_ledger
+from reconciler.ledger.schema import current, newest
+from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
+from reconciler.loading import Account, load_accounts
+from reconciler.model import Severity
+from reconciler.retry import describe
+
+PERMISSION = "permission_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One line of the doctor. `severity` None: all is well."""
+
+    what: str
+    text: str
+    severity: Severity | None = None
+    remedy: str = ""
+    code: str = ""
+
+
+def check(
+    context: typer.Context,
+    repair_webhooks: Annotated[
+        bool, typer.Option("--repair-webhooks", help="Enable and complete the webhook subscriptions that were found.")
+    ] = False,
+) -> None:
+    """Look at configuration, ledger, credentials, subscriptions and clock: what is wrong, what to do.
+
+    Asks each provider about twenty small questions. Exit code 0 when all is well, 1 for errors, 3 when something
+    cannot be looked at for lack of a permission, 2 when the configuration cannot be used.
+
+    \b
+    Examples:  reconcile check
+               reconcile check --repair-webhooks
+    """
+    options = options_of(context)
+    output = options.format_among("table", "json")
+    log.configure(verbose=options.verbose)
+    config = read_config(options)
+    accounts = load_accounts(config)
+    lines = [_configuration(config, accounts), *_ledger(config)]
+    lines += asyncio.run(_accounts(config, accounts, repair=repair_webhooks))
+    if output == "json":
+        print_json({"checks": [_document(line) for line in lines]})
+    else:
+        print_page([_as_table(lines)])
+        if any(line.severity is not None for line in lines):
+            talk("what to do stands beside each line that is not ok")
+    raise typer.Exit(_exit_code(lines))
+
+
+# --- what is looked at ----------------------------------------------------------------------------
+
+
+def _configuration(config: Config, accounts: Mapping[str, Account]) -> Checked:
+    if not accounts:
+        return Checked(
+            "configuration", "no account is configured", Severity.ERROR, "add [accounts.NAME] to config.toml"
+        )
+    names = ", ".join(f"{name} ({account.provider.name})" for name, account in accounts.items())
+    return Checked("configuration", f"readable; accounts: {names}")
+
+
+def _ledger(config: Config) -> list[Checked]:
+    ledger = open_ledger(config.ledger.url)
+    try:
+        url = ledger.store.url.render_as_string()
+        lines = [_schema(url, current(ledger.store))]
+        if not ledger.store.dialect.is_postgres:
+            lines.append(_sqlite())
+        return lines
+    except (LedgerError, SchemaMismatch) as error:
+        return [Checked("ledger", str(error), Severity.ERROR, "see that the database runs and ledger.url is right")]
+    finally:
+        ledger.close()
+
+
+def _schema(url: str, revision: str | None) -> Checked:
+    if revision is None:
+        return Checked("ledger", f"{url} is empty; `reconcile run` creates the schema")
+    if revision == newest():
+        return Checked("ledger", f"{url}, schema {revision}")
+    return Checked(
+        "ledger",
+        f"{url} has schema {revision}, this program needs {newest()}",
+        Severity.ERROR,
+        "stop every node, take a backup, run `reconcile migrate`",
+    )
+
+
+def _sqlite() -> Checked:
+    version, safe = (".".join(map(str, each)) for each in (sqlite_version(), SQLITE_SAFE))
+    if sqlite_version() >= SQLITE_SAFE:
+        return Checked("sqlite", f"version {version}")
+    return Checked(
+        "sqlite",
+        f"version {version} has the WAL-reset bug; our processes keep clear of it with a file lock",
+        Severity.INFO,
+        f"let no other program write to the ledger file (litestream, sqlite3), or use SQLite {safe} or newer",
+    )
+
+
+async def _accounts(config: Config, accounts: Mapping[str, Account], *, repair: bool) -> list[Checked]:
+    transport = transport_of(config)
+    lines: list[Checked] = []
+    try:
+        for name, account in accounts.items():
+            provider = account.connect(transport, SystemClock())
+            try:
+                if repair:
+                    lines += [Checked(name, done) for done in await provider.repair_subscriptions()]
+                found = await provider.findings()
+            except ProviderError as error:
+                remedy = "see that the provider can be reached from here and that the key is right, then check again"
+                lines.append(Checked(name, describe(error), Severity.ERROR, remedy))
+                continue
+            lines += [Checked(name, each.text, each.severity, each.remedy, each.code) for each in found]
+            if not found:
+                lines.append(Checked(name, "credentials, permissions, subscriptions and clock are as they should be"))
+    finally:
+        await transport.aclose()
+    return lines
+
+
+# --- how it is said -------------------------------------------------------------------------------
+
+_WORDS: Mapping[Severity | None, str] = {
+    None: "ok",
+    Severity.INFO: "note",
+    Severity.WARNING: "warning",
+    Severity.ERROR: "ERROR",
+}
+
+
+def _as_table(lines: Sequence[Checked]) -> RenderableType:
+    return table(
+        "reconcile check",
+        ("", "what", "finding", "what to do"),
+        [(_WORDS[line.severity], line.what, line.text, line.remedy) for line in lines],
+        empty="nothing was checked",
+    )
+
+
+def _document(line: Checked) -> dict[str, object]:
+    return {
+        "what": line.what,
+        "ok": line.severity is None,
+        "severity": None if line.severity is None else line.severity.value,
+        "code": line.code or None,
+        "text": line.text,
+        "remedy": line.remedy or None,
+    }
+
+
+def _exit_code(lines: Sequence[Checked]) -> int:
+    wrong = [line for line in lines if line.severity is Severity.ERROR and line.code != PERMISSION]
+    if wrong:
+        return BROKEN
+    return UNPROVEN if any(line.code == PERMISSION for line in lines) else DONE

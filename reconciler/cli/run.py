@@ -1,0 +1,83 @@
+"""`reconcile run`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from reconciler import log
+from reconciler.app import PARTS, Daemon
+from reconciler.cli.opening import read_config
+from reconciler.cli.options import options_of
+from reconciler.clock import SystemClock
+from reconciler.errors import ConfigurationError, UsageError
+from reconciler.loading import load_accounts
+
+
+def run(
+    context: typer.Context,
+    only: Annotated[
+        str | None, typer.Option(help="Be only some of the parts: intake, worker, console; by commas.", metavar="PARTS")
+    ] = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End once everything due is done, instead of running on.")
+    ] = False,
+) -> None:
+    """The daemon: receive webhooks, read what they mark, sweep for what they did not tell.
+
+    Creates the schema of an empty ledger; refuses any other schema than its own. SIGTERM and Ctrl-C end it within
+    ten seconds: reads under way end or give their claims back, and nothing acknowledged is lost.
+
+    \b
+    Examples:  reconcile run
+               reconcile run --only intake
+               reconcile run --until-idle
+    """
+    options = options_of(context)
+    parts = _parts(only)
+    if until_idle and "worker" not in parts:
+        raise UsageError("--until-idle needs the worker; leave out --only, or add worker to it")
+    log.configure(verbose=options.verbose)
+    config = read_config(options)
+    accounts = load_accounts(config)
+    if not accounts:
+        raise ConfigurationError("no account is configured; add [accounts.NAME] to config.toml (its comments show how)")
+    daemon = Daemon(config, accounts, SystemClock(), parts=parts)
+    run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle))
+
+
+def run_until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run on a fast loop; SIGTERM and SIGINT set the event that `work` waits for."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, stop.set)
+        await work(stop)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # not on Windows, where the standard loop serves
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _parts(only: str | None) -> frozenset[str]:
+    if only is None:
+        return PARTS
+    parts = frozenset(part.strip() for part in only.split(",") if part.strip())
+    unknown = parts - PARTS
+    if unknown or not parts:
+        raise UsageError(f"--only {only}: expected some of {', '.join(sorted(PARTS))}, separated by commas")
+    return parts
