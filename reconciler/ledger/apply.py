@@ -334,21 +334,21 @@ def apply_answers(
     writes: list[dict[str, Any]] = []
     changes: list[_Change] = []
     for answer, seq in zip(answers, tx.ticks(len(answers)), strict=True):
-        row = locked[answer.claim.resource_id]
+        row, cause = locked[answer.claim.resource_id], answer.claim.cause
         decision = decide_answer(row, answer, seq=seq, now=now, least_interval=least_interval)
         if decision.columns:
             writes.append({"id": row.id, "token": answer.claim.token} | decision.columns)
         if decision.outcome is Outcome.CHANGED:
-            changes.append(_Change(row.id, answer.reading, row.cause, decision.columns, answer.entries))
+            changes.append(_Change(row.id, answer.reading, cause.value, decision.columns, answer.entries))
         settled = decision.columns.get("settled_generation", row.settled_generation)
         applied.append(
             Applied(
                 ref=answer.claim.ref,
                 outcome=decision.outcome,
                 version=decision.columns.get("version", row.version),
-                cause=Cause(row.cause),
+                cause=cause,
                 dirty=row.generation > settled,
-                drift=decision.outcome is Outcome.CHANGED and row.cause != Cause.WEBHOOK and row.version > 0,
+                drift=decision.outcome is Outcome.CHANGED and cause is not Cause.WEBHOOK and row.version > 0,
             )
         )
         if decision.outcome in (Outcome.CHANGED, Outcome.UNCHANGED):

@@ -67,6 +67,9 @@ _COLUMNS = {
     "created_at": WHOLE,
 }
 
+# The cause is that of the first pending mark. While a read is under way its claim remembers that one, so that a
+# webhook which comes meanwhile may say why the *next* read looks: a change that a webhook told is no drift.
+#
 # Beside the counter, a mark decides when the resource falls due:
 # - leased: due_at is the lease's end; the apply or the release will see the new generation and queue it again.
 # - a dead letter: at once. The backoff in which it was parked (hours) ends with the mark that revives it.
@@ -83,8 +86,9 @@ _MARK = Bulk(
       generation = resource.generation + excluded.generation,
       priority = CASE WHEN resource.generation = resource.settled_generation THEN excluded.priority
                       ELSE {{_least}}(resource.priority, excluded.priority) END,
-      cause = CASE WHEN resource.generation = resource.settled_generation THEN excluded.cause
-                   ELSE resource.cause END,
+      cause = CASE WHEN resource.generation = resource.settled_generation
+                     OR resource.lease_until > excluded.last_marked_at AND excluded.cause = 'webhook'
+                   THEN excluded.cause ELSE resource.cause END,
       hints = CASE WHEN resource.generation = resource.settled_generation THEN excluded.hints
                    WHEN length(resource.hints) + length(excluded.hints) <= {_HINTS_LIMIT}
                    THEN resource.hints || chr_newline || excluded.hints

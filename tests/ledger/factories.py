@@ -48,9 +48,9 @@ def entry(of: ResourceRef, gross: int = 1000, fee: int = 30, **more: Any) -> Ent
     given: dict[str, Any] = {
         "balance_type": "payments",
         "category": "charge",
-        "gross": Money(gross, "usd"),
-        "fee": Money(fee, "usd"),
-        "net": Money(gross - fee, "usd"),
+        "gross": Money(gross, "USD"),
+        "fee": Money(fee, "USD"),
+        "net": Money(gross - fee, "USD"),
         "effective_at": NOON,
     }
     return Entry(of, **(given | more))
