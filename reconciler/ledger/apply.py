@@ -23,7 +23,7 @@ from reconciler.clock import span_micros, to_micros
 from reconciler.errors import LedgerError
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.claims import Claim
-from reconciler.ledger.codec import pack
+from reconciler.ledger.codec import pack, storable
 from reconciler.ledger.facts import record_control_totals, replace_entries
 from reconciler.ledger.marks import Mark, mark, mark_unknown
 from reconciler.ledger.store import Transaction
@@ -372,11 +372,12 @@ def apply_page(
 
     `settle` is the settle window of each kind. Rows that may be older than what is known are marked, not applied.
     """
-    by_ref = {row.snapshot.ref: row for row in rows}
+    by_ref = {_as_stored(row.snapshot.ref): row for row in rows}
     met = _lock_by_ref(tx, by_ref)
     strangers = [row for ref, row in by_ref.items() if ref not in met]
     changes = _insert_strangers(tx, strangers, started_at, cause)
-    late = [ref for ref in by_ref if ref not in met and ref not in {change.reading.ref for change in changes}]
+    inserted = {_as_stored(change.reading.ref) for change in changes}
+    late = [ref for ref in by_ref if ref not in met and ref not in inserted]
     met |= _lock_by_ref(tx, late)
     applied = [Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=False) for change in changes]
     writes: list[dict[str, Any]] = []
@@ -492,6 +493,10 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
             by_cause[Cause(change.cause)].extend(change.reading.related)
     for cause, refs in by_cause.items():
         mark_unknown(tx, refs, cause, now)
+
+
+def _as_stored(ref: ResourceRef) -> ResourceRef:
+    return ResourceRef(ref.provider, storable(ref.account), storable(ref.kind), storable(ref.id))
 
 
 def _ref(row: Any) -> ResourceRef:

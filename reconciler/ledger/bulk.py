@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
 
+from reconciler.ledger.codec import storable
 from reconciler.ledger.store import Dialect, Transaction
 
 WHOLE = "bigint"
@@ -30,13 +31,15 @@ class Bulk:
 
     def __init__(self, template: str, columns: Mapping[str, str]) -> None:
         self._columns = columns
+        self._words = [name for name, kind in columns.items() if kind == WORDS]
         self._template = template
         self._compiled: dict[str, TextClause] = {}
 
     def run(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
-        """How many rows of the table were written."""
+        """How many rows of the table were written. Text is stored as `storable` leaves it."""
         if not rows:
             return 0
+        rows = [self._storable(row) for row in rows]
         statement = self._compiled.get(tx.dialect.name)
         if statement is None:
             statement = self._compile(tx.dialect)
@@ -44,6 +47,14 @@ class Bulk:
             return tx.run_many(statement, rows)
         columns = {name: [row[name] for row in rows] for name in self._columns}
         return tx.run(statement, columns).rowcount
+
+    def _storable(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        changed = {}
+        for name in self._words:
+            words = row[name]
+            if words is not None and (clean := storable(words)) is not words:
+                changed[name] = clean
+        return {**row, **changed} if changed else row
 
     def _compile(self, dialect: Dialect) -> TextClause:
         names = list(self._columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from reconciler.errors import LedgerError
@@ -33,3 +34,17 @@ def unpack(stored: bytes) -> bytes:
         raise LedgerError(
             f"stored bytes are damaged ({error}); restore from a backup or read the resource again"
         ) from error
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(words: str) -> str:
+    """Text as both databases can hold it: U+0000 and lone surrogates, which Postgres refuses, become U+FFFD.
+
+    They come from strangers only (a forged header, an error page quoted in a message), and must not fail the commit
+    that they happen to share.
+    """
+    if words.isascii() and "\x00" not in words:
+        return words
+    return _UNSTORABLE.sub("\ufffd", words)

@@ -11,12 +11,13 @@ from sqlalchemy import Connection, inspect
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger.store import Store
 
-_SCRIPTS = "reconciler.ledger:migrations"
+SCRIPTS = "reconciler.ledger:migrations"
+"""Where the steps of this program's schema are; every function takes another place, for tests of an upgrade."""
 
 
-def newest() -> str:
+def newest(scripts: str = SCRIPTS) -> str:
     """The revision that this program was written for."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = ScriptDirectory.from_config(_config(scripts)).get_current_head()
     assert head is not None, "the package ships its migrations"
     return head
 
@@ -27,37 +28,37 @@ def current(store: Store) -> str | None:
         return _current(connection)
 
 
-def migrate(store: Store) -> tuple[str | None, str]:
-    """Bring the schema to this program's; the revisions before and after. Raises SchemaMismatch for a newer one."""
+def migrate(store: Store, scripts: str = SCRIPTS) -> tuple[str | None, str]:
+    """Bring the schema to this program's; the revisions before and after.
+
+    Raises SchemaMismatch for a newer schema, and for a database that holds something else.
+    """
     with store.exclusively() as connection:
         before = _current(connection)
-        _refuse_unknown(before)
-        _upgrade(connection)
-        return before, newest()
+        _refuse_unknown(before, scripts)
+        _refuse_foreign(connection, before, store)
+        _upgrade(connection, scripts)
+        return before, newest(scripts)
 
 
-def require_current(store: Store) -> None:
+def require_current(store: Store, scripts: str = SCRIPTS) -> None:
     """Raises SchemaMismatch unless the schema is this program's. A database without any table gets the schema."""
     with store.exclusively() as connection:
         revision = _current(connection)
-        if revision is None and not inspect(connection).get_table_names():
-            connection.rollback()
-            _upgrade(connection)
+        _refuse_foreign(connection, revision, store)
+        if revision is None:
+            _upgrade(connection, scripts)
             return
-    _refuse_unknown(revision)
-    if revision is None:
+    _refuse_unknown(revision, scripts)
+    if revision != newest(scripts):
         raise SchemaMismatch(
-            f"{store.url.render_as_string()} holds tables that are not a ledger; point ledger.url at an empty database"
-        )
-    if revision != newest():
-        raise SchemaMismatch(
-            f"the ledger's schema is at revision {revision}, this program needs {newest()}; "
+            f"the ledger's schema is at revision {revision}, this program needs {newest(scripts)}; "
             "stop every node, take a backup, and run `reconcile migrate`"
         )
 
 
-def _refuse_unknown(revision: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+def _refuse_unknown(revision: str | None, scripts: str) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config(scripts)).walk_revisions()}
     if revision is not None and revision not in known:
         raise SchemaMismatch(
             f"the ledger's schema is at revision {revision}, which this program does not know: "
@@ -65,19 +66,26 @@ def _refuse_unknown(revision: str | None) -> None:
         )
 
 
+def _refuse_foreign(connection: Connection, revision: str | None, store: Store) -> None:
+    if revision is None and inspect(connection).get_table_names():
+        raise SchemaMismatch(
+            f"{store.url.render_as_string()} holds tables that are not a ledger; point ledger.url at an empty database"
+        )
+
+
 def _current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, scripts: str) -> None:
     if connection.in_transaction():
         connection.rollback()
-    config = _config()
+    config = _config(scripts)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
-def _config() -> Config:
+def _config(scripts: str) -> Config:
     config = Config()
-    config.set_main_option("script_location", _SCRIPTS)
+    config.set_main_option("script_location", scripts)
     return config

@@ -13,8 +13,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 from sqlalchemy.sql.elements import TextClause
 
-from reconciler.errors import ConfigurationError, LedgerContention, LedgerUnavailable
+from reconciler.errors import ConfigurationError, LedgerContention, LedgerError, LedgerUnavailable
+from reconciler.ledger.codec import storable
 
 SQLITE_SAFE = (3, 51, 3)
 """The first SQLite without the WAL-reset bug."""
@@ -40,7 +41,11 @@ def sqlite_version() -> tuple[int, ...]:
 BUSY_SECONDS = 2.0
 """How long a write waits for another process; below the 5 s within which Shopify wants its answer."""
 
-_CHECKPOINT_PAGES = 1000
+_COMMITS_PER_CHECKPOINT = 250
+
+_TURN_POLL_SECONDS = 0.001
+"""How often a process asks for its turn. Not seldomer as it waits: beside processes that commit without pause the lock
+is free for a moment between two commits only, and whoever asks every 20 ms may miss it for seconds."""
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -73,7 +78,9 @@ class Transaction:
         self.dialect = dialect
 
     def run(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        return self._connection.execute(statement, parameters or {})
+        """Text is stored as `storable` leaves it, on both databases."""
+        cleaned = {name: storable(each) if type(each) is str else each for name, each in (parameters or {}).items()}
+        return self._connection.execute(statement, cleaned)
 
     def run_many(self, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> int:
         """The statement once for each row; how many rows it touched in all."""
@@ -108,8 +115,16 @@ _TICK_POSTGRES = text("SELECT nextval('ledger_clock') FROM generate_series(1, :c
 class Store:
     """One process's way to the database: at most one write transaction at a time, any number of readers."""
 
-    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        transactions: Callable[[Connection, Dialect], Transaction] = Transaction,
+    ) -> None:
+        """`transactions` makes the write transactions: the seam at which a test lets a statement fail."""
         self.url = _parse(url)
+        self._transactions = transactions
         self.dialect = SQLITE if self.url.get_backend_name() == "sqlite" else POSTGRES
         self._busy_seconds = busy_seconds
         self._turn = threading.RLock()
@@ -129,11 +144,11 @@ class Store:
         """
         with self._turn:
             if self._open is not None:
-                with self._open.savepoint():
+                with _mapping_errors(), self._open.savepoint():
                     yield self._open
                 return
             with _mapping_errors(), self._exclusively(), self.engine.connect() as connection, connection.begin():
-                self._open = Transaction(connection, self.dialect)
+                self._open = self._transactions(connection, self.dialect)
                 try:
                     yield self._open
                 finally:
@@ -154,9 +169,13 @@ class Store:
 
     @contextmanager
     def exclusively(self) -> Iterator[Connection]:
-        """A bare connection for schema changes, with other processes' writes held off."""
+        """A bare connection for schema changes, one process at a time; on SQLite also with writes held off."""
         with self._turn, _mapping_errors(), self._exclusively(), self.engine.connect() as connection:
-            yield connection
+            if not self.dialect.is_postgres:
+                yield connection
+                return
+            with _advisory_lock(connection):
+                yield connection
 
     def close(self) -> None:
         with self._turn:
@@ -233,17 +252,22 @@ class Store:
         if self._lock is None:
             return
         self._commits_since_checkpoint += 1
-        if self._commits_since_checkpoint < _CHECKPOINT_PAGES // 4:
+        if self._commits_since_checkpoint < _COMMITS_PER_CHECKPOINT:
             return
-        self.checkpoint()
+        # The commit is durable already: whatever stops the checkpoint must not look like a failure of the call.
+        with suppress(LedgerError):
+            self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Move the journal into the database file, without waiting for readers."""
+        """Move the journal into the database file, without waiting for readers. Raises LedgerUnavailable."""
         if self._lock is None:
             return
-        with self._turn, self._exclusively(), self.engine.connect() as connection:
+        with self._turn, _mapping_errors(), self._exclusively(), self.engine.connect() as connection:
             # Around SQLAlchemy, which would open a transaction first: a checkpoint cannot run inside one.
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            try:
+                connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                raise LedgerUnavailable(f"the journal could not be moved into the database: {error}") from error
             self._commits_since_checkpoint = 0
 
     # --- Postgres ---
@@ -298,7 +322,6 @@ class _FileLock:
                     f"{self._path} cannot be opened ({error.strerror}); the ledger's folder must exist and be writable"
                 ) from error
         give_up_at = time.monotonic() + self._patience
-        pause = 0.0005
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -308,8 +331,7 @@ class _FileLock:
                         f"another process has held {self._path} for {self._patience:g} s; "
                         "see which with `fuser`, or wait for its transaction to end"
                     ) from None
-                time.sleep(pause)
-                pause = min(pause * 2, 0.02)
+                time.sleep(_TURN_POLL_SECONDS)
                 continue
             return
 
@@ -342,12 +364,37 @@ def _mapping_errors() -> Iterator[None]:
             raise LedgerContention(f"the ledger's database ended the transaction: {error.orig}") from error
         raise LedgerUnavailable(f"the ledger's database did not answer as it should: {error.orig}") from error
     except DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+            raise LedgerError(
+                f"the ledger's file is damaged or no database ({error.orig}); check ledger.url, or restore a backup"
+            ) from error
         if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
             raise LedgerUnavailable(f"the ledger's database was lost: {error.orig}") from error
         raise
     except PoolTimeout as error:
         raise LedgerUnavailable(f"no connection to the ledger's database in time: {error}") from error
 
+
+@contextmanager
+def _advisory_lock(connection: Connection) -> Iterator[None]:
+    """Held by the session, so that the transactions of a migration may come and go under it."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{_MIGRATION_SECONDS}s'"))
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_KEY})
+    connection.commit()
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_KEY})
+            connection.commit()
+
+
+_MIGRATION_KEY = 0x7265636F6E63696C
+"""`reconcil`, as a number that no other program is likely to lock."""
+
+_MIGRATION_SECONDS = 60
+"""How long a start waits for another node's migration."""
 
 _CONTENTION = frozenset({"40001", "40P01"})
 """Postgres: serialization failure, deadlock detected."""

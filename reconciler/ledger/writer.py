@@ -145,8 +145,7 @@ class GroupCommit:
             for waiting in group:
                 if waiting.act is not None:
                     _settle(waiting, waiting.act, self._ledger)
-            if rejections:
-                self._ledger.reject(rejections)
+            self._reject(rejections)
 
     def _receive(self, group: list[_Waiting]) -> None:
         """All receipts in one go; if one of them is poison, the group is halved until only that one fails."""
@@ -169,6 +168,20 @@ class GroupCommit:
         for waiting, verdict in zip(group, verdicts, strict=True):
             waiting.result, waiting.error = verdict, None
 
+    def _reject(self, rejections: Sequence[Rejection]) -> None:
+        """As `_receive`; but nobody waits for a rejection, so one that cannot be stored is dropped."""
+        if not rejections:
+            return
+        try:
+            self._ledger.reject(rejections)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            middle = len(rejections) // 2
+            if middle:
+                self._reject(rejections[:middle])
+                self._reject(rejections[middle:])
+
     def _done(self, group: list[_Waiting], unstored: Sequence[Rejection], away: bool) -> None:
         """On the loop, after the commit."""
         self._away = away
@@ -181,13 +194,13 @@ class GroupCommit:
                 waiting.future.set_exception(waiting.error)
             else:
                 waiting.future.set_result(waiting.result)
-        if any(waiting.receipt is not None for waiting in group):
-            self.on_marked()
         if self._waiting or (self._rejections and not away):
             self._submit()
-            return
-        self._running = False
-        self._idle.set()
+        else:
+            self._running = False
+            self._idle.set()
+        if any(waiting.receipt is not None for waiting in group):
+            self.on_marked()
 
 
 def _settle(waiting: _Waiting, act: Callable[[Ledger], Any], ledger: Ledger) -> None:

@@ -1,0 +1,117 @@
+"""The schema: made in an empty database, migrated on request, refused when it is anything else."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from reconciler.errors import SchemaMismatch
+from reconciler.ledger import Ledger, open_ledger
+from reconciler.ledger import migrations as shipped
+from reconciler.ledger.schema import current, migrate, newest, require_current
+from reconciler.ledger.tables import metadata
+from tests.ledger.factories import NOON, by_hand, ref, table
+from tests.ledger.processes import together
+
+
+def execute(ledger: Ledger, statement: str) -> None:
+    with ledger.together() as tx:
+        tx.run(text(statement))
+
+
+@pytest.fixture
+def next_program(tmp_path: Path) -> str:
+    """The migrations of a program one step ahead of this one."""
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (ours,) = shipped.__path__
+    for path in [Path(ours) / "env.py", *sorted((Path(ours) / "versions").glob("v*.py"))]:
+        (folder / path.relative_to(ours)).write_text(path.read_text())
+    (folder / "versions" / "next.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n"
+        f"revision = 'next'\ndown_revision = {newest()!r}\nbranch_labels = depends_on = None\n"
+        "def upgrade():\n    op.add_column('gate', sa.Column('colour', sa.Text()))\n"
+    )
+    return str(folder)
+
+
+def test_migrations_make_exactly_what_the_tables_declare(ledger: Ledger) -> None:
+    with ledger.store.exclusively() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        differences = compare_metadata(context, metadata)
+    assert differences == []
+
+
+def test_an_empty_database_gets_the_schema_by_itself(empty_url: str) -> None:
+    with closing(open_ledger(empty_url)) as ledger:
+        assert current(ledger.store) is None
+        ledger.require_current_schema()
+        assert current(ledger.store) == newest()
+        assert ledger.tick() == 1
+        ledger.require_current_schema()
+
+
+def test_migrate_makes_the_schema_and_then_does_nothing(empty_url: str) -> None:
+    with closing(open_ledger(empty_url)) as ledger:
+        assert migrate(ledger.store) == (None, newest())
+        ledger.mark([by_hand(ref())], NOON)
+        before = table(ledger, "resource")
+        assert migrate(ledger.store) == (newest(), newest())
+        assert table(ledger, "resource") == before
+
+
+def test_an_older_schema_is_refused_with_the_command_and_migrated_by_it(ledger: Ledger, next_program: str) -> None:
+    ledger.mark([by_hand(ref())], NOON)
+    with pytest.raises(SchemaMismatch, match=r"revision 0001, .* needs next; .*`reconcile migrate`"):
+        require_current(ledger.store, next_program)
+    assert migrate(ledger.store, next_program) == (newest(), "next")
+    require_current(ledger.store, next_program)
+    assert len(table(ledger, "resource")) == 1
+
+
+def test_a_newer_schema_is_refused_and_left_alone(ledger: Ledger, next_program: str) -> None:
+    migrate(ledger.store, next_program)
+    for refused in (require_current, migrate):
+        with pytest.raises(SchemaMismatch, match=r"revision next, which this program does not know.*upgrade"):
+            refused(ledger.store)
+    assert current(ledger.store) == "next"
+
+
+@pytest.mark.parametrize("entry", [require_current, migrate])
+def test_a_foreign_database_is_refused_and_left_alone(empty_url: str, entry: object) -> None:
+    with closing(open_ledger(empty_url)) as ledger:
+        execute(ledger, "CREATE TABLE customers (id INTEGER PRIMARY KEY)")
+        with pytest.raises(SchemaMismatch, match=r"not a ledger; point ledger\.url at an empty database"):
+            entry(ledger.store)  # type: ignore[operator]  # both take a store
+        assert current(ledger.store) is None
+        with pytest.raises(Exception, match=r"no such table|does not exist"):
+            ledger.tick()
+
+
+def test_a_refusal_does_not_print_the_password(empty_url: str) -> None:
+    with closing(open_ledger(empty_url)) as ledger:
+        ledger.store.url = ledger.store.url.set(username="me", password="hunter2")
+        execute(ledger, "CREATE TABLE customers (id INTEGER PRIMARY KEY)")
+        with pytest.raises(SchemaMismatch) as refused:
+            ledger.require_current_schema()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_migration_that_fails_changes_nothing(ledger: Ledger, next_program: str) -> None:
+    step = Path(next_program) / "versions" / "next.py"
+    step.write_text(step.read_text() + "    op.execute('SELECT no_such_thing()')\n")
+    with pytest.raises(Exception, match="no_such_thing"):
+        migrate(ledger.store, next_program)
+    assert current(ledger.store) == newest()
+    assert "colour" not in [column for each in table(ledger, "gate") for column in each]
+    execute(ledger, "ALTER TABLE gate ADD COLUMN colour TEXT")
+
+
+def test_nodes_that_start_at_once_on_an_empty_database_all_start(empty_url: str) -> None:
+    said = together("start", empty_url, count=3)
+    assert sorted(each[0] for each in said) == ["started 1", "started 2", "started 3"]
