@@ -64,7 +64,7 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.Column("size", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
-            "verdict IN ('stored', 'duplicate', 'rejected', 'ignored')", name="ck_delivery_verdict_known"
+            "verdict IN ('stored', 'duplicate', 'rejected', 'ignored')", name=op.f("ck_delivery_verdict_known")
         ),
         sa.PrimaryKeyConstraint("id", name="pk_delivery"),
     )
@@ -109,7 +109,7 @@ def upgrade() -> None:
         sa.Column("fee_details", sa.Text(), server_default="[]", nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("superseded_at", sa.BigInteger(), autoincrement=False, nullable=True),
-        sa.CheckConstraint("net = gross - fee", name="ck_entry_foots"),
+        sa.CheckConstraint("net = gross - fee", name=op.f("ck_entry_foots")),
         sa.PrimaryKeyConstraint("resource_id", "version", "ordinal", name="pk_entry"),
     )
     op.create_index(
@@ -173,7 +173,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "ledger_clock_row",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("value", sa.BigInteger(), server_default="0", autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_ledger_clock_row"),
     )
@@ -240,13 +240,13 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("provider_updated_at", sa.BigInteger(), autoincrement=False, nullable=True),
-        sa.CheckConstraint("(version = 0) = (state = 'unknown')", name="ck_resource_known_has_version"),
-        sa.CheckConstraint("state IN ('unknown', 'present', 'deleted')", name="ck_resource_state_known"),
+        sa.CheckConstraint("(version = 0) = (state = 'unknown')", name=op.f("ck_resource_known_has_version")),
+        sa.CheckConstraint("state IN ('unknown', 'present', 'deleted')", name=op.f("ck_resource_state_known")),
         sa.CheckConstraint(
-            "generation = settled_generation OR due_at IS NOT NULL", name="ck_resource_dirty_has_wake_up"
+            "generation = settled_generation OR due_at IS NOT NULL", name=op.f("ck_resource_dirty_has_wake_up")
         ),
-        sa.CheckConstraint("lease_until IS NULL OR due_at IS NOT NULL", name="ck_resource_leased_has_reclaim"),
-        sa.CheckConstraint("settled_generation <= generation", name="ck_resource_settled_is_seen"),
+        sa.CheckConstraint("lease_until IS NULL OR due_at IS NOT NULL", name=op.f("ck_resource_leased_has_reclaim")),
+        sa.CheckConstraint("settled_generation <= generation", name=op.f("ck_resource_settled_is_seen")),
         sa.PrimaryKeyConstraint("id", name="pk_resource"),
         sa.UniqueConstraint("account", "kind", "remote_id", name="uq_resource_account_kind_remote_id"),
         postgresql_with={"fillfactor": "75", "autovacuum_vacuum_scale_factor": "0.01"},
@@ -283,8 +283,8 @@ def upgrade() -> None:
         sa.Column("fetched_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("applied_seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("api_version", sa.Text(), server_default="", nullable=False),
-        sa.CheckConstraint("(body IS NULL) = (state = 'deleted')", name="ck_version_tombstone_has_no_body"),
-        sa.CheckConstraint("state IN ('present', 'deleted')", name="ck_version_state_known"),
+        sa.CheckConstraint("(body IS NULL) = (state = 'deleted')", name=op.f("ck_version_tombstone_has_no_body")),
+        sa.CheckConstraint("state IN ('present', 'deleted')", name=op.f("ck_version_state_known")),
         sa.PrimaryKeyConstraint("resource_id", "version", name="pk_version"),
     )
     op.create_index("ix_version_recorded", "version", ["recorded_at"], unique=False)
