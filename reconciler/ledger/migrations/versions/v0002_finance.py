@@ -32,11 +32,11 @@ def upgrade() -> None:
         _whole("difference", nullable=True),
         _words("evidence_sha256", nullable=True),
         sa.CheckConstraint(
-            "action IN ('note', 'assign', 'resolve', 'reopen', 'attach')", name="ck_break_event_action_known"
+            "action IN ('note', 'assign', 'resolve', 'reopen', 'attach')", name=op.f("ck_break_event_action_known")
         ),
         sa.CheckConstraint(
             "action <> 'resolve' OR (reason IS NOT NULL AND difference IS NOT NULL)",
-            name="ck_break_event_resolved_why",
+            name=op.f("ck_break_event_resolved_why"),
         ),
         sa.PrimaryKeyConstraint("id", name="pk_break_event"),
     )
@@ -58,9 +58,9 @@ def upgrade() -> None:
         _words("policy"),
         _whole("at"),
         _words("override_reason", default=""),
-        sa.CheckConstraint("state IN ('prepared', 'locked', 'reopened')", name="ck_period_lock_state_known"),
-        sa.CheckConstraint("policy IN ('roll_forward', 'restate')", name="ck_period_lock_policy_known"),
-        sa.CheckConstraint("starts_at < ends_at", name="ck_period_lock_has_length"),
+        sa.CheckConstraint("state IN ('prepared', 'locked', 'reopened')", name=op.f("ck_period_lock_state_known")),
+        sa.CheckConstraint("policy IN ('roll_forward', 'restate')", name=op.f("ck_period_lock_policy_known")),
+        sa.CheckConstraint("starts_at < ends_at", name=op.f("ck_period_lock_has_length")),
         sa.PrimaryKeyConstraint("id", name="pk_period_lock"),
     )
     op.create_index("ix_period_lock_account", "period_lock", ["account", "ends_at"], unique=False)
