@@ -1,15 +1,23 @@
-"""The schema's version: created in an empty ledger, migrated on request, refused when it is not this program's."""
+"""The schema's version: created in an empty ledger, migrated on request, refused when it is not this program's.
+
+Alembic is imported only where a step has to be run or refused: a daemon that finds its own schema, which is every
+start but one, does without its 11 MB and 0.2 s.
+"""
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
 
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger.store import Store
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REVISION = "0002"
+"""The newest step in `migrations/versions`; a test holds the two together."""
 
 SCRIPTS = "reconciler.ledger:migrations"
 """Where the steps of this program's schema are; every function takes another place, for tests of an upgrade."""
@@ -17,6 +25,10 @@ SCRIPTS = "reconciler.ledger:migrations"
 
 def newest(scripts: str = SCRIPTS) -> str:
     """The revision that this program was written for."""
+    if scripts == SCRIPTS:
+        return REVISION
+    from alembic.script import ScriptDirectory
+
     head = ScriptDirectory.from_config(_config(scripts)).get_current_head()
     assert head is not None, "the package ships its migrations"
     return head
@@ -58,8 +70,12 @@ def require_current(store: Store, scripts: str = SCRIPTS) -> None:
 
 
 def _refuse_unknown(revision: str | None, scripts: str) -> None:
+    if revision is None or revision == newest(scripts):
+        return
+    from alembic.script import ScriptDirectory
+
     known = {script.revision for script in ScriptDirectory.from_config(_config(scripts)).walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision not in known:
         raise SchemaMismatch(
             f"the ledger's schema is at revision {revision}, which this program does not know: "
             "it was written by a newer one; upgrade this program"
@@ -74,10 +90,15 @@ def _refuse_foreign(connection: Connection, revision: str | None, store: Store) 
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
 
 
 def _upgrade(connection: Connection, scripts: str) -> None:
+    from alembic import command
+
     if connection.in_transaction():
         connection.rollback()
     config = _config(scripts)
@@ -86,6 +107,8 @@ def _upgrade(connection: Connection, scripts: str) -> None:
 
 
 def _config(scripts: str) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", scripts)
     return config

@@ -12,7 +12,6 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-import psycopg
 import structlog
 
 from reconciler.ledger.store import Store
@@ -74,6 +73,8 @@ class MarkSignal:
                 return
 
     def _notify(self) -> None:
+        import psycopg  # only where there is a Postgres: 9 MB
+
         assert self._address is not None
         try:
             with psycopg.connect(self._address, autocommit=True, connect_timeout=2) as connection:
@@ -82,6 +83,8 @@ class MarkSignal:
             log.debug("marks could not be announced; other nodes find them by polling", error=str(error))
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        import psycopg  # only where there is a Postgres: 9 MB
+
         assert self._address is not None
         while not self._stop.is_set():
             try:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger import migrations as shipped
-from reconciler.ledger.schema import current, migrate, newest, require_current
+from reconciler.ledger.schema import REVISION, SCRIPTS, current, migrate, newest, require_current
 from reconciler.ledger.tables import metadata
 from tests.ledger.factories import NOON, by_hand, ref, table
 from tests.ledger.processes import together
@@ -47,6 +49,12 @@ def test_migrations_make_exactly_what_the_tables_declare(ledger: Ledger) -> None
     with ledger.store.exclusively() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
     assert differences == []
+
+
+def test_the_program_knows_its_newest_step_without_asking_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", SCRIPTS)
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION == newest()
 
 
 def _defaults_differ(
