@@ -143,6 +143,8 @@ class Daemon:
             else:
                 await stop.wait()
             log.info("stopping")
+            if worker is not None:
+                worker[0].stop()
 
     # --- the parts ---
 
@@ -158,7 +160,8 @@ class Daemon:
                 self._clock,
                 IntakeMetrics(self._registry),
                 IntakeLimits(
-                    body_bytes=section.body_limit_bytes, requests_per_second=float(section.deliveries_per_second)
+                    body_bytes=section.body_limit_bytes,
+                    requests_per_second=float(section.deliveries_per_second) or None,
                 ),
             )
         site = Site(

@@ -36,7 +36,7 @@ class WorkerSettings:
     concurrency: int = 16
     """Reads under way at once, for each account: an account that hangs holds up only itself."""
     lease: timedelta = timedelta(seconds=60)
-    drain: timedelta = timedelta(seconds=8)
+    drain: timedelta = timedelta(seconds=6)
     """How long a stop waits for reads under way before their claims are given back."""
 
 

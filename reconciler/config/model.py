@@ -48,8 +48,8 @@ class ServerSection(Section):
     port: int = Field(default=8080, ge=0, le=65535)
     """0: the system picks one, for tests."""
     body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
-    deliveries_per_second: int = Field(default=1000, ge=1)
-    """For one sender's address; beyond it 429."""
+    deliveries_per_second: int = Field(default=0, ge=0)
+    """For one sender's address; beyond it 429. 0: no limit."""
     expectation_tokens: tuple[str, ...] = ()
     """Pointers (`env:NAME`, `file:/path`) to the tokens that `POST /expectations` accepts; none: it accepts nothing."""
 
