@@ -654,8 +654,8 @@ def test_a_day_of_25_hours_and_one_of_23_belong_wholly_to_their_date(books: Book
     books.states(400, at=on(1, month=11))
     books.covers(until=on(2, month=11))
 
-    day = on(25, month=10).date()
-    report = books.report(as_of=on(2, month=11), from_day=day, to_day=day, timezone="Europe/Berlin")
+    sunday = on(25, month=10).date()
+    report = books.report(as_of=on(2, month=11), from_day=sunday, to_day=sunday, timezone="Europe/Berlin")
 
     assert block(report).line("charge").count == 2
     assert (net(report, "opening"), net(report, "closing")) == (100, 300)
