@@ -40,6 +40,7 @@ class Desk:
                 account.kinds,
                 account.rules,
                 {kind: self.config.sweeps.of(kind) for kind in account.kinds},
+                account.settings.monthly_reads,
             )
             for account in self.accounts.values()
         )

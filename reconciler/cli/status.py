@@ -83,6 +83,15 @@ def _tables(found: Status) -> Iterator[RenderableType]:
         empty="no change in the last day",
     )
     yield table(
+        "Requests to the providers, last 30 days",
+        ("account", "sent", "allocation", "left", "next 30 days at this pace", "used up"),
+        (
+            (each.account, each.used, each.allocation, each.left, each.forecast, each.runs_out_at or "no")
+            for each in found.budgets
+        ),
+        empty="no account is configured; add [accounts.NAME] to config.toml",
+    )
+    yield table(
         "Jobs",
         ("job", "due", "complete up to", "last finished", "last error"),
         ((each.name, each.due_at, each.watermark, each.finished_at, each.last_error) for each in found.jobs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.ledger.apply import Answer, Applied, Outcome, PageRow
+from reconciler.ledger.buckets import ReadTally
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
@@ -34,6 +35,7 @@ __all__ = [
     "OpenFinding",
     "Outcome",
     "PageRow",
+    "ReadTally",
     "Receipt",
     "Rejection",
     "Release",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import text
 
 from reconciler.budget import Bucket, draw, full, give_back, throttle
-from reconciler.clock import to_micros
+from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.store import Transaction
 from reconciler.model import Priority
 from reconciler.provider import ACCOUNT_LIMIT, Limit
@@ -120,6 +121,34 @@ _UNPUBLISHED = Limit(rate=10_000.0, burst=10_000)
 
 def _limit(limits: Mapping[str, Limit], name: str) -> Limit:
     return limits.get(name, _UNPUBLISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTally:
+    """Requests of one day, by endpoint and priority."""
+
+    account: str
+    day: datetime
+    """Its first instant, UTC."""
+    endpoint: str
+    priority: int
+    requests: int
+
+
+_TALLIES = text(
+    """
+    SELECT account, day, endpoint, priority, requests FROM read_tally WHERE day > :since
+    ORDER BY account, day, endpoint, priority
+    """
+)
+
+
+def read_tallies(tx: Transaction, since: datetime) -> list[ReadTally]:
+    """Every day's requests since then."""
+    return [
+        ReadTally(row.account, from_micros(row.day), row.endpoint, row.priority, row.requests)
+        for row in tx.run(_TALLIES, {"since": to_micros(since)})
+    ]
 
 
 def _load(tx: Transaction, account: str, endpoint: str, limits: Mapping[str, Limit], at: int) -> Bucket:

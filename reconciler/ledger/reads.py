@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import claims, expectations, facts, jobs
+from reconciler.ledger import buckets, claims, expectations, facts, jobs
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -352,6 +352,9 @@ class View:
 
     def dead_letters(self, *, limit: int = 1000, with_discarded: bool = False) -> list[claims.DeadLetter]:
         return claims.dead_letters(self._tx, limit=limit, with_discarded=with_discarded)
+
+    def read_tallies(self, since: datetime) -> list[buckets.ReadTally]:
+        return buckets.read_tallies(self._tx, since)
 
     def unconfirmed_expectations(self, now: datetime, *, limit: int = 1000) -> list[expectations.Expectation]:
         return expectations.unconfirmed_expectations(self._tx, now, limit=limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.model import Priority
 from reconciler.status.judging import Covered, Status
 
 
@@ -58,6 +59,18 @@ def status_document(status: Status) -> dict[str, Any]:
         "missed_by_type": [
             {"account": account, "type": event_type, "count": count}
             for account, event_type, count in status.missed_by_type
+        ],
+        "budget": [
+            {
+                "account": each.account,
+                "allocation": each.allocation,
+                "used_30_days": each.used,
+                "left": each.left,
+                "forecast_30_days": each.forecast,
+                "runs_out_at": instant(each.runs_out_at),
+                "by_priority": {Priority(number).name.lower(): count for number, count in each.by_priority.items()},
+            }
+            for each in status.budgets
         ],
         "gates": [
             {

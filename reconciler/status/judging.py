@@ -13,6 +13,7 @@ from reconciler.model import Cause, ResourceRef
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status.coverage import Gap, Reach, last_reason, reaches
 from reconciler.status.observing import LIMIT, Late, Observed, Tally
+from reconciler.status.reading import ReadBudget, read_budget
 
 EVERY_KIND = "*"
 """Stands for all kinds of an account."""
@@ -107,6 +108,7 @@ class Status:
     drift: tuple[Drift, ...]
     gates: tuple[Gate, ...]
     jobs: tuple[JobState, ...]
+    budgets: tuple[ReadBudget, ...]
 
     @property
     def broken(self) -> bool:
@@ -145,6 +147,10 @@ def status_of(observed: Observed) -> Status:
         drift=_drift(observed.drift),
         gates=observed.gates,
         jobs=observed.jobs,
+        budgets=tuple(
+            read_budget(followed.account, followed.monthly_reads, observed.reads, observed.now)
+            for followed in observed.followed
+        ),
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from reconciler.budget import ALLOCATION_PERIOD
 from reconciler.config import Sweep
-from reconciler.ledger import Coverage, Gate, Holding, JobState, Open, OpenFinding, View
+from reconciler.ledger import Coverage, Gate, Holding, JobState, Open, OpenFinding, ReadTally, View
 from reconciler.ledger.expectations import Expectation
 from reconciler.model import Cause, ResourceRef
 from reconciler.provider import DeadlineRule, Kind
@@ -29,6 +30,7 @@ class Followed:
     kinds: Mapping[str, Kind]
     rules: tuple[DeadlineRule, ...]
     sweeps: Mapping[str, Sweep]
+    monthly_reads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Observed:
     changes_hour: tuple[Tally, ...]
     changes_day: tuple[Tally, ...]
     drift: tuple[Tally, ...]
+    reads: tuple[ReadTally, ...]
 
 
 def observe(
@@ -86,6 +89,7 @@ def observe(
         changes_hour=tuple(view.changes_by_cause(now - HOUR)),
         changes_day=tuple(view.changes_by_cause(now - DAY)),
         drift=() if drift_since is None else tuple(view.drift_by_cause(drift_since)),
+        reads=tuple(view.read_tallies(now - ALLOCATION_PERIOD)),
     )
 
 
