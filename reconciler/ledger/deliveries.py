@@ -9,7 +9,6 @@ from datetime import datetime
 from enum import StrEnum
 
 import orjson
-from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
@@ -91,10 +90,18 @@ _TALLY = Bulk(
     """,
     _TALLY_COLUMNS,
 )
-_SEEN = text(
-    "SELECT account, event_id FROM delivery WHERE event_id IN :event_ids AND account IN :accounts"
-    " AND verdict <> 'rejected'"
-).bindparams(bindparam("event_ids", expanding=True), bindparam("accounts", expanding=True))
+_SEEN = """
+    SELECT given.account, given.event_id FROM {given}
+    WHERE EXISTS (SELECT 1 FROM delivery
+                  WHERE delivery.account = given.account AND delivery.event_id = given.event_id
+                        AND delivery.verdict <> 'rejected')
+"""
+"""Which of the given have been accepted before: one look into the index for each, however often it was repeated."""
+_SEEN_POSTGRES = _SEEN.format(given="unnest(%s::text[], %s::text[]) AS given(account, event_id)")
+_SEEN_SQLITE = _SEEN.format(
+    given="(SELECT json_extract(value, '$[0]') AS account, json_extract(value, '$[1]') AS event_id"
+    " FROM json_each(?)) AS given"
+)
 
 
 def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
@@ -105,16 +112,7 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
     """
     if not receipts:
         return []
-    seen: set[tuple[str, str]] = {
-        (row.account, row.event_id)
-        for row in tx.run(
-            _SEEN,
-            {
-                "event_ids": list({receipt.event_id for receipt in receipts}),
-                "accounts": list({receipt.delivery.account for receipt in receipts}),
-            },
-        )
-    }
+    seen = _seen(tx, {(receipt.delivery.account, receipt.event_id) for receipt in receipts})
     verdicts: list[Verdict] = []
     rows, links, marks = [], [], []
     for row_id, receipt in zip(tx.ticks(len(receipts)), receipts, strict=True):
@@ -164,6 +162,15 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
     ]
     _INSERT_DELIVERY.run(tx, rows)
     _tally(tx, [(each.delivery, Verdict.REJECTED, each.reason) for each in rejections])
+
+
+def _seen(tx: Transaction, wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those (account, event id) of which a delivery was accepted before."""
+    pairs = list(wanted)
+    if tx.dialect.is_postgres:
+        accounts, event_ids = [account for account, _ in pairs], [event_id for _, event_id in pairs]
+        return {(row[0], row[1]) for row in tx.ask_driver(_SEEN_POSTGRES, (accounts, event_ids))}
+    return {(row[0], row[1]) for row in tx.ask_driver(_SEEN_SQLITE, (orjson.dumps(pairs).decode(),))}
 
 
 def _judge(receipt: Receipt, *, repeated: bool) -> Verdict:
