@@ -18,6 +18,7 @@ from reconciler.errors import DeliveryRejected, LedgerSaturated, LedgerUnavailab
 from reconciler.intake.asgi import Receive, Scope, Send, answer_json
 from reconciler.intake.limits import AuditAllowance, IntakeLimits, SourceRate
 from reconciler.intake.metrics import AccountMeter, IntakeMetrics
+from reconciler.intake.patience import Patience
 from reconciler.intake.refusals import Refusal, Refused, too_many
 from reconciler.ledger.deliveries import REJECTED_BODY_BYTES, Receipt, Rejection, Verdict
 from reconciler.ledger.marks import Mark, mark_of
@@ -60,6 +61,8 @@ class _Arrival:
     body: bytes = b""
     size: int = 0
     """Bytes of the body as received, or as announced where it was not read."""
+    overdue: Refusal = Refusal.TOO_SLOW
+    """What it means if this request is ended now for taking too long."""
     held: int = field(default=0)
     """How much of `Intake._held` this request accounts for."""
 
@@ -83,6 +86,7 @@ class Intake:
         self._limits = limits
         rate = limits.requests_per_second
         self._rate = None if rate is None else SourceRate(rate, sources=limits.sources)
+        self._patience = Patience()
         self._held = 0
         self._doors = {
             f"{PREFIX}{provider.name}/{account}": self._door(account, provider.name, provider, metrics)
@@ -100,12 +104,17 @@ class Intake:
         began = self._clock.monotonic()
         door = self._doors.get(scope["path"], self._nowhere)
         arrival = _Arrival(self._clock.now(), scope["path"], _peer(scope), _headers(scope["headers"]))
+        task = asyncio.current_task()
+        assert task is not None, "ASGI servers run each request in a task"
         try:
-            verdict = await self._take(door, arrival, scope["method"], receive)
+            verdict = await self._take(door, arrival, scope["method"], receive, task)
         except Refused as refused:
             await self._refuse(door, arrival, refused, began, send)
             return
         except asyncio.CancelledError:
+            if self._patience.ended(task):
+                await self._refuse(door, arrival, Refused(arrival.overdue), began, send)
+                return
             await self._refuse(door, arrival, Refused(Refusal.STOPPING), began, send)
             raise
         except Exception:
@@ -114,23 +123,28 @@ class Intake:
             await self._refuse(door, arrival, Refused(Refusal.FAULT), began, send)
             return
         finally:
+            self._patience.release(task)
             self._held -= arrival.held
         door.meter.count(verdict.value, "", self._clock.monotonic() - began)
         await _ACCEPTED.send(send)
 
     # --- taking -----------------------------------------------------------------------------------
 
-    async def _take(self, door: _Door, arrival: _Arrival, method: str, receive: Receive) -> Verdict:
+    async def _take(
+        self, door: _Door, arrival: _Arrival, method: str, receive: Receive, task: asyncio.Task[object]
+    ) -> Verdict:
         """The verdict, after the commit. Raises Refused."""
         self._check_head(door, arrival, method)
+        self._patience.watch(task, self._limits.body_seconds)
         await self._read(arrival, receive)
         receipt = _receipt(door, arrival)
+        arrival.overdue = Refusal.UNAVAILABLE
+        self._patience.watch(task, self._limits.store_seconds)
         try:
-            async with asyncio.timeout(self._limits.store_seconds):
-                return await self._ledger.receive(receipt)
+            return await self._ledger.receive(receipt)
         except LedgerSaturated as error:
             raise Refused(Refusal.SATURATED) from error
-        except (LedgerUnavailable, TimeoutError) as error:
+        except LedgerUnavailable as error:
             log.warning("delivery not stored", account=door.account, error=str(error))
             raise Refused(Refusal.UNAVAILABLE) from error
 
@@ -154,23 +168,20 @@ class Intake:
             raise Refused(Refusal.TOO_LARGE)
 
     async def _read(self, arrival: _Arrival, receive: Receive) -> None:
-        """The whole body into `arrival`, in bounded time and memory."""
+        """The whole body into `arrival`, in bounded memory."""
         arrival.size = 0
         parts: list[bytes] = []
         more = True
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                while more:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise Refused(Refusal.DISCONNECTED)
-                    part: bytes = message.get("body", b"")
-                    more = message.get("more_body", False)
-                    arrival.size += len(part)
-                    parts.append(part)
-                    self._hold(arrival, len(part))
-        except TimeoutError as error:
-            raise Refused(Refusal.TOO_SLOW) from error
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Refused(Refusal.DISCONNECTED)
+                part: bytes = message.get("body", b"")
+                more = message.get("more_body", False)
+                arrival.size += len(part)
+                parts.append(part)
+                self._hold(arrival, len(part))
         finally:
             arrival.body = parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 from asyncio import TimerHandle
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from reconciler.web.transport import OneWrite
 
 _UNWANTED_BYTES = 4 * 1024 * 1024
 _UNWANTED_SECONDS = 5.0
@@ -55,7 +57,7 @@ class BoundedConnection(HttpToolsProtocol):
     # --- the transport's side ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
+        super().connection_made(OneWrite(transport, self.loop))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -109,6 +111,10 @@ class BoundedConnection(HttpToolsProtocol):
             self._unwanted_timer = None
         self._unwanted_bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        cast("OneWrite", self.transport).flush()
+        super().on_response_complete()
 
     # --- refusing ---------------------------------------------------------------------------------
 
