@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
@@ -168,10 +167,15 @@ class Store:
         """
         with self._turn:
             if self._open is not None:
-                with _mapping_errors(), self._open.savepoint():
+                with _mapping_errors(self.engine), self._open.savepoint():
                     yield self._open
                 return
-            with _mapping_errors(), self._exclusively(), self.engine.connect() as connection, connection.begin():
+            with (
+                _mapping_errors(self.engine),
+                self._exclusively(),
+                self.engine.connect() as connection,
+                connection.begin(),
+            ):
                 self._open = self._transactions(connection, self.dialect)
                 try:
                     yield self._open
@@ -186,7 +190,7 @@ class Store:
             with self.write() as tx:
                 yield tx
             return
-        with _mapping_errors(), self._reader.connect() as connection, connection.begin():
+        with _mapping_errors(self.engine), self._reader.connect() as connection, connection.begin():
             if self.dialect.is_postgres:
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield Transaction(connection, self.dialect)
@@ -194,7 +198,7 @@ class Store:
     @contextmanager
     def exclusively(self) -> Iterator[Connection]:
         """A bare connection for schema changes, one process at a time; on SQLite also with writes held off."""
-        with self._turn, _mapping_errors(), self._exclusively(), self.engine.connect() as connection:
+        with self._turn, _mapping_errors(self.engine), self._exclusively(), self.engine.connect() as connection:
             if not self.dialect.is_postgres:
                 yield connection
                 return
@@ -286,7 +290,7 @@ class Store:
         """Move the journal into the database file, without waiting for readers. Raises LedgerUnavailable."""
         if self._lock is None:
             return
-        with self._turn, _mapping_errors(), self._exclusively(), self.engine.connect() as connection:
+        with self._turn, _mapping_errors(self.engine), self._exclusively(), self.engine.connect() as connection:
             # Around SQLAlchemy, which would open a transaction first: a checkpoint cannot run inside one.
             try:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -379,7 +383,7 @@ def _parse(url: str) -> URL:
 
 
 @contextmanager
-def _mapping_errors() -> Iterator[None]:
+def _mapping_errors(engine: Engine) -> Iterator[None]:
     """What the database cannot do now becomes LedgerUnavailable; what we did wrong stays what it is."""
     try:
         yield
@@ -391,8 +395,8 @@ def _mapping_errors() -> Iterator[None]:
         if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
             raise LedgerUnavailable(f"the ledger's database was lost: {error.orig}") from error
         raise
-    except (sqlite3.OperationalError, psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise _away(error) from error
+    except (engine.dialect.loaded_dbapi.OperationalError, engine.dialect.loaded_dbapi.InterfaceError) as error:
+        raise _away(error) from error  # from a statement that went to the driver directly
     except sqlite3.DatabaseError as error:
         if _is_damage(error):
             raise _damaged(error) from error

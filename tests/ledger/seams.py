@@ -63,6 +63,14 @@ class _FaultyTransaction(Transaction):
         self._faults.pass_statement()
         return super().run_many(statement, rows)
 
+    def run_driver(self, sql: str, parameters: tuple[Any, ...]) -> int:
+        self._faults.pass_statement()
+        return super().run_driver(sql, parameters)
+
+    def ask_driver(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        self._faults.pass_statement()
+        return super().ask_driver(sql, parameters)
+
 
 def faulty_ledger(url: str) -> tuple[Ledger, Faults]:
     faults = Faults()
