@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from reconciler.clock import Clock
 from reconciler.config import Config, account_settings, require_known
 from reconciler.errors import ConfigurationError, Unavailable
+from reconciler.model import Entry, ResourceRef, Snapshot
 from reconciler.provider import DeadlineRule, Kind, Provider, ProviderSettings, Reply, Request, Transport
 
 SHIPPED: Mapping[str, str] = {"stripe": "providers.stripe:Stripe", "shopify": "providers.shopify:Shopify"}
@@ -36,6 +37,34 @@ class Account:
     def offline(self, clock: Clock) -> Provider:
         """For the provider's pure parts only: whatever would send a request raises Unavailable."""
         return self.connect(_NoTransport(), clock)
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What a provider may offer beside the port: to read out of a stored body again what it once read out of it.
+
+    Without it an imported body keeps what its line says, and has no time of creation where the line does not.
+    """
+
+    def snapshot(self, ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot: ...
+
+
+class StoredReader:
+    """An account's pure parts, for stored bodies. Sends nothing."""
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        self.provider = account.provider.name
+        self.kinds = frozenset(account.kinds)
+        self._inside = account.offline(clock)
+
+    def snapshot(self, ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
+        if isinstance(self._inside, Remembering):
+            return self._inside.snapshot(ref, body, api_version)
+        status = body.get("status")
+        return Snapshot(ref, body, status=status if isinstance(status, str) else None, api_version=api_version)
+
+    def entries(self, snapshot: Snapshot) -> Sequence[Entry]:
+        return self._inside.entries(snapshot)
 
 
 class _NoTransport:

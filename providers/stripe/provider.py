@@ -144,6 +144,10 @@ class Stripe:
             raise BadReply(f"stripe/{self._account}: a row of the event feed is no event: {error}") from error
         return NoticePage(notices, _next(group, last, len(groups)))
 
+    def snapshot(self, ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
+        """A body out of the ledger, or out of an export, as a snapshot again. Pure."""
+        return reading.snapshot(ref, body, api_version)
+
     # --- money ------------------------------------------------------------------------------------
 
     def entries(self, snapshot: Snapshot) -> Sequence[Entry]:

@@ -39,7 +39,7 @@ def read(ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> list[Re
     for name in route.embeds:
         if isinstance(kept.get(name), Mapping):
             kept[name] = names.id_of(kept[name])
-    return [_snapshot(ref, kept, api_version), *inner]
+    return [snapshot(ref, kept, api_version), *inner]
 
 
 def reference(account: str, kind: str, body: Mapping[str, Any], connected_account: str | None = None) -> ResourceRef:
@@ -70,7 +70,8 @@ def _embedded(ref: ResourceRef, body: Mapping[str, Any]) -> Iterator[tuple[Resou
                 yield reference(ref.account, "balance_transaction", value, account), value
 
 
-def _snapshot(ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
+def snapshot(ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
+    """What a body in its stored form, nothing expanded, says."""
     status = body.get("status")
     return Snapshot(
         ref=ref,

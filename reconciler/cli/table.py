@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, Line] = {
     "check": Line(
         "check:check", "Look at configuration, ledger, credentials, subscriptions and clock: what is wrong, what to do."
     ),
+    "export": Line("moving:export", "Write the whole ledger as JSON lines."),
+    "import": Line("moving:import_", "Take exported lines in: all of them or none."),
     "migrate": Line("migrate:migrate", "Bring the ledger's schema to this version."),
 }
 
@@ -93,6 +95,7 @@ def _complain(error: Exception, *, verbose: bool) -> None:
 
 
 app = typer.Typer(
+    name="reconcile",
     cls=CommandTable,
     add_completion=False,
     rich_markup_mode=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,7 +44,7 @@ _INSERT_ENTRY = insert_into(
 _SUPERSEDE = text(
     "UPDATE entry SET superseded_at = :recorded_at WHERE superseded_at IS NULL AND resource_id IN :ids"
 ).bindparams(bindparam("ids", expanding=True))
-_DELETE_ENTRIES = text("DELETE FROM entry WHERE resource_id = :resource_id")
+_DELETE_ENTRIES = text("DELETE FROM entry WHERE resource_id IN :ids").bindparams(bindparam("ids", expanding=True))
 
 
 def replace_entries(tx: Transaction, versions: Sequence[tuple[int, int, Sequence[Entry]]], *, recorded_at: int) -> None:
@@ -64,16 +64,23 @@ def replace_entries(tx: Transaction, versions: Sequence[tuple[int, int, Sequence
 
 def rebuild_entries(tx: Transaction, resource_id: int, versions: Sequence[tuple[int, int, Sequence[Entry]]]) -> None:
     """All entries of one resource anew from its versions (version, recorded at, entries), oldest first."""
-    tx.run(_DELETE_ENTRIES, {"resource_id": resource_id})
-    ends = [recorded_at for _, recorded_at, _ in versions[1:]] + [None]
-    _INSERT_ENTRY.run(
-        tx,
-        [
+    rebuild_all_entries(tx, {resource_id: versions})
+
+
+def rebuild_all_entries(tx: Transaction, resources: Mapping[int, Sequence[tuple[int, int, Sequence[Entry]]]]) -> None:
+    """As `rebuild_entries`, for up to some thousand resources by their ids at once."""
+    if not resources:
+        return
+    tx.run(_DELETE_ENTRIES, {"ids": list(resources)})
+    rows: list[dict[str, Any]] = []
+    for resource_id, versions in resources.items():
+        ends = [recorded_at for _, recorded_at, _ in versions[1:]] + [None]
+        rows.extend(
             entry_row(resource_id, version, ordinal, entry, recorded_at=recorded_at, superseded_at=end)
             for (version, recorded_at, entries), end in zip(versions, ends, strict=True)
             for ordinal, entry in enumerate(entries)
-        ],
-    )
+        )
+    _INSERT_ENTRY.run(tx, rows)
 
 
 def entry_row(

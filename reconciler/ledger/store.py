@@ -113,6 +113,11 @@ class Transaction:
         last: int = self.ask_driver(_TICK_SQLITE, (count,))[0][0]
         return list(range(last - count + 1, last + 1))
 
+    def be_patient(self) -> None:
+        """For a transaction that reads or writes a stream: whoever is at its other end may pause."""
+        if self.dialect.is_postgres:
+            self.run(_BE_PATIENT)
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What is inside happens wholly or not at all, without ending the transaction around it."""
@@ -131,6 +136,7 @@ class Transaction:
             self._depth -= 1
 
 
+_BE_PATIENT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 _TICK_SQLITE = "UPDATE ledger_clock_row SET value = value + ? WHERE id = 1 RETURNING value"
 _TICK_POSTGRES = "SELECT nextval('ledger_clock') FROM generate_series(1, %s)"
 

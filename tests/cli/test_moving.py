@@ -1,0 +1,120 @@
+"""`reconcile export` and `reconcile import`: a user outgrows the file and moves to Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.stripe import reading
+from reconciler.clock import ManualClock
+from reconciler.ledger import Ledger, open_ledger
+from reconciler.model import Snapshot
+from tests.cli.running import Ran, run_apart, run_here
+from tests.ledger.factories import by_hand, receipt, ref, settle, tombstone, webhook
+
+Reconcile = Callable[..., Ran]
+LINE = ref("txn_1", kind="balance_transaction")
+BODY = {
+    "id": "txn_1", "object": "balance_transaction", "amount": 1000, "fee": 59, "net": 941, "currency": "eur",
+    "created": 1777982400, "available_on": 1778241600, "reporting_category": "charge", "source": "ch_1",
+    "fee_details": [], "status": "available",
+}  # fmt: skip
+
+
+def configured(folder: Path, url: str) -> Path:
+    path = folder / "other.toml"
+    account = '[accounts.main]\nprovider = "stripe"\napi_key = "env:NOT_SET"\n'
+    path.write_text(f'[ledger]\nurl = "{url}"\n{account}', encoding="utf-8")
+    return path
+
+
+def past(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.receive([receipt("evt_1", webhook(ref("ch_1")), by_hand(LINE))], clock.now())
+    settle(ledger, LINE, reading.snapshot(LINE, BODY, "2026-10-28"), clock.now())
+    settle(ledger, ref("ch_2"), Snapshot(ref("ch_2"), {"id": "ch_2", "object": "charge"}), clock.now())
+    settle(ledger, ref("ch_2"), tombstone(ref("ch_2")), clock.now())
+
+
+def lines(ran: Ran) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ran.out.splitlines()]
+
+
+def test_a_ledger_is_moved_and_nothing_is_lost(
+    reconcile: Reconcile, ledger: Ledger, clock: ManualClock, tmp_path: Path
+) -> None:
+    past(ledger, clock)
+    out = tmp_path / "ledger.jsonl"
+    assert reconcile("export", "--out", str(out)).code == 0
+    new = configured(tmp_path, f"sqlite:///{tmp_path}/new.db")
+    ran = run_here("--config", str(new), "import", str(out), "--format", "json")
+    assert ran.code == 0
+    assert ran.json["version"] == {"lines": 3, "new": 3}
+    assert run_here("--config", str(new), "export").out == out.read_text(encoding="utf-8")
+    for command in (["show", str(LINE)], ["show", str(ref("ch_2"))], ["show", str(ref("ch_1"))]):
+        shown = run_here("--config", str(new), *command, "--format", "json").json
+        assert shown == reconcile(*command, "--format", "json").json
+
+
+def test_the_lines_are_the_documented_ones(reconcile: Reconcile, ledger: Ledger, clock: ManualClock) -> None:
+    past(ledger, clock)
+    told = lines(reconcile("export"))
+    versions = [line for line in told if "ref" in line]
+    assert [(line["ref"], line["version"], line["state"]) for line in versions] == [
+        (str(LINE), 1, "present"),
+        (str(ref("ch_2")), 1, "present"),
+        (str(ref("ch_2")), 2, "deleted"),
+    ]
+    assert versions[0]["body"] == BODY
+    assert versions[2]["body"] is None
+    assert list(versions[0])[:6] == ["ref", "version", "recorded_at", "cause", "state", "body"]
+    (delivery,) = [line["delivery"] for line in told if "delivery" in line]
+    assert (delivery["event_id"], delivery["body"]) == ("evt_1", "e30=")
+    assert sorted(delivery["marks"]) == sorted([str(LINE), str(ref("ch_1"))])
+
+
+def test_a_wrong_line_stops_the_import_with_its_number(reconcile: Reconcile, tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text('{"coverage": {}}\n\n{"ref": 7}\n', encoding="utf-8")
+    ran = reconcile("import", str(path))
+    assert ran == Ran(
+        2,
+        "",
+        "reconcile: line 1: account: missing\nreconcile: line 3: ref: expected text\nreconcile: nothing was imported\n",
+    )
+
+
+def test_an_export_does_not_overwrite(reconcile: Reconcile, tmp_path: Path) -> None:
+    out = tmp_path / "there.jsonl"
+    out.write_text("precious", encoding="utf-8")
+    ran = reconcile("export", "--out", str(out))
+    assert ran.code == 2
+    assert "exists; name another file" in ran.err
+    assert out.read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize("name", ["/absent.jsonl", "/"])
+def test_a_file_that_cannot_be_read_is_named(reconcile: Reconcile, name: str) -> None:
+    ran = reconcile("import", name)
+    assert ran.code == 2
+    assert f"reconcile: {name} cannot be read: " in ran.err
+
+
+def test_from_pipe_to_pipe_in_processes_of_their_own(
+    sqlite_ledger_url: str, postgres_ledger_url: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    with closing(open_ledger(sqlite_ledger_url)) as first:
+        past(first, clock)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    told = run_apart("--config", str(configured(old, sqlite_ledger_url)), "export", folder=tmp_path)
+    assert (told.code, told.err) == (0, "")
+    target = str(configured(new, postgres_ledger_url))
+    took = run_apart("import", "-", "--config", target, folder=tmp_path, stdin=told.out)
+    assert took.code == 0, took.err
+    assert run_apart("export", "--config", target, folder=tmp_path).out == told.out
