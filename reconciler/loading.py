@@ -56,10 +56,11 @@ class StoredReader:
         self.provider = account.provider.name
         self.kinds = frozenset(account.kinds)
         self._inside = account.offline(clock)
+        self._remembering = self._inside if isinstance(self._inside, Remembering) else None
 
     def snapshot(self, ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
-        if isinstance(self._inside, Remembering):
-            return self._inside.snapshot(ref, body, api_version)
+        if self._remembering is not None:
+            return self._remembering.snapshot(ref, body, api_version)
         status = body.get("status")
         return Snapshot(ref, body, status=status if isinstance(status, str) else None, api_version=api_version)
 
