@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.clock import ManualClock
 from reconciler.config import Sweep
 from reconciler.ledger import Coverage, Ledger, Rejection, Release
+from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Severity, Window
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status import Followed, Status, observe, report_document, status_document, status_of
@@ -176,6 +177,15 @@ def test_a_brief_throttle_is_not_named_and_a_long_one_is(ledger: Ledger, clock: 
     clock.advance(15 * MINUTE)
     healthy(ledger, clock)
     assert reasons(look(ledger, clock)) == {"charge": "throttled: slow down"}
+
+
+def test_a_hole_in_the_event_feed_is_not_looked_at_however_well_the_lists_go(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    healthy(ledger, clock)
+    hole = Finding(FEED_AGED_OUT, Severity.ERROR, "main", "events of April are gone", "run a backfill")
+    ledger.note_findings("main", [hole], codes=frozenset(), now=clock.now())
+    assert reasons(look(ledger, clock)) == {"*": "events of April are gone"}
 
 
 def test_a_discarded_dead_letter_is_not_looked_at(ledger: Ledger, clock: ManualClock) -> None:
