@@ -1,0 +1,184 @@
+"""`python -m tests.benchmarks [--quick] [--database sqlite|postgres] [--json FILE]`: intake against its own floor.
+
+Floor and intake take turns in the same run, several rounds of each, and the medians are compared, because the
+absolute figures of a shared machine move by half between two runs and their ratio does not. Exit code 1 when the
+least acceptable ratio, or CPU per delivery, is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks import gates
+from tests.benchmarks.gates import Figure
+from tests.benchmarks.processes import Load, Receiver, fsync_p50_ms, load, postgres
+
+CONNECTIONS = (1, 16, 64, 256)
+STEADY_RATE = 300
+GROWTH_OVER = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to measure. All together, both databases stay below a minute (quick) and four minutes."""
+
+    rounds: int
+    seconds: float
+    steady_seconds: float
+    growth_seconds: float
+
+
+QUICK = Plan(rounds=2, seconds=0.8, steady_seconds=2.5, growth_seconds=3)
+FULL = Plan(rounds=3, seconds=2.5, steady_seconds=8, growth_seconds=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Medians over the rounds at one number of connections."""
+
+    connections: str
+    floor: Load
+    intake: Load
+
+    @property
+    def share(self) -> float:
+        return self.intake.per_second / self.floor.per_second
+
+
+def measure(database: str, floor_url: str, intake_url: str, plan: Plan, fsync: float) -> tuple[list[Row], list[Figure]]:
+    with Receiver("floor", floor_url) as floor, Receiver("receiver", intake_url) as intake:
+        idle = intake.memory_mb()
+        for each in (floor, intake):
+            load(each, "warm", connections=16, seconds=0.5)
+        rows = []
+        runs: dict[int, list[tuple[Load, Load]]] = {connections: [] for connections in CONNECTIONS}
+        for number in range(plan.rounds):
+            for connections in CONNECTIONS:
+                run = f"r{number}c{connections}"
+                runs[connections].append(
+                    (
+                        load(floor, run, connections=connections, seconds=plan.seconds),
+                        load(intake, run, connections=connections, seconds=plan.seconds),
+                    )
+                )
+        for connections, pairs in runs.items():
+            rows.append(Row(f"c={connections}", _median([f for f, _ in pairs]), _median([i for _, i in pairs])))
+        steady = [
+            load(each, "steady", connections=64, seconds=plan.steady_seconds, rate=STEADY_RATE)
+            for each in (floor, intake)
+        ]
+        rows.append(Row(f"{STEADY_RATE}/s", *steady))
+        before = intake.memory_mb()
+        grown = load(intake, "grow", connections=64, seconds=plan.growth_seconds, count=GROWTH_OVER)
+        growth = (intake.memory_mb() - before) * GROWTH_OVER / max(grown.answered, 1)
+        at = {row.connections: row for row in rows}
+        figures = [
+            gates.share_of_floor(database, at["c=64"].share),
+            gates.cpu(database, at["c=64"].intake.cpu_us),
+            *gates.latencies(
+                database,
+                c1=at["c=1"].intake.p99_ms,
+                c64=at["c=64"].intake.p99_ms,
+                steady=steady[1].p99_ms,
+                fsync=fsync,
+            ),
+            *gates.memory(database, idle=idle, saturated=intake.memory_mb("VmHWM"), growth=max(growth, 0.0)),
+        ]
+    return rows, figures
+
+
+def _median(runs: list[Load]) -> Load:
+    return Load(
+        answered=sum(run.answered for run in runs),
+        per_second=statistics.median(run.per_second for run in runs),
+        p50_ms=statistics.median(run.p50_ms for run in runs),
+        p99_ms=statistics.median(run.p99_ms for run in runs),
+        cpu_us=statistics.median(run.cpu_us for run in runs),
+    )
+
+
+@contextmanager
+def _ledgers(database: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Two empty databases on the same disk, or the same server."""
+    if database == "sqlite":
+        yield f"sqlite:///{folder}/floor.db", f"sqlite:///{folder}/intake.db"
+        return
+    with postgres(folder) as server:
+        for name in ("floor", "intake"):
+            server.psql(f"CREATE DATABASE {name}")
+        yield server.get_uri("floor"), server.get_uri("intake")
+
+
+def _show(console: Console, database: str, rows: list[Row]) -> None:
+    table = Table(title=f"intake on {database}: deliveries a second, p99, server CPU a delivery")
+    for heading in ("load", "floor", "p99", "CPU", "intake", "p99", "CPU", "share of the floor"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row.connections,
+            *(
+                text
+                for each in (row.floor, row.intake)
+                for text in (f"{each.per_second:,.0f}/s", f"{each.p99_ms:.1f} ms", f"{each.cpu_us:.0f} us")
+            ),
+            f"{row.share:.0%}",
+        )
+    console.print(table)
+
+
+def _show_figures(console: Console, figures: list[Figure]) -> None:
+    table = Table(title="against docs/performance.md; marked figures decide about the exit code")
+    for heading in ("database", "measure", "value", "target", "least", "verdict"):
+        table.add_column(heading)
+    for each in figures:
+        value, target, least = (
+            f"{number:.0%}" if not each.unit else f"{number:.1f} {each.unit}"
+            for number in (each.value, each.target, each.least)
+        )
+        table.add_row(each.database, each.name, value, target, least, f"{each.verdict}{' *' if each.gates else ''}")
+    console.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less than a minute; the medians are less steady")
+    parser.add_argument("--database", choices=("sqlite", "postgres"), help="only this one")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    asked = parser.parse_args()
+    plan = QUICK if asked.quick else FULL
+    console = Console(width=120)
+    tables: dict[str, list[Row]] = {}
+    figures: list[Figure] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-bench-")))
+        fsync = fsync_p50_ms(folder)
+        console.print(f"bare fsync, p50: {fsync:.2f} ms")
+        for database in [asked.database] if asked.database else ["sqlite", "postgres"]:
+            with _ledgers(database, folder) as (floor_url, intake_url):
+                tables[database], found = measure(database, floor_url, intake_url, plan, fsync)
+            figures += found
+            _show(console, database, tables[database])
+    _show_figures(console, figures)
+    if asked.json:
+        content = {
+            "fsync_p50_ms": fsync,
+            "loads": {name: [asdict(row) | {"share": row.share} for row in rows] for name, rows in tables.items()},
+            "figures": [asdict(each) | {"verdict": each.verdict} for each in figures],
+        }
+        asked.json.write_text(json.dumps(content, indent=2))
+    return 1 if any(each.fails for each in figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

