@@ -39,7 +39,10 @@ class Bulk:
         self._columns = columns
         self._words = [name for name, kind in columns.items() if kind == WORDS]
         self._template = template
-        self._compiled: dict[str, TextClause] = {}
+        self._update: TextClause | None = None
+        """SQLite's, where it is no insert."""
+        self._unnested: str | None = None
+        """Postgres's."""
         self._is_insert = "{_source}" in template
         self._inserts: dict[int, str] = {}
         """SQLite's, by how many rows each takes."""
@@ -51,13 +54,13 @@ class Bulk:
         rows = [self._storable(row) for row in rows]
         if self._is_insert and not tx.dialect.is_postgres:
             return self._insert(tx, rows)
-        statement = self._compiled.get(tx.dialect.name)
-        if statement is None:
-            statement = self._compile(tx.dialect)
         if not tx.dialect.is_postgres:
-            return tx.run_many(statement, rows)
-        columns = {name: [row[name] for row in rows] for name in self._columns}
-        return tx.run(statement, columns).rowcount
+            if self._update is None:
+                self._update = self._compile_update(tx.dialect)
+            return tx.run_many(self._update, rows)
+        if self._unnested is None:
+            self._unnested = self._compile_unnested(tx.dialect)
+        return tx.run_driver(self._unnested, tuple([_array(kind, name, rows) for name, kind in self._columns.items()]))
 
     def _storable(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         changed = {}
@@ -84,22 +87,30 @@ class Bulk:
             done += count
         return written
 
-    def _compile(self, dialect: Dialect) -> TextClause:
-        names = list(self._columns)
-        if dialect.is_postgres:
-            arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in self._columns.items())
-            unnest = f"unnest({arrays}) AS given({', '.join(names)})"
-            values = {name: f"given.{name}" for name in names}
-            source = f"SELECT {', '.join(values.values())} FROM {unnest}"
-            rows = f"FROM {unnest}"
-        else:
-            values = {name: f":{name}" for name in names}
-            source = rows = ""
-        sql = self._template.format(
-            _source=source, _rows=rows, _least=dialect.least, _greatest=dialect.greatest, **values
+    def _compile_update(self, dialect: Dialect) -> TextClause:
+        """On SQLite: run once for each row."""
+        values = {name: f":{name}" for name in self._columns}
+        return text(self._template.format(_rows="", _least=dialect.least, _greatest=dialect.greatest, **values))
+
+    def _compile_unnested(self, dialect: Dialect) -> str:
+        """On Postgres. `%b`: an array of 64 bodies takes 0.3 ms in binary, 3.4 ms as text."""
+        arrays = ", ".join(f"%b::{kind}[]" for kind in self._columns.values())
+        unnest = f"unnest({arrays}) AS given({', '.join(self._columns)})"
+        values = {name: f"given.{name}" for name in self._columns}
+        return self._template.format(
+            _source=f"SELECT {', '.join(values.values())} FROM {unnest}",
+            _rows=f"FROM {unnest}",
+            _least=dialect.least,
+            _greatest=dialect.greatest,
+            **values,
         )
-        self._compiled[dialect.name] = statement = text(sql)
-        return statement
+
+
+def _array(kind: str, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    if kind != WHOLE:
+        return [row[name] for row in rows]
+    # An IntEnum among plain numbers would be another type to the driver.
+    return [None if row[name] is None else int(row[name]) for row in rows]
 
 
 def insert_into(table: str, columns: Mapping[str, str], conflict: str = "") -> Bulk:

@@ -115,7 +115,8 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
     seen = _seen(tx, {(receipt.delivery.account, receipt.event_id) for receipt in receipts})
     verdicts: list[Verdict] = []
     rows, links, marks = [], [], []
-    for row_id, receipt in zip(tx.ticks(len(receipts)), receipts, strict=True):
+    row_ids = iter(tx.ticks(len(receipts) + sum(len(receipt.marks) for receipt in receipts)))
+    for receipt, row_id in zip(receipts, row_ids, strict=False):
         key = (receipt.delivery.account, receipt.event_id)
         verdict = _judge(receipt, repeated=key in seen)
         seen.add(key)
@@ -139,10 +140,11 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
                     "delivery_id": row_id,
                 }
             )
-    _INSERT_DELIVERY.run(tx, rows)
-    mark(tx, marks, now)
-    _INSERT_DELIVERY_MARK.run(tx, links)
-    _tally(tx, [(receipt.delivery, verdict, "") for receipt, verdict in zip(receipts, verdicts, strict=True)])
+    with tx.pipelined():
+        _INSERT_DELIVERY.run(tx, rows)
+        mark(tx, marks, now, row_ids)
+        _INSERT_DELIVERY_MARK.run(tx, links)
+        _tally(tx, [(receipt.delivery, verdict, "") for receipt, verdict in zip(receipts, verdicts, strict=True)])
     return verdicts
 
 

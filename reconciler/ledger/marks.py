@@ -129,8 +129,10 @@ _MARK = Bulk(
 )
 
 
-def mark(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
+def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterable[int] | None = None) -> int:
     """Mark each resource; how many distinct ones. Several marks on one of them are one statement with their sum.
+
+    `row_ids` are ids for new rows, at least one for each mark, from whoever has already asked the ledger clock.
 
     Rows are written in key order, so that concurrent transactions on Postgres cannot deadlock.
     """
@@ -153,7 +155,7 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
             "hints": each.expected if each.expected is None or len(each.expected) <= _HINTS_LIMIT else None,
             "created_at": None if each.created_at is None else to_micros(each.created_at),
         }
-        for row_id, each in zip(tx.ticks(len(merged)), merged, strict=True)
+        for each, row_id in zip(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, strict=False)
     ]
     _MARK.run(tx, rows)
     return len(rows)

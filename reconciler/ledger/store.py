@@ -119,6 +119,19 @@ class Transaction:
             self.run(_BE_PATIENT)
 
     @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Statements inside go to Postgres without waiting for each answer: how many rows they touched is not known.
+
+        Their errors are raised at the end.
+        """
+        driver = self._connection.connection.driver_connection
+        if self.dialect.is_postgres and driver is not None:
+            with driver.pipeline():
+                yield
+            return
+        yield
+
+    @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What is inside happens wholly or not at all, without ending the transaction around it."""
         self._depth += 1

@@ -140,12 +140,28 @@ class GroupCommit:
 
     def _commit(self, group: list[_Waiting], rejections: Sequence[Rejection]) -> None:
         receipts = [waiting for waiting in group if waiting.receipt is not None]
+        if len(receipts) == len(group) and not rejections and self._receive_alone(receipts):
+            return
         with self._ledger.together():
             self._receive(receipts)
             for waiting in group:
                 if waiting.act is not None:
                     _settle(waiting, waiting.act, self._ledger)
             self._reject(rejections)
+
+    def _receive_alone(self, group: list[_Waiting]) -> bool:
+        """The usual case, a transaction without savepoints; False, with nothing stored, when a receipt is poison."""
+        if not group:
+            return True
+        try:
+            verdicts = self._ledger.receive([each.receipt for each in group if each.receipt], self._clock.now())
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            return False
+        for waiting, verdict in zip(group, verdicts, strict=True):
+            waiting.result, waiting.error = verdict, None
+        return True
 
     def _receive(self, group: list[_Waiting]) -> None:
         """All receipts in one go; if one of them is poison, the group is halved until only that one fails."""
