@@ -133,15 +133,17 @@ class Fetcher:
     # --- by a list window ---
 
     async def walk(
-        self, kind: Kind, claims: Sequence[Claim], window: Window, draw: Callable[[], Awaitable[bool]]
+        self, kind: Kind, claims: Sequence[Claim], window: Window, draw: Callable[[str], Awaitable[bool]]
     ) -> None:
         """List a window page by page; claimed rows are answered, the others are applied as page rows.
 
-        The first page's token has been drawn already; `draw` asks for each further one. Claims that no page named
-        are released for a read of their own.
+        The first page's token has been drawn already; `draw` asks for each further one, by endpoint. A claim that the
+        complete list did not name is read by its id at once: released, it would be planned as a walk again, and a
+        deleted resource is in no list.
         """
         waiting = {claim.ref: claim for claim in claims}
         cursor: str | None = None
+        listed = False
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
                 while waiting:
@@ -153,7 +155,8 @@ class Fetcher:
                     pairs = [(waiting.pop(row.ref), row) for row in answered]
                     await self._apply(kind, pairs, others, began, start=start)
                     cursor = page.cursor
-                    if cursor is None or not await draw():
+                    listed = cursor is None
+                    if listed or not await draw(str(kind.list_endpoint)):
                         break
             self._recovered()
         except LedgerError:
@@ -161,7 +164,11 @@ class Fetcher:
         except Exception as error:
             await self.failed(kind, list(waiting.values()), error, endpoint=kind.list_endpoint)
             return
-        await self.release(list(waiting.values()))
+        left = list(waiting.values())
+        while listed and left and await draw(kind.endpoint):
+            batch, left = left[: kind.id_batch], left[kind.id_batch :]
+            await self.fetch(kind, batch)
+        await self.release(left)
 
     # --- after an answer ---
 

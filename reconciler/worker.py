@@ -203,8 +203,8 @@ class Worker:
         kind = fetcher.provider.kinds[lane.kind]
         if turn.walk is not None:
 
-            async def draw() -> bool:
-                granted, _ = await fetcher.draw(str(kind.list_endpoint), Priority(lane.priority))
+            async def draw(endpoint: str) -> bool:
+                granted, _ = await fetcher.draw(endpoint, Priority(lane.priority))
                 return granted == 1
 
             self._spawn(fetcher.walk(kind, turn.claims, turn.walk.window, draw), lane.account, turn.claims)
