@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -62,6 +62,8 @@ class Walked:
     rows: int = 0
     changed: int = 0
     drift: int = 0
+    shown: set[ResourceRef] = field(default_factory=set)
+    """Every resource on its pages, also one whose row was too close to another read to be applied."""
 
 
 class Sweeper:
@@ -136,9 +138,10 @@ class Sweeper:
         looked_until = max(since, until - settings.lag)
         unseen: list[ResourceRef] = []
         if full:
-            unseen = await self._ledger.read(
+            not_read = await self._ledger.read(
                 lambda ledger: ledger.unseen(self._account, kind.name, window=Window(since, looked_until), before=until)
             )
+            unseen = [ref for ref in not_read if ref not in walked.shown]
         now = self._clock.now()
 
         def also(ledger: Ledger) -> None:
@@ -211,6 +214,7 @@ class Sweeper:
         applied = await self._ledger.call(act)
         walked.pages += 1
         walked.rows += len(rows)
+        walked.shown.update(row.snapshot.ref for row in rows)
         walked.changed += sum(each.outcome is Outcome.CHANGED for each in applied)
         walked.drift += sum(each.drift for each in applied)
         self._on_applied(applied)
