@@ -1,0 +1,125 @@
+"""What the demo plays, as values: how long, how many payments, which faults, and the daemon's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+ACCOUNT: Final = "main"
+CONFIG: Final = "config.toml"
+KEY_VARIABLE: Final = "DEMO_STRIPE_API_KEY"
+SECRET_VARIABLE: Final = "DEMO_STRIPE_WEBHOOK_SECRET"  # noqa: S105 - the variable's name
+
+STALE_SECONDS: Final = 2.0
+SWEEP_LAG: Final = timedelta(seconds=1)
+RETRY_SPEED: Final = 120.0
+"""How much faster than Stripe the sandbox sends again what failed: after 0.5 s, then 2 s, then 8 s."""
+
+_SETTLING: Final = 4 / 24
+"""Money settles four hours after a charge, on the shop's clock."""
+
+_EVENTS_PER_PAYMENT: Final = 4.0
+_READS_PER_PAYMENT: Final = 1.0
+_SURELY: Final = 12.0
+"""Times that each fault should strike on average: then a day without one of them is one in a hundred thousand."""
+
+_CALM: Final = (
+    "application_fee", "checkout.session", "customer", "dispute", "invoice", "payout", "price", "product",
+    "subscription", "topup", "transfer",
+)  # fmt: skip
+
+DELIVERY_FAULTS: Final[Mapping[str, float]] = {
+    "unborn": 0.015,
+    "drop": 0.08,
+    "duplicate": 0.08,
+    "delay": 0.06,
+    "reorder": 0.05,
+    "forge": 0.02,
+    "wrong_secret": 0.02,
+    "truncate": 0.015,
+    "cut": 0.015,
+}
+"""Share of the events that each of these befalls on their way."""
+
+READ_FAULTS: Final[Mapping[str, float]] = {
+    "throttle": 0.01,
+    "throttle_silent": 0.01,
+    "lock_timeout": 0.02,
+    "server_error": 0.03,
+    "unavailable": 0.02,
+    "cut_answer": 0.02,
+    "stale": 0.03,
+}
+"""Share of the daemon's requests that each of these befalls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    seed: int = 7
+    payments: int = 500
+    seconds: float = 22.0
+    """How long the shop's day lasts."""
+    postgres: str | None = None
+    """A ledger's URL; None: an SQLite file in the demo's folder."""
+    downtime: timedelta = timedelta(seconds=0.5)
+    """How long the daemon stays dead after SIGKILL."""
+    rest_within: timedelta = timedelta(seconds=120)
+    """How long after the day everything may take to come to rest: some fifteen seconds, on a quiet machine."""
+
+    @property
+    def kill_after(self) -> timedelta:
+        return timedelta(seconds=self.seconds * 0.35)
+
+    @property
+    def settling(self) -> timedelta:
+        """How long after the day's end its last charges still change."""
+        return timedelta(seconds=self.seconds * _SETTLING)
+
+    @property
+    def faults(self) -> Mapping[str, float | int]:
+        """The sandbox's fault plan (`FaultPlan` in providers/sandbox/faults.py)."""
+        events, reads = self.payments * _EVENTS_PER_PAYMENT, self.payments * _READS_PER_PAYMENT
+        plan: dict[str, float | int] = {"seed": self.seed, "delay_seconds": 2.0, "stale_seconds": STALE_SECONDS}
+        plan |= {name: _often_enough(rate, events) for name, rate in DELIVERY_FAULTS.items()}
+        plan |= {name: _often_enough(rate, reads) for name, rate in READ_FAULTS.items()}
+        return plan
+
+
+def _often_enough(rate: float, chances: float) -> float:
+    """A small day needs a higher rate, or some fault would not happen at all."""
+    return min(0.25, max(rate, _SURELY / chances))
+
+
+def config_text(*, ledger_url: str, port: int, sandbox_url: str) -> str:
+    """The daemon's configuration: an ordinary one, but for its hurry.
+
+    A day is over in seconds here, so sweeps run every two seconds instead of every five minutes (every six for kinds in
+    which little happens), and nobody waits half an hour after an error.
+    """
+    calm = "\n".join(f'[sweeps."{kind}"]\nevery = "6s"' for kind in _CALM)
+    return f"""\
+# Written by `reconcile demo`. An ordinary configuration, but for its hurry: the shop's day lasts seconds.
+[ledger]
+url = "{ledger_url}"
+
+[server]
+port = {port}
+
+[accounts.{ACCOUNT}]
+provider = "stripe"
+api_key = "env:{KEY_VARIABLE}"
+webhook_secrets = ["env:{SECRET_VARIABLE}"]
+base_url = "{sandbox_url}"
+
+[sweeps]
+every = "2s"
+lag = "{int(SWEEP_LAG.total_seconds())}s"
+overlap = "5s"
+full_every = "10s"
+{calm}
+
+[retry]
+max_wait = "4s"
+"""
