@@ -1,0 +1,605 @@
+"""A small world around a real ledger: a provider that changes, hooks that get lost, workers that die; and an oracle.
+
+Every step is one act of somebody. After each of them `verify` compares the ledger with what the world knows to be
+true, so that a violation is caught at the version where it happens and not only where it ends. The swarm and the
+Hypothesis machine both walk this world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+
+from reconciler.clock import ManualClock
+from reconciler.ledger import Answer, Claim, Ledger, Mark, Outcome, PageRow, Release
+from reconciler.ledger.codec import unpack
+from reconciler.ledger.facts import rebuild_entries
+from reconciler.model import Cause, Entry, Priority, Reading, ResourceRef, Snapshot, Tombstone
+from tests.ledger.factories import LEASE, LEAST, NOON, SETTLE, entry, receipt, ref, seconds
+from tests.ledger.seams import Crash, Faults
+
+LAGS = (timedelta(0), seconds(2), seconds(4.9))
+"""How far behind a replica may be: always less than the settle window."""
+
+NAMES = ("x", "y")
+
+
+class Violation(AssertionError):
+    """The ledger broke a promise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The n-th state of a resource at the provider; `value` None: it does not exist."""
+
+    n: int
+    value: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    ref: ResourceRef
+    truth: Truth
+    event_id: str
+    expected: str | None
+
+
+@dataclass(slots=True)
+class Read:
+    """A worker's claim on its way to an answer."""
+
+    claim: Claim
+    claimed_at_step: int
+    started_at: datetime | None = None
+    seen: Truth | None = None
+
+
+@dataclass(slots=True)
+class PageRead:
+    start: int
+    started_at: datetime
+    seen: dict[ResourceRef, Truth] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Known:
+    """What the oracle remembers of one resource."""
+
+    history: list[Truth]
+    acknowledged: int = 0
+    """The newest provider state whose announcement the ledger has acknowledged."""
+    stored: Truth | None = None
+    """The provider state that the last accepted read saw."""
+    marked_at_step: int = 0
+    settled_claim_step: int = 0
+    token: int = 0
+    """Of the claim that holds or last held the row."""
+    lease_until: datetime | None = None
+    row: dict[str, Any] = field(default_factory=dict)
+    versions: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class World:
+    """One account's resources. `lagging` lets replicas answer up to LAGS behind."""
+
+    def __init__(self, ledger: Ledger, faults: Faults, account: str, *, lagging: bool) -> None:
+        self.ledger = ledger
+        self.faults = faults
+        self.account = account
+        self.lagging = lagging
+        self.clock = ManualClock(NOON)
+        self.refs = [ref(name, account=account) for name in NAMES]
+        self.known = {each: Known([Truth(0, None, NOON - timedelta(days=1))]) for each in self.refs}
+        self.hooks: list[Hook] = []
+        self.reads: list[Read] = []
+        self.pages: list[PageRead] = []
+        self.deliveries = 0
+        self.step = 1
+        self._crash_at: int | None = None
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    # --- the provider and the network -----------------------------------------------------------------
+
+    def change(self, name: int, value: int | None, *, announced: bool = True, hint: str = "none") -> None:
+        """The provider's state changes; the hook that tells of it may be lost, and may say what became true."""
+        of = self.refs[name]
+        history = self.known[of].history
+        truth = Truth(len(history), value, self.now)
+        history.append(truth)
+        expected = {"none": None, "count": {"n": truth.n}, "value": {"value": value}}[hint]
+        if announced:
+            event_id = f"{self.account}-{of.id}-{truth.n}"
+            self.hooks.append(Hook(of, truth, event_id, None if expected is None else orjson.dumps(expected).decode()))
+
+    def advance(self, by: timedelta) -> None:
+        self.clock.advance(by)
+
+    def _truth(self, of: ResourceRef, lag: timedelta) -> Truth:
+        return [each for each in self.known[of].history if each.at <= self.now - lag][-1]
+
+    # --- marks ------------------------------------------------------------------------------------------
+
+    def deliver(self, first: int, count: int = 1, *, again: bool = False) -> None:
+        """Some hooks arrive, in any order, perhaps to arrive once more later."""
+        if not self.hooks:
+            return
+        arriving = [self.hooks[(first + each) % len(self.hooks)] for each in range(min(count, len(self.hooks)))]
+        receipts = [
+            receipt(
+                each.event_id,
+                Mark(each.ref, Cause.WEBHOOK, settle=SETTLE, expected=each.expected),
+                account=self.account,
+                at=self.now,
+            )
+            for each in arriving
+        ]
+        if self._crashed(lambda: self.ledger.receive(receipts, self.now)):
+            return
+        self.deliveries += len(arriving)
+        for each in arriving:
+            self._marked(each.ref)
+            known = self.known[each.ref]
+            known.acknowledged = max(known.acknowledged, each.truth.n)
+        if not again:
+            self.hooks = [each for each in self.hooks if each not in arriving]
+
+    def mark_by_hand(self, name: int, cause: Cause = Cause.MANUAL) -> None:
+        if not self._crashed(lambda: self.ledger.mark([Mark(self.refs[name], cause)], self.now)):
+            self._marked(self.refs[name])
+
+    def _marked(self, of: ResourceRef) -> None:
+        self.known[of].marked_at_step = self.step
+
+    # --- workers ----------------------------------------------------------------------------------------
+
+    def claim(self, count: int) -> None:
+        """A worker takes what is due, most urgent lane first."""
+        claims: list[Claim] = []
+
+        def act() -> None:
+            with self.ledger.together():
+                for priority in Priority:
+                    left = count - len(claims)
+                    if left:
+                        claims.extend(self._claim(priority, left))
+
+        if self._crashed(act):
+            return  # whether or not it committed, the worker knows of nothing
+        for each in claims:
+            known = self.known[each.ref]
+            self._require(
+                known.lease_until is None or known.lease_until <= self.now, "two live leases on one resource", each.ref
+            )
+            self._require(each.token > known.token, "a token was used before", each.ref)
+            known.token, known.lease_until = each.token, each.lease_until
+            self.reads.append(Read(each, self.step))
+
+    def _claim(self, priority: int, count: int) -> list[Claim]:
+        return self.ledger.claim(
+            self.account, "charge", priority, owner="worker", count=count, lease=LEASE, now=self.now
+        )
+
+    def fetch(self, which: int, lag: int = 0) -> None:
+        """A request is sent. A lagging replica answers at once from the past; else the answer is seen in `respond`."""
+        if not self.unsent:
+            return
+        read = self.unsent[which % len(self.unsent)]
+        read.started_at = self.now
+        if self.lagging:
+            read.seen = self._truth(read.claim.ref, LAGS[lag % len(LAGS)])
+
+    def respond(self, which: int) -> None:
+        if self.unanswered:
+            read = self.unanswered[which % len(self.unanswered)]
+            read.seen = self._truth(read.claim.ref, timedelta(0))
+
+    def apply(self, which: int, count: int = 1) -> None:
+        """Some answers reach the ledger, perhaps much too late."""
+        ready = self.answered
+        if not ready:
+            return
+        first = which % len(ready)
+        batch = list({id(each.claim): each for each in (ready + ready)[first : first + count]}.values())
+        batch = [
+            each for number, each in enumerate(batch) if each.claim.ref not in {b.claim.ref for b in batch[:number]}
+        ]
+        before = {each.claim.ref: self._row(each.claim.ref) for each in batch}
+        outcomes: list[Outcome] = []
+
+        def act() -> None:
+            answers = [self._answer(each) for each in batch]
+            applied = self.ledger.apply(answers, now=self.now, least_interval=LEAST)
+            outcomes.extend(each.outcome for each in applied)
+
+        self.reads = [each for each in self.reads if each not in batch]
+        if self._crashed(act):
+            return
+        for read, outcome in zip(batch, outcomes, strict=True):
+            self._answered(read, outcome, before[read.claim.ref])
+
+    def _answered(self, read: Read, outcome: Outcome, before: dict[str, Any]) -> None:
+        of = read.claim.ref
+        known = self.known[of]
+        row = self._row(of)
+        if read.claim.token != known.token or before["lease_until"] is None:
+            self._require(outcome is Outcome.CLAIM_LOST and row == before, "a late worker changed something", of)
+            return
+        known.lease_until = None
+        if outcome not in (Outcome.CHANGED, Outcome.UNCHANGED):
+            return
+        self._accepted(of, read.seen, start=read.claim.token, before=before, row=row)
+        if row["settled_generation"] > before["settled_generation"]:
+            known.settled_claim_step = read.claimed_at_step
+        if read.seen is not None and read.seen.value is None and outcome is Outcome.CHANGED:
+            assert read.started_at is not None
+            believed = self._satisfied(read) or read.started_at >= read.claim.settle_at
+            self._require(believed, "a tombstone was believed inside the settle window", of)
+
+    def _answer(self, read: Read) -> Answer:
+        assert read.started_at is not None
+        assert read.seen is not None
+        reading = _reading(read.claim.ref, read.seen)
+        return Answer(
+            read.claim,
+            reading,
+            read.started_at,
+            satisfied=self._satisfied(read),
+            entries=_entries(reading),
+        )
+
+    def _satisfied(self, read: Read) -> bool:
+        """As a provider would judge: every pending hint is visibly true."""
+        if read.claim.hints is None or read.seen is None:
+            return False
+        for line in read.claim.hints:
+            hint = orjson.loads(line)
+            if "n" in hint and read.seen.n < hint["n"]:
+                return False
+            if "value" in hint and read.seen.value != hint["value"]:
+                return False
+        return True
+
+    def release(self, which: int, *, bury: bool = False, counted: bool = True) -> None:
+        if not self.reads:
+            return
+        read = self.reads.pop(which % len(self.reads))
+        before = self._row(read.claim.ref)
+        given = Release(read.claim, self.now + seconds(2), error="503", counted=counted, bury=bury)
+        touched: list[int] = []
+        if self._crashed(lambda: touched.append(self.ledger.release([given], self.now))):
+            return
+        known = self.known[read.claim.ref]
+        if read.claim.token != known.token or before["lease_until"] is None:
+            self._require(
+                touched == [0] and self._row(read.claim.ref) == before, "a late release did something", read.claim.ref
+            )
+            return
+        known.lease_until = None
+
+    def discard(self, name: int) -> None:
+        self._crashed(lambda: self.ledger.discard(self.refs[name], self.now))
+
+    def worker_dies(self, which: int) -> None:
+        if self.reads:
+            self.reads.pop(which % len(self.reads))
+
+    def void_leases(self) -> None:
+        """The operator's word that every worker so far is gone; their answers may arrive all the same."""
+        if self._crashed(lambda: self.ledger.void_leases("worker", self.now)):
+            return
+        for of in self.refs:
+            row = self._row(of)
+            self.known[of].token, self.known[of].lease_until = row.get("lease_token", 0), None
+
+    # --- pages ------------------------------------------------------------------------------------------
+
+    def page_start(self) -> None:
+        ticks: list[int] = []
+        if not self._crashed(lambda: ticks.append(self.ledger.tick())):
+            self.pages.append(PageRead(ticks[0], self.now))
+
+    def page_respond(self, which: int = 0, lag: int = 0) -> None:
+        if self.unanswered_pages:
+            self._see(self.unanswered_pages[which % len(self.unanswered_pages)], lag)
+
+    def _see(self, page: PageRead, lag: int) -> None:
+        if self.lagging:
+            page.started_at = self.now  # the replica answers the moment it is asked
+        behind = LAGS[lag % len(LAGS)] if self.lagging else timedelta(0)
+        page.seen = {of: self._truth(of, behind) for of in self.refs}
+
+    def page_apply(self, which: int = 0) -> None:
+        if not self.answered_pages:
+            return
+        page = self.answered_pages[which % len(self.answered_pages)]
+        self.pages.remove(page)
+        shown = {of: truth for of, truth in page.seen.items() if truth.value is not None}
+        before = {of: self._row(of) for of in shown}
+        readings = {of: _reading(of, truth) for of, truth in shown.items()}
+        rows = [PageRow(each, _entries(each)) for each in readings.values() if isinstance(each, Snapshot)]
+        outcomes: dict[ResourceRef, Outcome] = {}
+
+        def act() -> None:
+            applied = self.ledger.apply_page(
+                rows,
+                start=page.start,
+                started_at=page.started_at,
+                cause=Cause.SWEEP,
+                settle={"charge": SETTLE},
+                now=self.now,
+            )
+            outcomes.update({each.ref: each.outcome for each in applied})
+
+        if self._crashed(act):
+            return
+        for of, outcome in outcomes.items():
+            if outcome is Outcome.DEFERRED:
+                continue
+            row = self._row(of)
+            settled = before[of].get("settled_generation", 0)
+            self._require(row["settled_generation"] == settled, "a page row settled a generation", of)
+            if self.lagging and self.known[of].stored is not None:
+                self._require_not_older(of, shown[of])
+            self._accepted(of, shown[of], start=page.start, before=before[of], row=row)
+
+    def page(self, lag: int = 0) -> None:
+        """A page that is asked for, answered and applied without a pause."""
+        before = len(self.pages)
+        self.page_start()
+        if len(self.pages) > before:
+            self._see(self.pages[-1], lag)
+            self.page_apply(len(self.answered_pages) - 1)
+
+    # --- the oracle -------------------------------------------------------------------------------------
+
+    def _accepted(
+        self, of: ResourceRef, seen: Truth | None, *, start: int, before: dict[str, Any], row: dict[str, Any]
+    ) -> None:
+        assert seen is not None
+        self._require(row["applied_seq"] > start, "an accepted read did not move the clock", of)
+        self._require(before.get("applied_seq", 0) < start, "a read was accepted after a read that began later", of)
+        if not self.lagging:
+            self._require_not_older(of, seen)
+        self.known[of].stored = seen
+
+    def _require_not_older(self, of: ResourceRef, seen: Truth) -> None:
+        stored = self.known[of].stored
+        if stored is not None and seen.n < stored.n:
+            self._require(seen.value == stored.value, f"state {seen.n} replaced the newer state {stored.n}", of)
+
+    def verify(self) -> None:
+        """Every promise, about every resource and every version."""
+        self.step += 1
+        rows = self._rows()
+        stored = self._versions()
+        for of in self.refs:
+            row, known = rows.get(of.id), self.known[of]
+            if row is None:
+                self._require(not known.row, "a row disappeared", of)
+                continue
+            self._verify_row(of, row, known)
+            self._verify_versions(of, row, known, stored.get(row["id"], []))
+            known.row = row
+
+    def _verify_row(self, of: ResourceRef, row: dict[str, Any], known: Known) -> None:
+        dirty = row["generation"] > row["settled_generation"]
+        self._require(row["settled_generation"] <= row["generation"], "settled beyond what was marked", of)
+        self._require(not dirty or row["due_at"] is not None, "dirty and never woken", of)
+        self._require(row["lease_until"] is None or row["due_at"] is not None, "leased and never reclaimed", of)
+        for name in ("generation", "settled_generation", "version", "applied_seq", "lease_token"):
+            self._require(row[name] >= known.row.get(name, 0), f"{name} went back", of)
+        if dirty:
+            return
+        self._require(
+            known.marked_at_step <= known.settled_claim_step, "clean, though marked after the settling read began", of
+        )
+        newer = {each.value for each in known.history[known.acknowledged :]}
+        self._require(
+            known.acknowledged == 0 or (known.stored is not None and known.stored.value in newer),
+            f"LOST UPDATE: clean, and older than state {known.acknowledged}, which was acknowledged",
+            of,
+        )
+
+    def _verify_versions(
+        self, of: ResourceRef, row: dict[str, Any], known: Known, versions: list[tuple[Any, ...]]
+    ) -> None:
+        self._require([each[0] for each in versions] == list(range(1, row["version"] + 1)), "a gap in the versions", of)
+        self._require(versions[: len(known.versions)] == known.versions, "a version was rewritten", of)
+        contents = [each[1:3] for each in versions]
+        self._require(all(one != two for one, two in pairwise(contents)), "two equal versions in a row", of)
+        known.versions = versions
+        if not versions:
+            return
+        self._require(contents[-1] == (row["state"], row["content_hash"]), "the row is not its last version", of)
+        assert known.stored is not None
+        reading = _reading(of, known.stored)
+        expected = reading.content_hash if isinstance(reading, Snapshot) else ""
+        self._require(row["content_hash"] == expected, "the stored content is not what the accepted read saw", of)
+
+    def drain(self) -> None:
+        """No more faults: every hook arrives, and a worker that does nothing wrong works until nothing is due."""
+        self._crash_at = None
+        self.lagging = False
+        self.reads.clear()
+        self.pages.clear()
+        for of in self.refs:
+            row = self._row(of)
+            if row.get("dead_at") is not None:
+                self.mark_by_hand(self.refs.index(of))
+        while self.hooks:
+            self.deliver(0, 3)
+        self.verify()
+        self._work()
+        for of in self.refs:
+            known = self.known[of]
+            if known.acknowledged == known.history[-1].n and known.acknowledged:
+                self._require_equal(of)
+
+    def sweep_everything(self) -> None:
+        """A complete sweep, with a read of each known resource that its list did not show."""
+        self.advance(SETTLE * 2)
+        self.page()
+        for number, of in enumerate(self.refs):
+            if self._row(of) and self.known[of].history[-1].value is None:
+                self.mark_by_hand(number, Cause.SWEEP)
+        self.verify()
+        self._work()
+        for of in self.refs:
+            if self._row(of):
+                self._require_equal(of)
+
+    def _work(self) -> None:
+        self.advance(LEASE * 2)
+        for _ in range(40):
+            self.claim(10)
+            while self.reads:
+                self.fetch(0)
+                self.respond(0)
+                self.apply(0)
+                self.verify()
+            if all(self._row(of).get("due_at") is None for of in self.refs):
+                return
+            self.advance(seconds(3))
+        raise Violation(f"{self.account}: never quiescent: {[self._row(of) for of in self.refs]}")
+
+    def _require_equal(self, of: ResourceRef) -> None:
+        stored, truth = self.known[of].stored, self.known[of].history[-1]
+        self._require(stored is not None and stored.value == truth.value, "quiescent and not equal to the provider", of)
+
+    def verify_facts(self) -> None:
+        """Entries are a pure function of the versions, and every delivery is in the log with its verdict."""
+        before = self._entries_table()
+        with self.ledger.together() as tx:
+            for of in self.refs:
+                row = self._row(of)
+                if row:
+                    rebuild_entries(tx, row["id"], [
+                        (version[0], version[4], _entries(Snapshot(of, orjson.loads(version[3]))) if version[3] else ())
+                        for version in self._versions_with_bodies(row["id"])
+                    ])  # fmt: skip
+        if before != self._entries_table():
+            raise Violation(f"{self.account}: entries that were rebuilt differ")
+        with self.ledger.store.read() as tx:
+            counted = tx.run(
+                text("SELECT COALESCE(sum(count), 0) FROM delivery_tally WHERE account = :account"),
+                {"account": self.account},
+            ).scalar_one()
+            logged = tx.run(
+                text("SELECT count(*) FROM delivery WHERE account = :account AND verdict IN ('stored', 'duplicate')"),
+                {"account": self.account},
+            ).scalar_one()
+        if not int(counted) == logged == self.deliveries:
+            raise Violation(f"{self.account}: {self.deliveries} deliveries, {logged} logged, {counted} tallied")
+
+    # --- looking into the database ------------------------------------------------------------------------
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        with self.ledger.store.read() as tx:
+            found = tx.run(_ROWS, {"account": self.account})
+            return {row.remote_id: dict(row._mapping) for row in found}
+
+    def _row(self, of: ResourceRef) -> dict[str, Any]:
+        return self._rows().get(of.id, {})
+
+    def _versions(self) -> dict[int, list[tuple[Any, ...]]]:
+        versions: dict[int, list[tuple[Any, ...]]] = {}
+        with self.ledger.store.read() as tx:
+            for row in tx.run(_VERSIONS, {"account": self.account}):
+                versions.setdefault(row.resource_id, []).append(tuple(row)[1:])
+        return versions
+
+    def _versions_with_bodies(self, resource_id: int) -> list[tuple[int, str, str, bytes | None, int]]:
+        with self.ledger.store.read() as tx:
+            rows = tx.run(
+                text(
+                    "SELECT version, state, content_hash, body, recorded_at FROM version"
+                    " WHERE resource_id = :id ORDER BY version"
+                ),
+                {"id": resource_id},
+            ).all()
+        return [
+            (row.version, row.state, row.content_hash, None if row.body is None else unpack(row.body), row.recorded_at)
+            for row in rows
+        ]
+
+    def _entries_table(self) -> list[tuple[Any, ...]]:
+        with self.ledger.store.read() as tx:
+            statement = text("SELECT * FROM entry WHERE account = :account ORDER BY resource_id, version, ordinal")
+            return [tuple(row) for row in tx.run(statement, {"account": self.account})]
+
+    # --- what can be done now -----------------------------------------------------------------------------
+
+    @property
+    def unsent(self) -> list[Read]:
+        return [each for each in self.reads if each.started_at is None]
+
+    @property
+    def unanswered(self) -> list[Read]:
+        return [each for each in self.reads if each.started_at is not None and each.seen is None]
+
+    @property
+    def answered(self) -> list[Read]:
+        return [each for each in self.reads if each.seen is not None]
+
+    @property
+    def unanswered_pages(self) -> list[PageRead]:
+        return [each for each in self.pages if not each.seen]
+
+    @property
+    def answered_pages(self) -> list[PageRead]:
+        return [each for each in self.pages if each.seen]
+
+    # --- crashes ------------------------------------------------------------------------------------------
+
+    def crash_at(self, statement: int) -> None:
+        """The process dies at this statement of its next act, if the act has so many."""
+        self._crash_at = statement
+
+    def _crashed(self, act: Callable[[], object]) -> bool:
+        """Whether the process died inside the act: then nobody knows of it, and nothing of it is stored."""
+        if self._crash_at is not None:
+            self.faults.arm(self._crash_at)
+            self._crash_at = None
+        try:
+            act()
+        except Crash:
+            return True
+        finally:
+            self.faults.disarm()
+        return False
+
+    def _require(self, promise: bool, what: str, of: ResourceRef) -> None:
+        if not promise:
+            raise Violation(f"{of}: {what}")
+
+
+_ROWS = text(
+    "SELECT id, remote_id, generation, settled_generation, version, applied_seq, lease_token, lease_until, due_at,"
+    " not_before, state, content_hash, dead_at, attempts, last_error FROM resource WHERE account = :account"
+)
+_VERSIONS = text(
+    "SELECT v.resource_id, v.version, v.state, v.content_hash, v.recorded_at, v.applied_seq, v.cause"
+    " FROM version v JOIN resource r ON r.id = v.resource_id WHERE r.account = :account"
+    " ORDER BY v.resource_id, v.version"
+)
+
+
+def _reading(of: ResourceRef, truth: Truth) -> Reading:
+    return Tombstone(of) if truth.value is None else Snapshot(of, {"id": of.id, "value": truth.value})
+
+
+def _entries(reading: Reading) -> Sequence[Entry]:
+    """One line per snapshot, a pure function of it."""
+    if isinstance(reading, Tombstone):
+        return ()
+    return (entry(reading.ref, gross=100 * reading.body["value"], fee=0),)
