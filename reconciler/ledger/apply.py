@@ -107,7 +107,8 @@ def decide_answer(row: Any, answer: Answer, *, seq: int, now: datetime, least_in
     settled = answer.satisfied or answer.started_at >= claim.settle_at
     state, content_hash = _content(answer.reading)
     if state is State.DELETED and not settled:
-        return _Decision(Outcome.PROVISIONAL, _ended(row, due_at=max(row.settle_at, to_micros(now))))
+        again_at = max(row.settle_at, row.not_before, to_micros(now))
+        return _Decision(Outcome.PROVISIONAL, _ended(row, due_at=again_at) | {"not_before": again_at})
     return _Decision(
         Outcome.CHANGED if _differs(row, state, content_hash) else Outcome.UNCHANGED,
         _read_columns(row, answer.reading, state, content_hash, seq, answer.started_at)

@@ -114,7 +114,8 @@ _MARK = Bulk(
              AND resource.due_at > excluded.last_marked_at
              AND (resource.due_at = resource.settle_at
                   OR resource.due_at < resource.settle_at AND resource.fetched_at >= resource.first_marked_at)
-             AND (excluded.hints IS NULL OR resource.hints IS NULL OR resource.fetched_at >= resource.first_marked_at)
+             AND (excluded.hints IS NULL OR resource.hints IS NULL OR resource.attempts > 0
+                  OR resource.fetched_at >= resource.first_marked_at)
         THEN {{_greatest}}(
                {{_least}}(excluded.settle_at,
                  CASE WHEN resource.generation = resource.settled_generation THEN excluded.settle_at
