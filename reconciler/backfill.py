@@ -19,12 +19,12 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import AccessDenied, LedgerError, ProviderError, Throttled
-from reconciler.ledger import Coverage, GroupCommit, Job, JobLost, Ledger, Mark
+from reconciler.ledger import GroupCommit, Job, JobLost, Ledger, Mark
 from reconciler.model import Cause, Priority, Window
 from reconciler.periodic import LEASE
 from reconciler.provider import Kind
 from reconciler.retry import RetryPolicy, describe
-from reconciler.sweeps import EPOCH, Sweeper
+from reconciler.sweeps import EPOCH, Sweeper, looked_at
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +81,8 @@ class Result:
     drift: int = 0
     singly: int = 0
     missed: int = 0
+    reach: datetime | None = None
+    """How far back these credentials let the list go; None: to the beginning."""
     reasons: list[str] = field(default_factory=list)
     """Why something of this kind could not be verified; empty when everything was."""
 
@@ -207,10 +209,10 @@ class Backfill:
             listed = Window(oldest, window.until)
         await self._walk(sweeper, kind, job, listed, began, result)
         looked_until = min(window.until, max(window.since, began - self._lag(kind.name)))
+        sight = result.reach
+        unseen_since = min(max(min(reach, window.since), sight or EPOCH), looked_until)
         unseen = await self._ledger.read(
-            lambda ledger: ledger.unseen(
-                account, kind.name, window=Window(min(reach, window.since), looked_until), before=began
-            )
+            lambda ledger: ledger.unseen(account, kind.name, window=Window(unseen_since, looked_until), before=began)
         )
         open_ones = await self._ledger.read(
             lambda ledger: ledger.stale_open(
@@ -219,12 +221,15 @@ class Backfill:
         )
         result.singly += len(unseen)
         now = self._clock.now()
-        coverage = Coverage(account, kind.name, Window(window.since, looked_until), complete=True, reason="backfill")
+        looked = Window(window.since, looked_until)
+        coverage = looked_at(account, kind, looked, reach=sight, reason="backfill")
+        if sight is not None and sight > window.since:
+            result.reasons.append(f"scope: these credentials see only what was created since {sight:%Y-%m-%d}")
 
         def act(ledger: Ledger) -> None:
             marks = {ref: Mark(ref, Cause.BACKFILL) for ref in [*unseen, *open_ones]}
             ledger.mark(marks.values(), now)
-            ledger.record_coverage([coverage], now)
+            ledger.record_coverage(coverage, now)
             ledger.finish_job(job, due_at=now, now=now, complete=True)
 
         await self._ledger.call(act)
@@ -257,7 +262,7 @@ class Backfill:
                 cursor = await self._ledger.read(lambda ledger: ledger.job_progress(job.name).get("cursor"))
                 continue
             result.pages, result.objects = walked.pages, walked.rows
-            result.changed, result.drift = walked.changed, walked.drift
+            result.changed, result.drift, result.reach = walked.changed, walked.drift, walked.reach
             return
 
     def _moved(self, result: Result, pages: int, objects: int, changed: int, drift: int) -> None:

@@ -14,8 +14,8 @@ import orjson
 import structlog
 
 from reconciler.clock import Clock
-from reconciler.errors import AccessScope, BadReply, LedgerError, ProviderError, ThrottleScope
-from reconciler.ledger import Answer, Applied, Claim, GroupCommit, Ledger, PageRow, Release
+from reconciler.errors import AccessScope, BadReply, LedgerError, OutOfSight, ProviderError, ThrottleScope
+from reconciler.ledger import Answer, Applied, Claim, GroupCommit, Ledger, Outcome, PageRow, Release
 from reconciler.model import (
     Cause,
     Finding,
@@ -151,7 +151,7 @@ class Fetcher:
                     began = self._clock.now()
                     page = await self.provider.page(kind.name, window, cursor)
                     answered = [row for row in page.rows if row.ref in waiting]
-                    others = [row for row in page.rows if row.ref not in waiting]
+                    others = [row for row in (*page.rows, *page.along) if row.ref not in waiting]
                     pairs = [(waiting.pop(row.ref), row) for row in answered]
                     await self._apply(kind, pairs, others, began, start=start)
                     cursor = page.cursor
@@ -179,8 +179,13 @@ class Fetcher:
         brought = [(by_ref.pop(reading.ref), reading) for reading in readings if reading.ref in by_ref]
         claimed = {claim.ref for claim in claims}
         others = [row for row in readings if row.ref not in claimed and isinstance(row, Snapshot)]
-        pairs = await self._without_storm(brought)
-        if by_ref:
+        pairs = await self._without_storm(await self._within_sight(kind, brought))
+        if by_ref and len(claims) > 1:
+            # The attempt counts, so that each is read alone now: only such a read may say that it does not exist.
+            now = self._clock.now()
+            left_out = [Release(claim, now) for claim in by_ref.values()]
+            await self._ledger.call(lambda ledger: ledger.release(left_out, now))
+        elif by_ref:
             missing = ", ".join(str(ref) for ref in by_ref)
             await self.failed(kind, list(by_ref.values()), BadReply(f"the answer left out {missing}"))
         if any(isinstance(reading, Snapshot) for _, reading in pairs):
@@ -207,6 +212,7 @@ class Fetcher:
         rows = self.page_rows(others)
         seen = any(isinstance(answer.reading, Snapshot) for answer in answers)
         opened = [gated for gated in ("", kind.name) if seen and gated in self._health.gate_closed]
+        gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}
         now = self._clock.now()
 
         def act(ledger: Ledger) -> list[Applied]:
@@ -221,7 +227,11 @@ class Fetcher:
                 )
             for gated in opened:
                 ledger.lift(self.account, gated)
-            return ledger.apply(answers, now=now, least_interval=self._settings.least_interval)
+            applied = ledger.apply(answers, now=now, least_interval=self._settings.least_interval)
+            for each in applied:
+                if each.ref in gone and each.outcome is Outcome.CHANGED:
+                    ledger.mark_parts(each.ref, kind.covers, each.cause, now)
+            return applied
 
         applied = await self._ledger.call(act)
         for gated in opened:
@@ -255,6 +265,19 @@ class Fetcher:
             except (ValueError, ProviderError) as error:
                 log.warning("row cannot be read", ref=str(snapshot.ref), error=describe(error))
         return rows
+
+    async def _within_sight(
+        self, kind: Kind, pairs: Sequence[tuple[Claim, Reading]]
+    ) -> Sequence[tuple[Claim, Reading]]:
+        """The pairs without tombstones of what the credentials would not see even if it existed."""
+        seen = [pair for pair in pairs if _is_evidence(*pair)]
+        if len(seen) < len(pairs):
+            hidden = [claim for claim, reading in pairs if not _is_evidence(claim, reading)]
+            since = next(r.sees_since for _, r in pairs if isinstance(r, Tombstone) and r.sees_since is not None)
+            names = ", ".join(str(claim.ref) for claim in hidden[:3])
+            error = OutOfSight(f"{names}: these credentials see only what was created since {since:%Y-%m-%d}")
+            await self.failed(kind, hidden, error)
+        return seen
 
     # --- "missing", for too many at once ---
 
@@ -421,6 +444,12 @@ class Fetcher:
         """Gates of the ledger that this process did not close itself: the next success lifts them too."""
         for name in gated:
             self._health.gate_closed.setdefault(name, 1)
+
+
+def _is_evidence(claim: Claim, reading: Reading) -> bool:
+    if not isinstance(reading, Tombstone) or reading.sees_since is None:
+        return True
+    return claim.created_at is not None and claim.created_at >= reading.sees_since
 
 
 def _expected(hint: str) -> Mapping[str, Any]:

@@ -123,6 +123,15 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
+class Redaction:
+    """What must be forgotten of one resource: every stored body of it and of its parts (`kind/ID/...`), and the
+    deliveries that named them. No kind and no id: everything that was stored of the account."""
+
+    kind: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """What a verified delivery (or one row of the provider's event feed) says. No hints: a type we do not follow."""
 
@@ -130,6 +139,8 @@ class Notice:
     type: str
     occurred_at: datetime | None
     hints: tuple[Hint, ...]
+    redact: tuple[Redaction, ...] = ()
+    """What the sender, in a person's name, wants to be forgotten."""
 
 
 # --- what a read says -----------------------------------------------------------------------------
@@ -156,6 +167,9 @@ class Snapshot:
     affects: tuple[ResourceRef, ...] = ()
     """Resources whose own state changes when this one comes to be or changes (a refund's charge): where a sweep is
     the first to see this one, they are read again."""
+    parts: tuple[ResourceRef, ...] = ()
+    """Resources that belong to this one and are read by a request of their own (an order's transactions): whenever
+    this one has changed, whoever saw it, they are read again."""
     _hash: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -171,6 +185,9 @@ class Tombstone:
 
     ref: ResourceRef
     reason: str = ""
+    sees_since: datetime | None = None
+    """The credentials see only what was created since then. For anything older, or of unknown age, "missing" is no
+    evidence: "not looked at: scope". None: they see everything."""
 
 
 Reading = Snapshot | Tombstone
@@ -183,6 +200,10 @@ class Page:
     rows: tuple[Snapshot, ...]
     cursor: str | None
     """None: this was the last page."""
+    along: tuple[Snapshot, ...] = ()
+    """Resources of other kinds that the same answer carried (an order's refunds), as authoritative as the rows."""
+    reach: datetime | None = None
+    """How far back in creation time these credentials let the list go; None: to the beginning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,8 @@ def plan(kind: Kind, density: Density | None) -> Plan:
     must at least halve the cost, because the provider may hold more objects there than we know of.
     """
     by_ids = Singly(kind.id_batch)
-    if density is None or kind.list_endpoint is None or not kind.windowed or density.due < 2:
+    by_creation = kind.windowed and not kind.window_of_changes
+    if density is None or kind.list_endpoint is None or not by_creation or density.due < 2:
         return by_ids
     pages = max(1, math.ceil(density.objects / kind.page_size))
     if pages > WALK_PAGES or 2 * pages > math.ceil(density.due / kind.id_batch):

@@ -7,10 +7,10 @@ same way for everyone. `reconciler.testing.check_provider` says whether an imple
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
@@ -83,6 +83,52 @@ class Transport(Protocol):
     async def send(self, request: Request) -> Reply: ...
 
 
+# --- tokens that end ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A credential that ends, and what brings the next one."""
+
+    access: str = field(repr=False)
+    refresh: str | None = field(repr=False, default=None)
+    """Where each renewal brings another one, this is good for one more renewal only."""
+    expires_at: datetime | None = None
+    """None: it does not end by itself."""
+    scope: str = ""
+    """What it allows, in the provider's own words."""
+
+
+Renewal = Callable[[Token | None], Awaitable[Token]]
+"""Asks the provider for the token after this one; None: for the first."""
+
+
+class TokenStore(Protocol):
+    """Keeps one account's token, for every process that reads for the account."""
+
+    async def current(self) -> Token | None:
+        """The token that was kept last, fresh or not."""
+
+    async def renew(self, seen: Token | None, renewal: Renewal) -> Token:
+        """The token after `seen`: brought by `renewal`, and kept before anybody gets it; or one that was kept since.
+
+        Only one process at a time renews. Raises `Unavailable` while another one does, and when the token cannot be
+        kept: a token that only memory holds must not be used, because its use ends the one before it.
+        """
+
+
+@runtime_checkable
+class UsesTokens(Protocol):
+    """What a provider has besides `Provider` where its credentials end: whoever makes it hands it a store."""
+
+    @property
+    def rotates(self) -> bool:
+        """Whether this account's tokens must be kept. Without a store its requests are then refused."""
+
+    def keep_tokens(self, store: TokenStore) -> None:
+        """Called once, before the first request."""
+
+
 # --- kinds ----------------------------------------------------------------------------------------
 
 
@@ -135,6 +181,15 @@ class Kind:
     """Rules that hold unless the configuration says otherwise for this kind."""
     singleton: str | None = None
     """The id of the one resource of this kind that every account has (a balance); it is read on a timetable."""
+    gather: timedelta = timedelta(0)
+    """How long the first one due waits for company. For kinds of which one request reads many, from providers that
+    allow few: a burst then costs full batches."""
+    window_of_changes: bool = False
+    """The list's window is one of update time: it also names old resources that changed, so that it is no short cut
+    to resources of one time of creation."""
+    covers: tuple[str, ...] = ()
+    """Kinds without a list of their own whose resources come along with this one's or are its parts: where this list
+    was looked at, so were they. Their ids are this one's or begin with it and a slash; if it is gone, they are read."""
     has_members: bool = False
     """Whether `Provider.members` lists what belongs to a resource of this kind (a payout's balance transactions)."""
 
@@ -171,8 +226,10 @@ class Provider(Protocol):
     async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
         """The authoritative state of up to `id_batch` resources of one kind: one reading for each of `refs`.
 
-        May hold further snapshots that the same answer carried. A tombstone only where the provider said that
-        the resource does not exist, to credentials that would have seen it; else `OutOfSight`.
+        May hold further snapshots that the same answer carried. Of several refs it may leave out those that the
+        answer did not hold: each is then asked for alone, and that must say what became of it. A tombstone only
+        where the provider said that the resource does not exist, to credentials that would have seen it (or which
+        see it from `sees_since` on); else `OutOfSight`.
         """
 
     async def page(self, kind: str, window: Window | None, cursor: str | None) -> Page:

@@ -64,6 +64,8 @@ class Walked:
     drift: int = 0
     shown: set[ResourceRef] = field(default_factory=set)
     """Every resource on its pages, also one whose row was too close to another read to be applied."""
+    reach: datetime | None = None
+    """How far back these credentials let the list go; None: to the beginning."""
 
 
 class Sweeper:
@@ -136,19 +138,20 @@ class Sweeper:
         except ProviderError as error:
             raise await self.gap(kind, window, error, job) from error
         looked_until = max(since, until - settings.lag)
+        looked_since = since if walked.reach is None else min(max(since, walked.reach), looked_until)
         unseen: list[ResourceRef] = []
         if full:
             not_read = await self._ledger.read(
-                lambda ledger: ledger.unseen(self._account, kind.name, window=Window(since, looked_until), before=until)
+                lambda ledger: ledger.unseen(
+                    self._account, kind.name, window=Window(looked_since, looked_until), before=until
+                )
             )
             unseen = [ref for ref in not_read if ref not in walked.shown]
         now = self._clock.now()
 
         def also(ledger: Ledger) -> None:
             ledger.mark([Mark(ref, Cause.SWEEP) for ref in unseen], now)
-            ledger.record_coverage(
-                [Coverage(self._account, kind.name, Window(since, looked_until), complete=True)], now
-            )
+            ledger.record_coverage(looked_at(self._account, kind, Window(since, looked_until), reach=walked.reach), now)
 
         note = log.info if walked.changed or unseen else log.debug
         note(
@@ -195,7 +198,8 @@ class Sweeper:
         job: Job,
         progress: Mapping[str, Any],
     ) -> None:
-        rows = self._fetcher.page_rows(page.rows)
+        rows = self._fetcher.page_rows((*page.rows, *page.along))
+        walked.reach = page.reach or walked.reach
         affects = {row.snapshot.ref: row.snapshot.affects for row in rows}
         now = self._clock.now()
 
@@ -213,7 +217,7 @@ class Sweeper:
 
         applied = await self._ledger.call(act)
         walked.pages += 1
-        walked.rows += len(rows)
+        walked.rows += len(page.rows)
         walked.shown.update(row.snapshot.ref for row in rows)
         walked.changed += sum(each.outcome is Outcome.CHANGED for each in applied)
         walked.drift += sum(each.drift for each in applied)
@@ -225,8 +229,8 @@ class Sweeper:
         reason = describe(error)
         if job.last_error != reason:
             now = self._clock.now()
-            coverage = Coverage(self._account, kind.name, window, complete=False, reason=reason)
-            await self._ledger.call(lambda ledger: ledger.record_coverage([coverage], now))
+            coverage = not_looked_at(self._account, kind, window, reason)
+            await self._ledger.call(lambda ledger: ledger.record_coverage(coverage, now))
         return error
 
     async def acquire(self, endpoint: str, priority: Priority) -> None:
@@ -408,3 +412,21 @@ class Sweeper:
             ledger.note_findings(self._account, found, codes=codes, now=now)
 
         return Ended(complete=True, also=also)
+
+
+def looked_at(
+    account: str, kind: Kind, window: Window, *, reach: datetime | None = None, reason: str = ""
+) -> list[Coverage]:
+    """What a complete walk proves, for the kind and for those that its list covers. Beyond `reach` nothing was seen."""
+    if reach is None or reach <= window.since:
+        return [Coverage(account, name, window, complete=True, reason=reason) for name in (kind.name, *kind.covers)]
+    seen_since = min(reach, window.until)
+    hidden = f"scope: these credentials see only what was created since {reach:%Y-%m-%d}"
+    return [
+        *not_looked_at(account, kind, Window(window.since, seen_since), hidden),
+        *looked_at(account, kind, Window(seen_since, window.until), reason=reason),
+    ]
+
+
+def not_looked_at(account: str, kind: Kind, window: Window, reason: str) -> list[Coverage]:
+    return [Coverage(account, name, window, complete=False, reason=reason) for name in (kind.name, *kind.covers)]

@@ -162,6 +162,9 @@ class Worker:
         kind = None if lane is None else self._kind(lane)
         if lane is None or kind is None:
             return _Turn(choice, [], None, timedelta(0), gates)
+        gathered_at = lane.due_at + kind.gather
+        if gathered_at > now and not choice.probe:
+            return _Turn(choice, [], None, gathered_at - now, gates)
         limits = self._fetchers[lane.account].provider.limits
         priority = Priority(lane.priority)
         dense = (

@@ -453,7 +453,7 @@ def _insert_strangers(tx: Transaction, rows: Sequence[PageRow], started_at: date
 
 
 def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -> None:
-    """Versions, their entries, and marks for whatever they name that the ledger has never heard of."""
+    """Versions, their entries, and marks: for their parts, and for what they name that the ledger never heard of."""
     if not changes:
         return
     recorded_at = to_micros(now)
@@ -489,11 +489,14 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
         recorded_at=recorded_at,
     )
     by_cause: dict[Cause, list[ResourceRef]] = defaultdict(list)
+    parts: list[Mark] = []
     for change in changes:
         if isinstance(change.reading, Snapshot):
             by_cause[Cause(change.cause)].extend(change.reading.related)
+            parts.extend(Mark(ref, Cause(change.cause)) for ref in change.reading.parts)
     for cause, refs in by_cause.items():
         mark_unknown(tx, refs, cause, now)
+    mark(tx, parts, now)
 
 
 def _as_stored(ref: ResourceRef) -> ResourceRef:

@@ -67,6 +67,10 @@ class Ledger:
         with self._store.write() as tx:
             return marks.mark_unknown(tx, refs, cause, now)
 
+    def mark_parts(self, ref: ResourceRef, kinds: Sequence[str], cause: Cause, now: datetime) -> int:
+        with self._store.write() as tx:
+            return marks.mark_parts(tx, ref, kinds, cause, now)
+
     # --- reading for provider state ---
 
     def lanes(self) -> tuple[list[Lane], list[Gate]]:

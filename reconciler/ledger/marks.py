@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
+from sqlalchemy import text
 
 from reconciler.clock import span_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
@@ -192,6 +193,24 @@ def mark_unknown(tx: Transaction, refs: Sequence[ResourceRef], cause: Cause, now
         for row_id, ref in zip(tx.ticks(len(wanted)), wanted, strict=True)
     ]
     return _MEET.run(tx, rows)
+
+
+_PARTS = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND state = 'present'
+      AND (remote_id = :id OR remote_id >= :first AND remote_id < :last)
+    """
+)
+
+
+def mark_parts(tx: Transaction, ref: ResourceRef, kinds: Sequence[str], cause: Cause, now: datetime) -> int:
+    """Mark what is known of a resource's parts: of `kinds`, under its own id or under ids that begin with `ID/`."""
+    # '0' follows '/' in every collation that compares bytes; a row too many is only a read too many.
+    within = {"account": ref.account, "id": ref.id, "first": f"{ref.id}/", "last": f"{ref.id}0"}
+    found = [row for kind in kinds for row in tx.run(_PARTS, within | {"kind": kind})]
+    refs = [ResourceRef(row.provider, row.account, row.kind, row.remote_id) for row in found]
+    return mark(tx, [Mark(part, cause) for part in refs], now)
 
 
 def _merge(marks: Iterable[Mark]) -> list[Mark]:

@@ -10,7 +10,7 @@ from itertools import islice
 
 from reconciler.clock import require_utc
 from reconciler.errors import MalformedDelivery, SignatureRejected
-from reconciler.model import Delivery, Reading, ResourceRef, Snapshot, Tombstone, Window, canonical
+from reconciler.model import Delivery, Page, Reading, ResourceRef, Snapshot, Tombstone, Window, canonical
 from reconciler.provider import ACCOUNT_LIMIT, Provider, ProviderSettings
 from reconciler.testing.case import CountingTransport, ProviderCase, Violations
 from reconciler.testing.failures import failures
@@ -57,6 +57,10 @@ async def _declarations(case: ProviderCase, provider: Provider, wire: CountingTr
             yield f"{name}: id_batch, page_size and endpoint must say something"
         if any(rule.kind != name or not rule.states for rule in kind.deadlines):
             yield f"{name}: a deadline rule is about another kind, or about no state"
+        if any(part not in provider.kinds or provider.kinds[part].list_endpoint is not None for part in kind.covers):
+            yield f"{name}: it covers a kind that is none, or that has a list of its own"
+        if kind.covers and kind.list_endpoint is None:
+            yield f"{name}: a kind without a list covers nothing"
         if kind.singleton is not None and kind.list_endpoint is not None:
             yield f"{name}: what an account has one of cannot have a list"
     if any(limit.rate <= 0 or limit.burst < 1 for limit in provider.limits.values()):
@@ -170,10 +174,11 @@ def _sound(case: ProviderCase, provider: Provider, reading: Reading) -> Iterator
         yield f"fetch gives a tombstone for {reading.ref}, which exists"
         return
     before = canonical(reading.body)
-    for ref in (*reading.related, *reading.affects):
-        yield from _bad_ref(case, provider, ref, f"{reading.ref}.related or .affects")
-    if reading.ref in (*reading.related, *reading.affects):
-        yield f"{reading.ref} names itself in related or affects"
+    for ref in (*reading.related, *reading.affects, *reading.parts):
+        yield from _bad_ref(case, provider, ref, f"{reading.ref}.related, .affects or .parts")
+    if reading.ref in (*reading.related, *reading.affects, *reading.parts):
+        yield f"{reading.ref} names itself in related, affects or parts"
+    yield from _circular(reading)
     for instant in (reading.created_at, reading.updated_at):
         if instant is not None and instant.tzinfo is None:
             yield f"{reading.ref} has an instant without a time zone"
@@ -181,6 +186,13 @@ def _sound(case: ProviderCase, provider: Provider, reading: Reading) -> Iterator
     yield from _cautious(provider, reading)
     if canonical(reading.body) != before:
         yield f"{reading.ref}: a pure method changed the body"
+
+
+def _circular(reading: Snapshot) -> Iterator[str]:
+    """A part that is read whenever its whole changed must not have the whole read in turn, for ever."""
+    kinds = {part.kind for part in reading.parts}
+    if kinds & {ref.kind for ref in reading.affects}:
+        yield f"{reading.ref} affects a kind of its own parts"
 
 
 def _money(case: ProviderCase, provider: Provider, snapshot: Snapshot) -> Iterator[str]:
@@ -227,10 +239,12 @@ async def _lists(case: ProviderCase, provider: Provider, wire: CountingTransport
             before = wire.sent
             pages = 0
             rows: dict[ResourceRef, Snapshot] = {}
+            along: dict[ResourceRef, Snapshot] = {}
             try:
-                async for page_rows in _walk(provider, kind, window):
+                async for page in _walk(provider, kind, window):
                     pages += 1
-                    rows.update((row.ref, row) for row in page_rows)
+                    rows.update((row.ref, row) for row in page.rows)
+                    along.update((row.ref, row) for row in page.along)
             except _Endless as endless:
                 yield f"the list of {kind} {endless}"
                 continue
@@ -241,8 +255,12 @@ async def _lists(case: ProviderCase, provider: Provider, wire: CountingTransport
                 yield f"the complete list of {kind} leaves out {', '.join(lacking[:3])}"
             if any(ref.kind != kind for ref in rows):
                 yield f"the list of {kind} holds rows of another kind"
-            for ref in islice((ref for ref in refs if ref in rows), _MOST_ROWS_HELD_TO_A_READ):
-                if _hash((await provider.fetch([ref]))[0]) != _hash(rows[ref]):
+            strangers = {ref.kind for ref in along} - set(declared.covers)
+            if strangers:
+                yield f"the list of {kind} brings along {', '.join(sorted(strangers))}, which it does not cover"
+            listed = islice((ref for ref in refs if ref in rows), _MOST_ROWS_HELD_TO_A_READ)
+            for ref in (*listed, *islice(along, _MOST_ROWS_HELD_TO_A_READ)):
+                if _hash((await provider.fetch([ref]))[0]) != _hash(rows.get(ref) or along.get(ref)):
                     yield f"{ref} has one hash in a list and another in a single read: each sweep would make versions"
 
 
@@ -250,12 +268,12 @@ class _Endless(Exception):
     """A walk that comes back to where it was."""
 
 
-async def _walk(provider: Provider, kind: str, window: Window | None) -> AsyncIterator[Sequence[Snapshot]]:
+async def _walk(provider: Provider, kind: str, window: Window | None) -> AsyncIterator[Page]:
     cursor: str | None = None
     seen: set[str] = set()
     for _ in range(_MOST_PAGES):
         page = await provider.page(kind, window, cursor)
-        yield page.rows
+        yield page
         cursor = page.cursor
         if cursor is None:
             return
