@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import uvicorn
-
-from providers.sandbox.answers import Answer, Mishap
 from providers.sandbox.api import StripeApi, read_call
 from providers.sandbox.control import Control
 from providers.sandbox.faults import FaultPlan, Faults
 from providers.sandbox.journal import Journal
 from providers.sandbox.keys import ApiKey, KeyRing
 from providers.sandbox.limits import Limiter, Limits
+from providers.sandbox.listening import Listening, Receive, Scope, Send, read_body, send_answer
 from providers.sandbox.sender import RetrySchedule, Sender
 from providers.sandbox.store import Body
 from providers.sandbox.world import World
 from reconciler.clock import ManualClock
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 DEFAULT_KEY = "sk_test_sandbox"
-_MOST_BODY_BYTES = 1 << 20
 _LONGEST_NAP = timedelta(seconds=1)
 
 
@@ -66,10 +58,8 @@ class SandboxServer:
         self.api = StripeApi(self.worlds, world, keys=self.keys, limiter=self.limiter, faults=lambda: self._faults,
                              journal=self.journal, clock=self.clock)  # fmt: skip
         self._control = Control(self)
-        self._host, self._port = host, port
+        self._listening = Listening(self, host, port)
         self._stopping = asyncio.Event()
-        self._server: uvicorn.Server | None = None
-        self._socket: socket.socket | None = None
         self._ticker: asyncio.Task[None] | None = None
         for each in self.worlds.values():
             each.truth.is_born = self._is_born
@@ -80,7 +70,7 @@ class SandboxServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return self._listening.url
 
     @property
     def api_key(self) -> str:
@@ -125,20 +115,7 @@ class SandboxServer:
     # --- life -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        # The protocol must be named: asyncio sets TCP_NODELAY only where it is, and without it each answer that goes
-        # out in two writes waits 40 ms for the client's delayed acknowledgement.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((self._host, self._port))
-        self._port = self._socket.getsockname()[1]
-        config = uvicorn.Config(self, lifespan="off", log_config=None, log_level=None, access_log=False,
-                                date_header=False, server_header=False, ws="none",
-                                timeout_graceful_shutdown=1)  # fmt: skip
-        config.load()
-        self._server = uvicorn.Server(config)
-        self._server.lifespan = config.lifespan_class(config)
-        # startup and shutdown without serve(): no signal handlers, and no ten wake-ups a second.
-        await self._server.startup(sockets=[self._socket])
+        await self._listening.start()
         self.start_sending()
         return self
 
@@ -146,9 +123,7 @@ class SandboxServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop_sending()
-        if self._server is not None:
-            self._server.force_exit = True
-            await self._server.shutdown(sockets=[] if self._socket is None else [self._socket])
+        await self._listening.stop()
 
     def start_sending(self) -> None:
         """Deliveries begin: events generated before are not sent."""
@@ -184,52 +159,10 @@ class SandboxServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        body = b"" if scope["method"] == "GET" else await _read(receive)
+        body = b"" if scope["method"] == "GET" else await read_body(receive)
         call = read_call(scope["method"], scope["path"], scope["query_string"], dict(scope["headers"]), body)
         if call.path.startswith("/_sandbox/"):
             answer = await self._control.answer(call)
         else:
             answer = self.api.answer(call)
-        await self._send(answer, receive, send)
-
-    async def _send(self, answer: Answer, receive: Receive, send: Send) -> None:
-        if answer.mishap is Mishap.HANG:
-            await self._hang(receive)
-            return
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
-        headers.append((b"content-length", b"%d" % len(answer.content)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        if answer.mishap is Mishap.CUT:
-            # Returning with more to come makes the server break the connection off, which is the point.
-            half = answer.content[: len(answer.content) // 2]
-            await send({"type": "http.response.body", "body": half, "more_body": True})
-            return
-        await send({"type": "http.response.body", "body": answer.content})
-
-    async def _hang(self, receive: Receive) -> None:
-        """Until the client goes, the plan's time is up, or the server stops; then the connection breaks."""
-        gone = asyncio.ensure_future(_disconnected(receive))
-        stop = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((gone, stop), timeout=self._faults.plan.hang_seconds,
-                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
-        finally:
-            gone.cancel()
-            stop.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _read(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while size <= _MOST_BODY_BYTES:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if not message.get("more_body"):
-            break
-    return b"".join(parts)
+        await send_answer(answer, receive, send, stopping=self._stopping, hang_seconds=self._faults.plan.hang_seconds)
