@@ -1,0 +1,227 @@
+"""Sends a shop's webhooks: signed, retried with the payload and address of the first attempt, given up, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import heapq
+import hmac
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, timedelta
+
+import orjson
+
+from providers.sandbox.dice import Dice
+from providers.sandbox.faults import Faults
+from providers.sandbox.post import PostFailed, post
+from providers.sandbox.sender import Attempt, Standing
+from providers.sandbox.shopify.shop import Happening, Shop
+
+_KEEP = 200_000
+_COMPLIANCE = frozenset({"customers/data_request", "customers/redact", "shop/redact"})
+_WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 60, 67))
+"""Eight retries over four hours; Shopify publishes the number and the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShopRetries:
+    speed: float = 1.0
+    """How much faster than Shopify: 600 makes a minute a tenth of a second."""
+    timeout_seconds: float = 5.0
+
+    def wait_seconds(self, failures: int) -> float | None:
+        """Before the next attempt after that many failures; None: give up."""
+        return _WAITS[failures - 1].total_seconds() / self.speed if failures <= len(_WAITS) else None
+
+
+@dataclass(slots=True, eq=False)
+class ShopSending:
+    """One happening on its way through one subscription."""
+
+    happening: Happening
+    webhook_id: int
+    """0: of the app's own file, which the API does not show and never removes."""
+    address: str
+    delivery_id: str
+    triggered_at: str
+    body: bytes
+    extra: str = ""
+    """The fault that made this one, where it is not the genuine delivery: never retried, never counted."""
+    standing: Standing = Standing.WAITING
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+class ShopSender:
+    """Runs inside an event loop between `start` and `stop`."""
+
+    def __init__(
+        self, shop: Shop, *, secret: str, faults: Callable[[], Faults], retries: ShopRetries, concurrency: int = 8
+    ) -> None:
+        self._shop = shop
+        self._secret = secret
+        self._faults = faults
+        self._retries = retries
+        self._slots = asyncio.Semaphore(concurrency)
+        self._dice = Dice(shop.domain, "deliveries")
+        self._due: list[tuple[float, int, ShopSending]] = []
+        self._order = 0
+        self._held: list[ShopSending] = []
+        self._flying: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self.declared: dict[str, str] = {}
+        """Addresses by topic, as the app's TOML file declares them."""
+        self.record: deque[ShopSending] = deque(maxlen=_KEEP)
+        self.removed: list[int] = []
+        """Subscriptions that Shopify deleted after eight failures."""
+
+    def start(self) -> None:
+        self._pump = asyncio.get_running_loop().create_task(self._run())
+        self._shop.listeners.append(self.on_happening)
+
+    async def stop(self) -> None:
+        """What is still waiting stays unsent."""
+        self._shop.listeners.remove(self.on_happening)
+        tasks = [task for task in (self._pump, *self._flying) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what is to be sent -----------------------------------------------------------------------
+
+    def on_happening(self, happening: Happening) -> None:
+        """Queue it for every subscription to its topic. Call it in the loop's thread."""
+        now = self._shop.clock.now().astimezone(UTC)
+        body = orjson.dumps(happening.body)
+        ways = [(int(key), row["address"]) for key, row in self._shop.shelf.all("webhook")
+                if row["topic"] == happening.topic]  # fmt: skip
+        if happening.topic in self.declared:
+            ways.append((0, self.declared[happening.topic]))
+        for webhook_id, address in ways:
+            triggered = now.isoformat().replace("+00:00", "Z")
+            self._queue(ShopSending(happening, webhook_id, address, self._dice.text(24), triggered, body))
+
+    def _queue(self, sending: ShopSending) -> None:
+        faults = self._faults()
+        self.record.append(sending)
+        subjects = (sending.happening.topic, str(sending.happening.body.get("id", "")))
+        for extra in ("forge", "wrong_secret", "duplicate"):
+            if faults.strikes(extra, *subjects):
+                copy = replace(sending, extra=extra, attempts=[])
+                self.record.append(copy)
+                self._push(copy, 0.0)
+        if faults.strikes("drop", *subjects):
+            sending.standing = Standing.LOST
+            self._note(sending, 200, "", "drop")
+            return
+        if faults.strikes("reorder", *subjects):
+            self._held.append(sending)
+            return
+        self._push(sending, faults.plan.delay_seconds if faults.strikes("delay", *subjects) else 0.0)
+
+    def _push(self, sending: ShopSending, wait_seconds: float) -> None:
+        self._order += 1
+        due = asyncio.get_running_loop().time() + wait_seconds
+        heapq.heappush(self._due, (due, self._order, sending))
+        self._wake.set()
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            while self._due and self._due[0][0] <= loop.time():
+                await self._slots.acquire()
+                if not self._due or self._due[0][0] > loop.time():  # a flush took it while this waited for a slot
+                    self._slots.release()
+                    break
+                self._fly(heapq.heappop(self._due)[2])
+            wait = self._due[0][0] - loop.time() if self._due else None
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _fly(self, sending: ShopSending) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(sending))
+        self._flying.add(task)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        self._slots.release()
+
+    async def _send(self, sending: ShopSending) -> None:
+        if sending.webhook_id and self._shop.shelf.get("webhook", sending.webhook_id) is None:
+            self._note(sending, None, "the subscription is gone", sending.extra)
+            sending.standing = Standing.FAILED
+            return
+        status, error = await self._attempt(sending)
+        self._note(sending, status, error, sending.extra)
+        if status is not None and 200 <= status < 300:
+            sending.standing = Standing.DELIVERED
+        else:
+            self._retry(sending)
+        for held in self._held:
+            self._push(held, 0.0)
+        self._held.clear()
+
+    async def _attempt(self, sending: ShopSending) -> tuple[int | None, str]:
+        secret = "not_the_secret_of_this_app" if sending.extra == "wrong_secret" else self._secret
+        digest = hmac.new(secret.encode(), sending.body, hashlib.sha256).digest()
+        signed = "bm90IGEgc2lnbmF0dXJl" if sending.extra == "forge" else base64.b64encode(digest).decode()
+        headers = {
+            "content-type": "application/json", "user-agent": "Shopify-Captain-Hook",
+            "x-shopify-topic": sending.happening.topic, "x-shopify-hmac-sha256": signed,
+            "x-shopify-shop-domain": self._shop.domain, "x-shopify-api-version": "2026-10",
+            "x-shopify-webhook-id": sending.delivery_id, "x-shopify-event-id": sending.happening.event_id,
+            "x-shopify-triggered-at": sending.triggered_at,
+        }  # fmt: skip
+        try:
+            timeout = self._retries.timeout_seconds
+            return await post(sending.address, headers, sending.body, timeout_seconds=timeout), ""
+        except PostFailed as failed:
+            return None, str(failed)
+
+    def _retry(self, sending: ShopSending) -> None:
+        wait = None if sending.extra else self._retries.wait_seconds(len(sending.attempts))
+        if wait is not None:
+            self._push(sending, wait)
+            return
+        sending.standing = Standing.FAILED
+        if not sending.extra and sending.webhook_id and sending.happening.topic not in _COMPLIANCE:
+            self._shop.unsubscribe(sending.webhook_id)
+            self.removed.append(sending.webhook_id)
+
+    def _note(self, sending: ShopSending, status: int | None, error: str, fault: str) -> None:
+        sending.attempts.append(Attempt(self._shop.clock.now().isoformat(), status, error, fault))
+
+    # --- for tests and the control plane ----------------------------------------------------------
+
+    async def flush(self) -> dict[str, int]:
+        """Attempt everything that waits, once, now: held, delayed and to be retried. Returns how all of it stands."""
+        attempted: set[ShopSending] = set()
+        while True:
+            for held in self._held:
+                self._push(held, 0.0)
+            self._held.clear()
+            fresh = sorted(item for item in self._due if item[2] not in attempted)
+            if not fresh and not self._flying:
+                return self.summary()
+            self._due = [item for item in self._due if item[2] in attempted]
+            heapq.heapify(self._due)
+            for _, _, sending in fresh:
+                attempted.add(sending)
+                await self._slots.acquire()
+                self._fly(sending)
+            if self._flying:
+                await asyncio.gather(*self._flying)
+
+    def summary(self) -> dict[str, int]:
+        counts = Counter(str(sending.standing) for sending in self.record)
+        return {str(standing): counts[str(standing)] for standing in Standing}

@@ -1,0 +1,369 @@
+"""One shop's truth with everything that can happen in it: pure, seeded, driven by a clock, without any I/O."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from providers.sandbox.dice import Dice
+from providers.sandbox.shopify import bodies
+from providers.sandbox.shopify.bodies import Body
+from providers.sandbox.shopify.shelf import Shelf
+from providers.sandbox.truth import ActionRefused
+from reconciler.clock import Clock, SystemClock
+
+SHOPIFY_PAYMENTS = "shopify_payments"
+ALL_SCOPES = (
+    "read_orders", "read_all_orders", "read_draft_orders", "read_products", "read_customers", "read_inventory",
+    "read_locations", "read_shopify_payments_payouts", "read_shopify_payments_disputes",
+)  # fmt: skip
+
+_ORDERS_SEEN_FOR = timedelta(days=60)
+_FEE_PERCENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that a merchant's action caused, to be told to whoever subscribed to its topic."""
+
+    topic: str
+    body: Body
+    event_id: str
+    """Shared by everything that one action caused."""
+
+
+Listener = Callable[[Happening], None]
+
+
+class Shop:
+    """The same seed, clock and actions give the same ids and bodies."""
+
+    def __init__(
+        self, *, seed: int = 0, clock: Clock | None = None, domain: str = "sandbox.myshopify.com",
+        currency: str = "USD", scopes: tuple[str, ...] = ALL_SCOPES, payments: bool = True,
+    ) -> None:  # fmt: skip
+        """`payments`: whether the shop has Shopify Payments; without it that part of the API is not there."""
+        self.clock = clock or SystemClock()
+        self.domain = domain
+        self.currency = currency
+        self.scopes = scopes
+        self.payments = payments
+        self.shelf = Shelf(self.clock)
+        self.listeners: list[Listener] = []
+        self._dice = Dice(seed, domain)
+        self._last = 5_000_000_000_000 + self._dice.whole(0, 10**9)
+        self._orders = 0
+        self._event = ""
+        self.location = self._number()
+        self.shelf.put("location", self.location, {"id": self.location, "name": "Shop", "active": True})
+
+    # --- by name ----------------------------------------------------------------------------------
+
+    @property
+    def actions(self) -> Mapping[str, Callable[..., Any]]:
+        return {name: getattr(self, name) for name in ACTIONS}
+
+    def act(self, action: str, **arguments: Any) -> Any:
+        """Run a named action. Raises ActionRefused for an unknown name, wrong arguments, or a state that forbids it."""
+        method = self.actions.get(action)
+        if method is None:
+            raise ActionRefused(f"there is no action {action!r}; there are: {', '.join(sorted(self.actions))}")
+        try:
+            inspect.signature(method).bind(**arguments)
+        except TypeError as mismatch:
+            raise ActionRefused(f"{action}: {mismatch}") from mismatch
+        try:
+            return method(**arguments)
+        except KeyError as missing:
+            raise ActionRefused(f"{action}: there is no {missing} in {self.domain}") from missing
+
+    # --- goods and people -------------------------------------------------------------------------
+
+    def create_product(self, title: str = "Thing", minor: int = 1000) -> Body:
+        number, variant, item = self._number(), self._number(), self._number()
+        body = bodies.product(number, self.clock.now(), title=title, minor=minor, variant=variant, item=item)
+        self.shelf.put("inventory_item", item, bodies.inventory_item(item, self.clock.now(), sku=f"SKU-{number}"))
+        self._add("product", number, body, "products/create")
+        self.set_stock(item, 100)
+        return body
+
+    def update_product(self, product: int, **fields: Any) -> Body:
+        self._begin()
+        return self._change("product", product, fields, "products/update")
+
+    def delete_product(self, product: int) -> None:
+        self._remove("product", product, "products/delete")
+
+    def set_stock(self, item: int, available: int, location: int | None = None) -> Body:
+        place = location or self.location
+        level = bodies.inventory_level(item, place, self.clock.now(), available)
+        self._add("inventory_level", f"{item}/{place}", level, "inventory_levels/update")
+        return level
+
+    def create_customer(self, email: str = "ada@example.com") -> Body:
+        number = self._number()
+        body = bodies.customer(number, self.clock.now(), email=email, currency=self.currency)
+        return self._add("customer", number, body, "customers/create")
+
+    def update_customer(self, customer: int, **fields: Any) -> Body:
+        self._begin()
+        return self._change("customer", customer, fields, "customers/update")
+
+    def delete_customer(self, customer: int) -> None:
+        self._remove("customer", customer, "customers/delete")
+
+    def create_draft_order(self, customer: int, minor: int = 1000) -> Body:
+        number = self._number()
+        whose = self.shelf.need("customer", customer)
+        body = bodies.draft_order(number, self.clock.now(), currency=self.currency, minor=minor, customer=whose)
+        return self._add("draft_order", number, body, "draft_orders/create")
+
+    # --- orders -----------------------------------------------------------------------------------
+
+    def place_order(self, product: int | None = None, customer: int | None = None, quantity: int = 1) -> Body:
+        thing = self.shelf.need("product", product or self.create_product()["id"])
+        buyer = self.shelf.need("customer", customer or self.create_customer()["id"])
+        number = self._number()
+        self._orders += 1
+        line = bodies.line_item(self._number(), thing, quantity, self.currency)
+        body = bodies.order(number, self.clock.now(), currency=self.currency, lines=[line], customer=buyer,
+                            count=self._orders)  # fmt: skip
+        return self._add("order", number, body, "orders/create")
+
+    def pay(
+        self, order: int, *, gateway: str = SHOPIFY_PAYMENTS, authorization: str | None = None,
+        receipt: Mapping[str, Any] | None = None, minor: int | None = None, pending: bool = False,
+    ) -> Body:  # fmt: skip
+        """A sale for what the order still owes. `authorization` and `receipt` may name a processor's charge."""
+        body = self.shelf.need("order", order)
+        owed = _minor(body["total_outstanding"])
+        amount = owed if minor is None else minor
+        if not 0 < amount <= owed:
+            raise ActionRefused(f"order {order} owes {owed}, not {amount}")
+        self._begin()
+        made = self._transact(order, "sale", amount, gateway, authorization, receipt, pending=pending)
+        left = owed if pending else owed - amount
+        status = "pending" if pending else "paid" if left == 0 else "partially_paid"
+        fields = {"financial_status": status, "total_outstanding": bodies.decimal(left),
+                  "payment_gateway_names": [gateway]}  # fmt: skip
+        self._change("order", order, fields, *(("orders/updated",) if left else ("orders/paid", "orders/updated")))
+        return made
+
+    def settle_payment(self, order: int, transaction: int) -> Body:
+        """A pending payment succeeds."""
+        made = self.shelf.need("transaction", f"{order}/{transaction}")
+        self._begin()
+        done = {**made, "status": "success"}
+        self.shelf.put("transaction", f"{order}/{transaction}", done)
+        fields = {"financial_status": "paid", "total_outstanding": "0.00"}
+        self._change("order", order, fields, "orders/paid", "orders/updated")
+        return done
+
+    def refund(
+        self, order: int, minor: int, *, authorization: str | None = None, receipt: Mapping[str, Any] | None = None,
+        touch: bool = True, silent: bool = False,
+    ) -> Body:  # fmt: skip
+        """`touch` False: the order's `updated_at` stays, which happens. `silent`: nobody is told either."""
+        body = self.shelf.need("order", order)
+        paid = [row for row in self._transactions(order) if row["kind"] == "sale" and row["status"] == "success"]
+        sale = paid[0] if paid else None
+        if sale is None:
+            raise ActionRefused(f"order {order} has not been paid")
+        self._begin()
+        made = self._transact(order, "refund", minor, sale["gateway"], authorization, receipt, parent=sale["id"],
+                              silent=silent)  # fmt: skip
+        number = self._number()
+        refund = bodies.refund(number, self.clock.now(), order=order, currency=self.currency,
+                               transactions=[made], note="")  # fmt: skip
+        refunded = sum(_minor(row["amount"]) for row in self._transactions(order) if row["kind"] == "refund")
+        status = "refunded" if refunded >= _minor(body["total_price"]) else "partially_refunded"
+        fields: Body = {"refunds": [*body["refunds"], refund], "financial_status": status}
+        self._change("order", order, fields, *(() if silent else ("orders/updated",)), touch=touch)
+        if not silent:
+            self._tell("refunds/create", refund)
+        return refund
+
+    def fulfill(self, order: int, *, touch: bool = True) -> Body:
+        body = self.shelf.need("order", order)
+        self._begin()
+        made = bodies.fulfillment(self._number(), self.clock.now(), order=body, location=self.location)
+        fields = {"fulfillments": [*body["fulfillments"], made], "fulfillment_status": "fulfilled"}
+        self._change("order", order, fields, "orders/fulfilled", touch=touch)
+        self._tell("fulfillments/create", made)
+        return made
+
+    def update_order(self, order: int, **fields: Any) -> Body:
+        self._begin()
+        return self._change("order", order, fields, "orders/updated")
+
+    def cancel(self, order: int) -> Body:
+        self._begin()
+        fields = {"cancelled_at": bodies.moment(self.clock.now()), "cancel_reason": "customer"}
+        return self._change("order", order, fields, "orders/cancelled", "orders/updated")
+
+    def delete_order(self, order: int) -> None:
+        """With everything that belongs to it."""
+        for key, row in list(self.shelf.all("transaction")):
+            if row["order_id"] == order:
+                self.shelf.put("transaction", key, None)
+        self._remove("order", order, "orders/delete")
+
+    def dispute(self, order: int, minor: int) -> Body:
+        number = self._number()
+        body = bodies.dispute(number, self.clock.now(), order=order, minor=minor, currency=self.currency)
+        self._add("dispute", number, body, "disputes/create")
+        self._enter("dispute", -minor, 1500, order, None)
+        return body
+
+    # --- Shopify Payments -------------------------------------------------------------------------
+
+    def pay_out(self) -> Body:
+        """Everything that is pending goes to the bank, in one payout that is paid. No webhook tells of it."""
+        waiting = [row for _, row in self.shelf.all("balance_transaction") if row["payout_id"] is None]
+        number = self._number()
+        sums: dict[str, int] = {}
+        for row in waiting:
+            name = {"charge": "charges", "refund": "refunds"}.get(row["type"], "adjustments")
+            for side, field in (("gross", "amount"), ("fee", "fee")):
+                sums[f"{name}_{side}"] = sums.get(f"{name}_{side}", 0) + _minor(row[field])
+            done = {**row, "payout_id": number, "payout_status": "paid"}
+            self.shelf.put("balance_transaction", row["id"], done)
+        total = sum(_minor(row["net"]) for row in waiting)
+        day = self.clock.now().date().isoformat()
+        body = bodies.payout(number, day, minor=total, currency=self.currency, status="paid", sums=sums)
+        self.shelf.put("payout", number, body)
+        own = self._enter("payout", -total, 0, None, None)
+        self.shelf.put("balance_transaction", own["id"], {**own, "payout_id": number, "payout_status": "paid"})
+        return body
+
+    def balance(self) -> Body:
+        held = sum(_minor(row["net"]) for _, row in self.shelf.all("balance_transaction"))
+        return {"balance": [{"amount": bodies.decimal(held), "currency": self.currency}]}
+
+    # --- subscriptions and people's rights --------------------------------------------------------
+
+    def subscribe(self, topic: str, address: str) -> Body:
+        number = self._number()
+        body = bodies.webhook(number, self.clock.now(), topic=topic, address=address)
+        self.shelf.put("webhook", number, body)
+        return body
+
+    def unsubscribe(self, webhook: int) -> None:
+        self.shelf.need("webhook", webhook)
+        self.shelf.put("webhook", webhook, None)
+
+    def redact_customer(self, customer: int) -> Body:
+        """A person asks to be forgotten: the app is told which orders were theirs."""
+        whose = self.shelf.need("customer", customer)
+        orders = [int(key) for key, row in self.shelf.all("order") if (row["customer"] or {}).get("id") == customer]
+        asked = {"shop_id": 1, "shop_domain": self.domain, "orders_to_redact": orders,
+                 "customer": {"id": customer, "email": whose["email"], "phone": whose["phone"]}}  # fmt: skip
+        self._begin()
+        self._tell("customers/redact", asked)
+        return asked
+
+    # --- truth ------------------------------------------------------------------------------------
+
+    def sees(self, order: Body) -> bool:
+        """Whether the app may see an order: without `read_all_orders` only those of the last sixty days."""
+        from_ = bodies.moment(self.clock.now() - _ORDERS_SEEN_FOR)
+        return "read_all_orders" in self.scopes or str(order["created_at"]) >= from_
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a ledger must end up with: per kind the present bodies by the ledger's ids, and which were deleted."""
+        kinds = ("order", "draft_order", "product", "customer", "inventory_item", "inventory_level", "transaction",
+                 "dispute", "payout", "balance_transaction", "tender_transaction")  # fmt: skip
+        present: dict[str, dict[str, Body]] = {kind: dict(self.shelf.all(kind)) for kind in kinds}
+        for kind in ("refund", "fulfillment"):
+            present[kind] = {f"{order}/{row['id']}": row for order, body in present["order"].items()
+                             for row in body[f"{kind}s"]}  # fmt: skip
+        return {"shop": self.domain, "objects": present, "deleted": {kind: self.shelf.gone(kind) for kind in kinds},
+                "balance": self.balance()}  # fmt: skip
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _transactions(self, order: int) -> list[Body]:
+        return [row for _, row in self.shelf.all("transaction") if row["order_id"] == order]
+
+    def _number(self) -> int:
+        self._last += self._dice.whole(1, 9)
+        return self._last
+
+    def _begin(self) -> None:
+        self._event = self._dice.text(24)
+
+    def _tell(self, topic: str, body: Body) -> None:
+        for listener in self.listeners:
+            listener(Happening(topic, body, self._event))
+
+    def _add(self, kind: str, key: object, body: Body, topic: str) -> Body:
+        self._begin()
+        self.shelf.put(kind, key, body)
+        self._tell(topic, body)
+        return body
+
+    def _change(self, kind: str, key: object, fields: Mapping[str, Any], *topics: str, touch: bool = True) -> Body:
+        before = self.shelf.need(kind, key)
+        unknown = set(fields) - set(before)
+        if unknown:
+            raise ActionRefused(f"a {kind} has no {', '.join(sorted(unknown))}")
+        moved = {"updated_at": bodies.moment(self.clock.now())} if touch else {}
+        after = {**before, **fields, **moved}
+        self.shelf.put(kind, key, after)
+        for topic in topics:
+            self._tell(topic, after)
+        return after
+
+    def _remove(self, kind: str, key: object, topic: str) -> None:
+        self.shelf.need(kind, key)
+        self._begin()
+        self.shelf.put(kind, key, None)
+        self._tell(topic, {"id": key})
+
+    def _transact(
+        self, order: int, kind: str, minor: int, gateway: str, authorization: str | None,
+        receipt: Mapping[str, Any] | None, *, parent: int | None = None, pending: bool = False, silent: bool = False,
+    ) -> Body:  # fmt: skip
+        number = self._number()
+        made = bodies.transaction(
+            number, self.clock.now(), order=order, kind=kind, minor=minor, currency=self.currency, gateway=gateway,
+            status="pending" if pending else "success", parent=parent, authorization=authorization,
+            receipt=receipt or {}, unsettled=0,
+        )  # fmt: skip
+        self.shelf.put("transaction", f"{order}/{number}", made)
+        if not silent:
+            self._tell("order_transactions/create", made)
+        if pending:
+            return made
+        sign = -1 if kind == "refund" else 1
+        tender = bodies.tender_transaction(self._number(), self.clock.now(), order=order, minor=sign * minor,
+                                           currency=self.currency, reference=authorization)  # fmt: skip
+        self.shelf.put("tender_transaction", tender["id"], tender)
+        if not silent:
+            self._tell("tender_transactions/create", tender)
+        if gateway == SHOPIFY_PAYMENTS and self.payments:
+            fee = 0 if kind == "refund" else minor * _FEE_PERCENT // 100
+            self._enter("refund" if kind == "refund" else "charge", sign * minor, fee, order, number)
+        return made
+
+    def _enter(self, kind: str, minor: int, fee: int, order: int | None, source: int | None) -> Body:
+        number = self._number()
+        body = bodies.balance_transaction(number, self.clock.now(), kind=kind, minor=minor, fee=fee,
+                                          currency=self.currency, order=order, source=source)  # fmt: skip
+        self.shelf.put("balance_transaction", number, body)
+        return body
+
+
+ACTIONS = (
+    "create_product", "update_product", "delete_product", "set_stock", "create_customer", "update_customer",
+    "delete_customer", "create_draft_order", "place_order", "pay", "settle_payment", "refund", "fulfill",
+    "update_order", "cancel", "delete_order", "dispute", "pay_out", "subscribe", "unsubscribe", "redact_customer",
+)  # fmt: skip
+
+
+def _minor(amount: str) -> int:
+    return int(Decimal(amount).scaleb(2))
