@@ -222,12 +222,8 @@ def _cautious(provider: Provider, snapshot: Snapshot) -> Iterator[str]:
 async def _missing(case: ProviderCase, provider: Provider, wire: CountingTransport) -> AsyncIterator[str]:
     for ref in case.missing:
         readings = await provider.fetch([ref])
-        first, *along = readings or [None]
-        if (
-            not isinstance(first, Tombstone)
-            or first.ref != ref
-            or any(not isinstance(each, Snapshot) for each in along)
-        ):
+        is_gone = bool(readings) and isinstance(readings[0], Tombstone) and readings[0].ref == ref
+        if not is_gone or not all(isinstance(each, Snapshot) for each in readings[1:]):
             yield f"fetch of {ref}, which does not exist, is not one tombstone"
 
 

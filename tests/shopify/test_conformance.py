@@ -79,7 +79,10 @@ def case(provider: type[Shopify] = Shopify) -> ProviderCase:
         + [ref("inventory_level", f"1/{shop.location}"), ref("refund", f"{order['id']}/1"),
            ref("transaction", f"{order['id']}/1")],
         window=Window(START - timedelta(days=1), START + timedelta(days=1)),
-        accepted=[_delivery("orders/paid", good, shop), _delivery("refunds/create", good[:-1] + b',"order_id":1}', shop)],
+        accepted=[
+            _delivery("orders/paid", good, shop),
+            _delivery("refunds/create", good[:-1] + b',"order_id":1}', shop),
+        ],
         unknown=[_delivery("themes/publish", b'{"id":1}', shop)],
         malformed=[_delivery("orders/paid", body, shop) for body in (b"\xff", b"[]", b"{")],
         rejected=[
