@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Sequence
@@ -65,15 +64,27 @@ def _parse(header: str) -> tuple[int, list[str]]:
     return int(times[0]), signatures
 
 
+class _Signature(WebhookSignature):
+    """The SDK's scheme and comparison, with the hash computed in one call.
+
+    `hmac.new`, as the SDK has it, lets other threads run while it hashes more than 2 KB; behind a busy ledger thread
+    it then waits for its turn again, a hundred microseconds for seven of work.
+    """
+
+    @staticmethod
+    def _compute_signature(payload: str, secret: str) -> str:
+        return hmac.digest(secret.encode(), payload.encode(), "sha256").hex()
+
+
 def _signed_with(secret: str, signed_at: int, body: bytes, signatures: Sequence[str]) -> bool:
     try:
         text = body.decode()
     except UnicodeDecodeError:
         # The SDK takes text only, but bytes are what was signed: a garbled body that Stripe signed is not a forgery.
-        expected = hmac.new(secret.encode(), b"%d." % signed_at + body, hashlib.sha256).hexdigest()
+        expected = hmac.digest(secret.encode(), b"%d." % signed_at + body, "sha256").hex()
         return any(hmac.compare_digest(expected, signature) for signature in signatures)
     header = f"t={signed_at}," + ",".join(f"v1={signature}" for signature in signatures)
     try:
-        return bool(WebhookSignature.verify_header(text, header, secret, tolerance=None))
+        return bool(_Signature.verify_header(text, header, secret, tolerance=None))
     except SignatureVerificationError:
         return False
