@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -104,6 +104,7 @@ class Backfill:
         policy: RetryPolicy,
         lag: Callable[[str], timedelta],
         watch: Callable[[Result], None] = lambda _: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._sweepers = sweepers
         self._ledger = ledger
@@ -112,6 +113,7 @@ class Backfill:
         self._policy = policy
         self._lag = lag
         self._watch = watch
+        self._sleep = sleep
 
     # --- before ---
 
@@ -172,7 +174,7 @@ class Backfill:
                     gate = closed.get((each.ref.account, "")) or closed.get((each.ref.account, each.ref.kind))
                     result.reasons.append(f"{each.ref}: {gate.text if gate is not None else each.error}")
                 return
-            await asyncio.sleep(_POLL_SECONDS)
+            await self._sleep(_POLL_SECONDS)
 
     # --- one kind ---
 
@@ -258,7 +260,7 @@ class Backfill:
                 if attempt == _TRIES:
                     raise
                 wait = error.retry_after if isinstance(error, Throttled) and error.retry_after else None
-                await asyncio.sleep((wait or self._policy.backoff(attempt, 0.5)).total_seconds())
+                await self._sleep((wait or self._policy.backoff(attempt, 0.5)).total_seconds())
                 cursor = await self._ledger.read(lambda ledger: ledger.job_progress(job.name).get("cursor"))
                 continue
             result.pages, result.objects = walked.pages, walked.rows

@@ -161,6 +161,12 @@ class Scheduler:
         now = self._clock.now()
         return not self._running and all(self._due.get(name, now) > now for name in self._jobs)
 
+    @property
+    def next_due(self) -> datetime | None:
+        """When the first job that does not run now is due, as far as this process knows; None: every job runs."""
+        now = self._clock.now()
+        return min((self._due.get(name, now) for name in self._jobs if name not in self._running), default=None)
+
     async def tick(self) -> None:
         """Start what is due. Called by APScheduler; tests and simulations call it themselves."""
         now = self._clock.now()

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -67,6 +67,15 @@ def end_former_lives(ledger: Ledger, self_name: str, now: datetime) -> int:
     return sum(ledger.void_leases(owner, now) for owner in gone)
 
 
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """What the ledger gave for one turn of the loop."""
@@ -87,12 +96,14 @@ class Worker:
         *,
         owner: str,
         settings: WorkerSettings,
+        wait: Callable[[asyncio.Event, float], Awaitable[None]] = wait_for,
     ) -> None:
         self._fetchers = fetchers
         self._ledger = ledger
         self._clock = clock
         self._owner = owner
         self._settings = settings
+        self._wait = wait
         self._wake = asyncio.Event()
         self._stopping = False
         self._running: dict[asyncio.Task[None], tuple[str, list[Claim]]] = {}
@@ -124,7 +135,7 @@ class Worker:
                 continue
             if not self._running and wait > timedelta(0):
                 self.idle.set()
-            await self._wait(min(max(wait, _LEAST_WAIT), IDLE_POLL))
+            await self._wait(self._wake, min(max(wait, _LEAST_WAIT), IDLE_POLL).total_seconds())
         await self._drain()
 
     # --- one turn ---
@@ -220,7 +231,7 @@ class Worker:
             self._spawn(fetcher.fetch(kind, batch), lane.account, batch)
 
     def _spawn(self, work: Coroutine[None, None, None], account: str, claims: list[Claim]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, name=f"{self._owner} reads {account}")
         self._running[task] = (account, claims)
         task.add_done_callback(self._ended)
 
@@ -230,13 +241,6 @@ class Worker:
             # The claim comes back by itself when its lease ends: nothing is lost but time.
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)
         self._wake.set()
-
-    async def _wait(self, longest: timedelta) -> None:
-        try:
-            async with asyncio.timeout(longest.total_seconds()):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
 
     # --- beginnings and ends ---
 

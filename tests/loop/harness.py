@@ -1,0 +1,477 @@
+"""The whole loop in one process on one clock: a real ledger, the real Stripe provider, a sandbox over real HTTP.
+
+Nothing happens unless a test says so: time stands still until `run_for` or `settle` moves it from one due thing to
+the next, and what the shop does reaches nobody until its events are delivered (`deliver`, `deliver_all`) or swept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import orjson
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from providers.sandbox import FaultPlan, Limits, SandboxServer, World
+from providers.sandbox.journal import Entry
+from providers.sandbox.signing import signature
+from providers.sandbox.store import Body
+from providers.stripe import Stripe, StripeSettings
+from providers.stripe.kinds import ROUTES
+from reconciler.backfill import Backfill
+from reconciler.clock import ManualClock, from_micros
+from reconciler.deadlines import Deadlines
+from reconciler.fetcher import Fetcher, FetchSettings
+from reconciler.intake import Intake, IntakeMetrics
+from reconciler.ledger import Applied, Ledger, Mark, Resource, Version, open_ledger
+from reconciler.model import Cause, ResourceRef, State, content_hash
+from reconciler.periodic import Periodic, Runner
+from reconciler.provider import Provider
+from reconciler.retry import RetryPolicy
+from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
+from reconciler.sweeps import Sweeper, SweepSettings
+from reconciler.transport import HttpTransport
+from reconciler.worker import Worker, WorkerSettings
+from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
+from tests.sandbox_fixtures import SECRET
+
+T = TypeVar("T")
+
+START = datetime(2026, 11, 2, 12, tzinfo=UTC)
+ACCOUNT = "main"
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+KINDS = tuple(name for name in ROUTES if name != "balance")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the loop under test is configured; the defaults are the product's."""
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    sweeps: SweepSettings = field(default_factory=SweepSettings)
+    fetch: FetchSettings = field(default_factory=FetchSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    jobs: tuple[str, ...] = ()
+    """Prefixes of the periodic jobs to run (`feed`, `recent/main/charge`); empty: none of them."""
+    monthly_reads: int | None = None
+    key: str | None = None
+    seed: int = 1
+
+
+ALL_JOBS = ("deadlines", "watch", "feed", "recent", "complete", "open", "members", "totals")
+
+
+@dataclass
+class Account:
+    """One account: a shop at the sandbox, and our parts that read for it."""
+
+    name: str
+    world: World
+    server: SandboxServer
+    provider: Provider
+    fetcher: Fetcher
+    sweeper: Sweeper
+    deadlines: Deadlines
+    allocation: Allocation
+    events: list[Body] = field(default_factory=list)
+    """What the shop's webhooks said so far, delivered or not, oldest first."""
+    delivered: int = 0
+
+
+class Node:
+    """One process of ours: its worker and its scheduler, on a ledger that several of them may share."""
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        setup = loop.setup
+        self.name = name
+        self.owner = f"{name}:1:0"
+        self.accounts = {account: loop.connect(account, self) for account in loop.shops}
+        self.worker = Worker(
+            {each.name: each.fetcher for each in self.accounts.values()},
+            loop.commit,
+            loop.clock,
+            owner=self.owner,
+            settings=setup.worker,
+            wait=loop.timeline.wait,
+        )
+        self.runner = Runner(
+            loop.commit,
+            loop.clock,
+            owner=self.owner,
+            policy=setup.policy,
+            rng=random.Random(setup.seed),
+            on_run=self.worker.wake,
+        )
+        self.jobs = {job.name: job for each in self.accounts.values() for job in loop.jobs_of(each)}
+        self.scheduler = Scheduler(
+            [job for job in self.jobs.values() if job.name.startswith(setup.jobs)] if setup.jobs else [],
+            self.runner,
+            loop.commit,
+            loop.clock,
+            allocations=[each.allocation for each in self.accounts.values()],
+            rng=random.Random(setup.seed),
+        )
+        self.running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.running = asyncio.create_task(self.worker.run(), name=f"worker of {self.name}")
+
+    async def stop(self) -> None:
+        self.worker.stop()
+        await self.scheduler.stop(timedelta(0))
+        if self.running is not None:
+            await self.running
+
+    async def kill(self) -> None:
+        """As by SIGKILL: nothing is given back."""
+        await self.scheduler.stop(timedelta(0))
+        tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith(f"{self.owner} reads")]
+        tasks += [] if self.running is None else [self.running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.running = None
+
+
+class Loop:
+    """What a story is told with."""
+
+    def __init__(self, url: str, clock: ManualClock, setup: Setup, shops: Mapping[str, SandboxServer]) -> None:
+        self.clock = clock
+        self.setup = setup
+        self.shops = shops
+        self.ledger: Ledger = open_ledger(url)
+        self.under_way = UnderWay()
+        self.timeline = Timeline(clock)
+        self.commit = WatchedLedger(self.ledger, clock, self.under_way)
+        self.http = HttpTransport(trust_env=False)
+        self.transport = WatchedTransport(self.http, self.under_way)
+        self.applied: list[Applied] = []
+        self.intake: Intake
+        self.nodes: list[Node] = []
+
+    # --- putting it together ---
+
+    def connect(self, name: str, node: Node) -> Account:
+        server, setup = self.shops[name], self.setup
+        settings = StripeSettings(
+            provider="stripe",
+            api_key=SecretStr(setup.key or server.api_key),
+            webhook_secrets=(SecretStr(SECRET),),
+            base_url=server.url,
+            monthly_reads=setup.monthly_reads,
+        )
+        provider = Stripe(name, settings, self.transport, self.clock)
+
+        def applied(results: Sequence[Applied]) -> None:
+            self.applied.extend(results)
+            node.worker.wake()
+
+        fetcher = Fetcher(
+            name,
+            provider,
+            self.commit,
+            self.clock,
+            policy=setup.policy,
+            settings=setup.fetch,
+            rng=random.Random(setup.seed),
+            sleep=self.timeline.sleep,
+            on_applied=self.applied.extend,
+        )
+        sweeper = Sweeper(
+            fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, sleep=self.timeline.sleep, on_applied=applied
+        )
+        rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]
+        deadlines = Deadlines(name, provider.kinds, rules, self.commit, self.clock)
+        allocation = Allocation(name, setup.monthly_reads, 2 * len(provider.kinds))
+        return Account(name, server.world, server, provider, fetcher, sweeper, deadlines, allocation)
+
+    def jobs_of(self, account: Account) -> list[Periodic]:
+        return jobs_of(
+            account.sweeper,
+            account.deadlines,
+            lambda _kind: self.setup.sweeps,
+            account.allocation.pace,
+            lambda now: next_cut_off(now, ZoneInfo("UTC"), timedelta(0)),
+            self.clock,
+        )
+
+    # --- short names ---
+
+    @property
+    def node(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def account(self) -> Account:
+        return self.node.accounts[ACCOUNT]
+
+    @property
+    def world(self) -> World:
+        return self.account.world
+
+    @property
+    def server(self) -> SandboxServer:
+        return self.account.server
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def ref(self, kind: str, resource_id: str, account: str = ACCOUNT) -> ResourceRef:
+        return ResourceRef("stripe", account, kind, resource_id)
+
+    # --- time ---
+
+    async def quiet(self) -> None:
+        """Until nothing more happens at this instant."""
+        await self.under_way.quiet()
+
+    async def run_for(self, span: timedelta, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, from one due thing to the next; stops early once `until` holds."""
+        end = self.now() + span
+        while True:
+            await self._this_instant()
+            if self.now() >= end or until():
+                return
+            dues = [due for node in self.nodes if (due := node.scheduler.next_due) is not None and due > self.now()]
+            target = min([end, *dues, *([self.timeline.next] if self.timeline.next else [])])
+            self.advance(max(target - self.now(), timedelta(milliseconds=1)))
+
+    async def settle(self, limit: timedelta = 10 * MINUTE) -> None:
+        """Until nothing waits for a read any more, dead letters aside. Fails after `limit`."""
+        end = self.now() + limit
+        while True:
+            await self._this_instant()
+            pending = self.ledger.unsettled()
+            if not pending:
+                return
+            assert self.now() < end, f"still dirty after {limit}: {self.dirty()[:10]}"
+            target = self.timeline.next or self.now() + IDLE
+            self.advance(max(min(target, end) - self.now(), timedelta(milliseconds=1)))
+
+    def advance(self, by: timedelta) -> None:
+        """Time passes in the shops and for us; whatever waited for it goes on with the next turn of the loop."""
+        next(iter(self.shops.values())).advance(by)
+        for server in self.shops.values():
+            server.world.run_due()
+        self.timeline.arrive()
+
+    async def _this_instant(self) -> None:
+        for _ in range(100):
+            for node in self.nodes:
+                await node.scheduler.tick()
+            await self.quiet()
+            if all(node.scheduler.next_due is None or node.scheduler.next_due > self.now() for node in self.nodes):
+                return
+
+    # --- what reaches us ---
+
+    async def deliver(self, *events: Body, account: str = ACCOUNT) -> None:
+        """POST events to the intake, signed now, in this order; each is answered before the next one is sent."""
+        for event in events:
+            body = orjson.dumps(event)
+            headers = {
+                "content-type": "application/json",
+                "stripe-signature": signature(body, (SECRET,), int(self.now().timestamp())),
+            }
+            status = await self._post(f"/webhooks/stripe/{account}", headers, body)
+            assert status == 200, f"a genuine delivery was answered {status}"
+
+    async def deliver_all(self, account: str = ACCOUNT) -> None:
+        """Everything that the shop has said and that was not delivered yet, in order."""
+        shop = self.node.accounts[account]
+        fresh, shop.delivered = shop.events[shop.delivered :], len(shop.events)
+        await self.deliver(*fresh, account=account)
+
+    def lose_all(self, account: str = ACCOUNT) -> None:
+        """What the shop has said so far never reaches us."""
+        self.node.accounts[account].delivered = len(self.node.accounts[account].events)
+
+    async def _post(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+        sent: list[Mapping[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1),
+        }
+        await self.intake(scope, receive, send)
+        return int(sent[0]["status"])
+
+    async def mark(self, *refs: ResourceRef, cause: Cause = Cause.MANUAL, **more: Any) -> None:
+        await self.commit.call(lambda ledger: ledger.mark([Mark(ref, cause, **more) for ref in refs], self.now()))
+        for node in self.nodes:
+            node.worker.wake()
+
+    # --- one run of something ---
+
+    async def run_job(self, name: str, *, node: Node | None = None) -> datetime | None:
+        """One run of a periodic job, at once; time moves only as far as the run waits for it. When it is due next."""
+        runner = node or self.node
+        self.ledger.hurry_job(name, self.now())
+        return await self.passing(runner.runner.run(runner.jobs[name]))
+
+    async def passing(self, work: Coroutine[Any, Any, T], limit: timedelta = HOUR) -> T:
+        """Await something, moving time whenever everything waits for it."""
+        task = asyncio.ensure_future(work)
+        end = self.now() + limit
+        while not task.done():
+            await self._this_instant()
+            if task.done():
+                break
+            assert self.now() < end, f"not done after {limit}"
+            self.advance(max((self.timeline.next or self.now() + IDLE) - self.now(), timedelta(milliseconds=1)))
+        return await task
+
+    def backfill(self, **options: Any) -> Backfill:
+        return Backfill(
+            {name: each.sweeper for name, each in self.node.accounts.items()},
+            self.commit,
+            self.clock,
+            owner=options.pop("owner", "backfill:1:0"),
+            policy=self.setup.policy,
+            lag=lambda _kind: self.setup.sweeps.lag,
+            sleep=self.timeline.sleep,
+            **options,
+        )
+
+    # --- what the ledger says ---
+
+    def resource(self, ref: ResourceRef) -> Resource | None:
+        with self.ledger.view() as view:
+            return view.resource(ref)
+
+    def known(self, ref: ResourceRef) -> Resource:
+        found = self.resource(ref)
+        assert found is not None, f"{ref} is not in the ledger"
+        return found
+
+    def versions(self, ref: ResourceRef) -> list[Version]:
+        with self.ledger.view() as view:
+            return view.versions(self.known(ref))
+
+    def body(self, ref: ResourceRef) -> Mapping[str, Any]:
+        body = self.versions(ref)[-1].body
+        assert body is not None, f"{ref} is deleted"
+        return body
+
+    def dirty(self) -> list[str]:
+        with self.ledger.view() as view:
+            return [f"{each.ref} (due {each.due_at}, {each.last_error})" for each in view.resources(only_dirty=True)]
+
+    def tombstones(self) -> set[ResourceRef]:
+        with self.ledger.view() as view:
+            return {each.ref for each in view.resources() if each.state is State.DELETED}
+
+    def findings(self) -> set[str]:
+        with self.ledger.view() as view:
+            return {each.code for each in view.open_findings()}
+
+    def watermark(self, job: str) -> datetime | None:
+        with self.ledger.view() as view:
+            return {each.name: each.watermark for each in view.jobs()}.get(job)
+
+    def unlike_truth(self, kinds: Iterable[str] = KINDS, account: str = ACCOUNT) -> list[str]:
+        """How the ledger differs from the shop's truth, one line each; volatile fields are no difference."""
+        truth = self.shops[account].world.snapshot()
+        with self.ledger.view() as view:
+            ours = {each.ref: each for each in view.resources() if each.ref.account == account}
+        wrong = []
+        for kind in kinds:
+            volatile = ROUTES[kind].volatile
+            for resource_id, body in truth["objects"][kind].items():
+                here = ours.get(self.ref(kind, resource_id, account))
+                if here is None or here.state is not State.PRESENT:
+                    wrong.append(f"{kind}/{resource_id} is {'unknown' if here is None else here.state.value} here")
+                elif here.content_hash != content_hash(body, volatile):
+                    wrong.append(f"{kind}/{resource_id} differs")
+            for resource_id in truth["deleted"][kind]:
+                here = ours.get(self.ref(kind, resource_id, account))
+                if here is not None and here.state is State.PRESENT:
+                    wrong.append(f"{kind}/{resource_id} was deleted there")
+        return wrong
+
+    # --- what the provider saw ---
+
+    def requests(self, account: str = ACCOUNT) -> list[Entry]:
+        return self.shops[account].journal.entries()
+
+    def reads_of(self, resource_id: str, account: str = ACCOUNT) -> int:
+        return self.shops[account].journal.reads_of(resource_id)
+
+
+IDLE = timedelta(seconds=5)
+
+
+def moments(entries: Iterable[Entry]) -> list[datetime]:
+    return [from_micros(entry.at_micros) for entry in entries]
+
+
+def shop(clock: ManualClock, *, seed: int = 7, limits: Limits | None = None, **options: Any) -> SandboxServer:
+    return SandboxServer(World(seed=seed, clock=clock, **options), limits=limits)
+
+
+@asynccontextmanager
+async def looping(
+    url: str,
+    setup: Setup | None = None,
+    *,
+    shops: Mapping[str, SandboxServer] | None = None,
+    clock: ManualClock | None = None,
+    faults: FaultPlan | None = None,
+    limits: Limits | None = None,
+    nodes: int = 1,
+    work: bool = True,
+    **changes: Any,
+) -> AsyncIterator[Loop]:
+    """A running loop. `changes` are fields of `Setup`; `work` False leaves the workers stopped."""
+    clock = clock or ManualClock(START)
+    shops = shops or {ACCOUNT: shop(clock, limits=limits)}
+    loop = Loop(url, clock, replace(setup or Setup(), **changes), shops)
+    async with AsyncExitStack() as stack:
+        stack.callback(loop.ledger.close)
+        stack.push_async_callback(loop.commit.close)
+        stack.push_async_callback(loop.http.aclose)
+        for server in shops.values():
+            await stack.enter_async_context(server)
+            if faults is not None:
+                server.set_faults(faults)
+        loop.nodes = [Node(loop, f"node{number}") for number in range(1, nodes + 1)]
+        for account in loop.node.accounts.values():
+            account.world.listen(lambda occurrence, events=account.events: events.append(occurrence.event))  # type: ignore[misc]  # mypy does not infer a default's type
+        providers = {name: each.provider for name, each in loop.node.accounts.items()}
+        loop.intake = Intake(providers, loop.commit, clock, IntakeMetrics(CollectorRegistry()))
+
+        def wake() -> None:
+            for node in loop.nodes:
+                node.worker.wake()
+
+        loop.commit.on_marked = wake
+        if work:
+            for node in loop.nodes:
+                node.start()
+        try:
+            await loop.quiet()
+            yield loop
+        finally:
+            for node in loop.nodes:
+                await node.kill()
