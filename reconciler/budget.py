@@ -20,6 +20,9 @@ SAFETY = 0.8
 """The share of a published limit that is used: other programs of the same account need some too."""
 
 _LOWEST_RATE = 1 * MILLI
+_SKEW = 5_000_000
+"""Microseconds by which the clocks of two nodes may differ; a clock that is further behind than that was set back."""
+
 _GROWTH_PER_SECOND = 0.05
 """After a throttle the rate grows back by this share of the limit each second."""
 
@@ -56,11 +59,16 @@ def full(limit: Limit, now: int) -> Bucket:
 
 
 def refill(bucket: Bucket, limit: Limit, now: int) -> Bucket:
-    """The bucket as it is now. A clock that was set back adds nothing and takes nothing away."""
+    """The bucket as it is now. A clock that was set back adds nothing, and does not have to be waited for."""
+    if now < bucket.at - _SKEW and bucket.at > bucket.closed_until:
+        bucket = replace(bucket, at=now, closed_until=0)
+    rate = min(bucket.rate, _top_rate(limit))
     elapsed = max(0, now - bucket.at)
-    grown = min(_top_rate(limit), bucket.rate + int(_top_rate(limit) * _GROWTH_PER_SECOND * elapsed / 1e6))
-    level = min(_capacity(limit), bucket.level + bucket.rate * elapsed // 1_000_000)
-    return replace(bucket, level=level, at=max(bucket.at, now), rate=grown)
+    gained = rate * elapsed // 1_000_000
+    # Only the time that the gain accounts for has passed for the bucket: often looked at, it loses nothing to rounding.
+    passed = _ceil(gained * 1_000_000, rate)
+    grown = min(_top_rate(limit), rate + int(_top_rate(limit) * _GROWTH_PER_SECOND * elapsed / 1e6))
+    return replace(bucket, level=min(_capacity(limit), bucket.level + gained), at=bucket.at + passed, rate=grown)
 
 
 def draw(bucket: Bucket, limit: Limit, *, want: int, priority: Priority, now: int) -> Draw:
@@ -68,12 +76,13 @@ def draw(bucket: Bucket, limit: Limit, *, want: int, priority: Priority, now: in
     current = refill(bucket, limit, now)
     if now < current.closed_until:
         return Draw(current, 0, timedelta(microseconds=current.closed_until - now))
-    floor = int(_capacity(limit) * RESERVED[priority])
+    floor = _reserved(limit, priority)
     granted = min(want, max(0, current.level - floor) // MILLI)
     if granted:
         return Draw(replace(current, level=current.level - granted * MILLI), granted, timedelta(0))
     missing = floor + MILLI - current.level
-    return Draw(current, 0, timedelta(seconds=missing / max(current.rate, 1)))
+    filled_at = current.at + _ceil(missing * 1_000_000, current.rate)
+    return Draw(current, 0, timedelta(microseconds=max(1, filled_at - now)))
 
 
 def give_back(bucket: Bucket, limit: Limit, requests: int) -> Bucket:
@@ -84,8 +93,20 @@ def give_back(bucket: Bucket, limit: Limit, requests: int) -> Bucket:
 def throttle(bucket: Bucket, limit: Limit, *, until: int, now: int) -> Bucket:
     """The provider said too much: nothing before `until`, an empty bucket then, and half the rate from there."""
     current = refill(bucket, limit, now)
-    rate = current.rate if now < current.closed_until else max(_LOWEST_RATE, current.rate // 2)
-    return Bucket(level=0, at=max(until, now), rate=rate, closed_until=max(until, current.closed_until))
+    top = _top_rate(limit)
+    rate = current.rate if now < current.closed_until else max(min(_LOWEST_RATE, top), current.rate // 2)
+    closed_until = max(until, current.closed_until)
+    return Bucket(level=0, at=max(closed_until, now), rate=rate, closed_until=closed_until)
+
+
+def _reserved(limit: Limit, priority: Priority) -> int:
+    """What `priority` may not touch; never so much of a small bucket that it could not send at all."""
+    capacity = _capacity(limit)
+    return min(int(capacity * RESERVED[priority]), capacity - MILLI)
+
+
+def _ceil(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
 
 
 def _capacity(limit: Limit) -> int:
@@ -100,6 +121,10 @@ def _top_rate(limit: Limit) -> int:
 
 ALLOCATION_PERIOD = timedelta(days=30)
 
+LONGEST_STRETCH = timedelta(days=1)
+"""A sweep rests no longer than this for the allocation's sake: silence would hide more than a read a day costs, and
+a time that was fixed months ahead would outlive its reason."""
+
 _RELAXED_SHARE = 0.5
 """Below this share of the allocation, sweeps keep their configured pace."""
 
@@ -113,4 +138,4 @@ def stretched(every: timedelta, *, used: int, allocation: int | None, requests_p
     if allocation is None or used < allocation * _RELAXED_SHARE:
         return every
     left = max(1.0, (allocation - used) / 2)
-    return max(every, ALLOCATION_PERIOD * (max(requests_per_run, 1.0) / left))
+    return max(every, min(LONGEST_STRETCH, ALLOCATION_PERIOD * (max(requests_per_run, 1.0) / left)))
