@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -14,8 +14,18 @@ import orjson
 import structlog
 
 from reconciler.clock import Clock
-from reconciler.errors import AccessScope, BadReply, LedgerError, OutOfSight, ProviderError, ThrottleScope
-from reconciler.ledger import Answer, Applied, Claim, GroupCommit, Ledger, Outcome, PageRow, Release
+from reconciler.errors import (
+    AccessDenied,
+    AccessScope,
+    BadReply,
+    LedgerError,
+    OutOfSight,
+    ProviderError,
+    ThrottleScope,
+    Unavailable,
+)
+from reconciler.health import STORM_LEAST, Health, storm_limit
+from reconciler.ledger import Answer, Applied, Claim, Gate, GroupCommit, Ledger, Outcome, PageRow, Release
 from reconciler.model import (
     Cause,
     Finding,
@@ -43,19 +53,15 @@ from reconciler.retry import (
 
 log = structlog.get_logger(__name__)
 
-OUTAGE_AFTER = 5
-"""Reads in a row that found the provider away before the whole account waits instead of each resource."""
-
-STORM_PERIOD = timedelta(minutes=10)
-STORM_LEAST = 20
-STORM_SHARE = 0.02
-"""More than max(20, 2 %) of the resources last known as present, answered "missing" within ten minutes, are no
-deletions: a key of the wrong mode or account answers so for everything."""
-
 STORM_WAIT = timedelta(minutes=15)
+"""How long a "missing" that is not believed rests before it is asked again."""
 
 GATE_STORM = "missing-storm"
 GATE_OUTAGE = "unavailable"
+
+
+Draw = Callable[[str], Awaitable[bool]]
+"""Asks the budget for one more request to an endpoint, at the urgency of what is being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +74,6 @@ class FetchSettings:
     def deadline_seconds(self) -> float:
         """A read that has not ended by then is given up while its claim is still ours."""
         return self.lease.total_seconds() * 0.8
-
-
-@dataclass(slots=True)
-class _Health:
-    """What this process remembers of an account between reads."""
-
-    outages: int = 0
-    gate_closed: dict[str, int] = field(default_factory=dict)
-    missing: deque[tuple[datetime, ResourceRef]] = field(default_factory=deque)
 
 
 class Fetcher:
@@ -106,23 +103,31 @@ class Fetcher:
         self._sleep = sleep
         self._on_applied = on_applied
         self._on_failed = on_failed
-        self._health = _Health()
+        self._health = Health()
+        self._gates: dict[str, Gate] = {}
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in provider.kinds.items()}
 
     # --- by ids ---
 
-    async def fetch(self, kind: Kind, claims: Sequence[Claim]) -> None:
-        """One request for up to `id_batch` claims. Its token has been drawn already."""
+    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw) -> None:
+        """One request for up to `id_batch` claims. Its token has been drawn already; `draw` asks for a repetition's."""
         refs = [claim.ref for claim in claims]
         began = self._clock.now()
+        failure: ProviderError | None = None
 
         async def ask() -> Sequence[Reading]:
-            nonlocal began
+            nonlocal began, failure
+            if failure is not None and not await draw(kind.endpoint):
+                raise failure
             began = self._clock.now()
-            return await self.provider.fetch(refs)
+            try:
+                return await self.provider.fetch(refs)
+            except ProviderError as error:
+                failure = error
+                raise
 
         try:
-            async with asyncio.timeout(self._settings.deadline_seconds):
+            async with self._in_time(kind):
                 readings = await briefly(ask, self._policy, self._sleep)
             await self._conclude(kind, claims, readings, began)
         except LedgerError:
@@ -130,11 +135,19 @@ class Fetcher:
         except Exception as error:
             await self.failed(kind, claims, error)
 
+    @asynccontextmanager
+    async def _in_time(self, kind: Kind) -> AsyncIterator[None]:
+        """An answer that has not come while the claim is ours is no answer, and not the resource's fault."""
+        seconds = self._settings.deadline_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise Unavailable(f"{self.account}/{kind.name}: no answer within {seconds:g} s") from error
+
     # --- by a list window ---
 
-    async def walk(
-        self, kind: Kind, claims: Sequence[Claim], window: Window, draw: Callable[[str], Awaitable[bool]]
-    ) -> None:
+    async def walk(self, kind: Kind, claims: Sequence[Claim], window: Window, draw: Draw) -> None:
         """List a window page by page; claimed rows are answered, the others are applied as page rows.
 
         The first page's token has been drawn already; `draw` asks for each further one, by endpoint. A claim that the
@@ -145,30 +158,42 @@ class Fetcher:
         cursor: str | None = None
         listed = False
         try:
-            async with asyncio.timeout(self._settings.deadline_seconds):
+            async with self._in_time(kind):
                 while waiting:
                     start = await self._ledger.call(lambda ledger: ledger.tick())
                     began = self._clock.now()
                     page = await self.provider.page(kind.name, window, cursor)
-                    answered = [row for row in page.rows if row.ref in waiting]
-                    others = [row for row in (*page.rows, *page.along) if row.ref not in waiting]
-                    pairs = [(waiting.pop(row.ref), row) for row in answered]
+                    rows = {row.ref: row for row in page.rows}
+                    others = [row for row in (*rows.values(), *page.along) if row.ref not in waiting]
+                    pairs = [(waiting.pop(ref), row) for ref, row in rows.items() if ref in waiting]
+                    self.answered(kind, (claim.ref for claim, _ in pairs))
                     await self._apply(kind, pairs, others, began, start=start)
                     cursor = page.cursor
                     listed = cursor is None
                     if listed or not await draw(str(kind.list_endpoint)):
                         break
-            self._recovered()
         except LedgerError:
             raise
         except Exception as error:
-            await self.failed(kind, list(waiting.values()), error, endpoint=kind.list_endpoint)
-            return
+            # The list failed, not the resources that it was walked for: they are read singly, and not one is counted.
+            self._health.rest_walks(kind.name, self._clock.now())
+            await self.failed(kind, [], error, endpoint=kind.list_endpoint)
         left = list(waiting.values())
-        while listed and left and await draw(kind.endpoint):
+        if listed and len(left) > len(claims) / 2:
+            self._health.rest_walks(kind.name, self._clock.now())
+        in_time = claims[0].lease_until - self._settings.lease / 2
+        while listed and left and self._clock.now() < in_time and await draw(kind.endpoint):
             batch, left = left[: kind.id_batch], left[kind.id_batch :]
-            await self.fetch(kind, batch)
+            await self.fetch(kind, batch, draw)
         await self.release(left)
+
+    def may_walk(self, kind: Kind, now: datetime) -> bool:
+        """Whether lists of this kind have been worth their requests lately."""
+        return self._health.may_walk(kind.name, now)
+
+    def answered(self, kind: Kind, refs: Iterable[ResourceRef] = ()) -> None:
+        """The provider answered a read of this kind: it is not away."""
+        self._health.answered(kind.name, map(str, refs))
 
     # --- after an answer ---
 
@@ -188,8 +213,7 @@ class Fetcher:
         elif by_ref:
             missing = ", ".join(str(ref) for ref in by_ref)
             await self.failed(kind, list(by_ref.values()), BadReply(f"the answer left out {missing}"))
-        if any(isinstance(reading, Snapshot) for _, reading in pairs):
-            self._recovered()
+        self.answered(kind, (claim.ref for claim, _ in pairs))
         await self._apply(kind, pairs, others, began, start=claims[0].token)
 
     async def _apply(
@@ -211,7 +235,8 @@ class Fetcher:
                 broken.append((claim, error))
         rows = self.page_rows(others)
         seen = any(isinstance(answer.reading, Snapshot) for answer in answers)
-        opened = [gated for gated in ("", kind.name) if seen and gated in self._health.gate_closed]
+        behind = [self._gates[name] for name in ("", kind.name) if name in self._gates]
+        opened = [gate for gate in behind if seen or (answers and gate.reason == GATE_OUTAGE)]
         gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}
         now = self._clock.now()
 
@@ -225,8 +250,10 @@ class Fetcher:
                     settle=self._settle,
                     now=now,
                 )
-            for gated in opened:
-                ledger.lift(self.account, gated)
+            for gate in opened:
+                ledger.lift(self.account, gate.kind)
+                if gate.reason == GATE_STORM:
+                    ledger.note_findings(self.account, [], codes=frozenset({GATE_STORM}), now=now)
             applied = ledger.apply(answers, now=now, least_interval=self._settings.least_interval)
             for each in applied:
                 if each.ref in gone and each.outcome is Outcome.CHANGED:
@@ -234,8 +261,8 @@ class Fetcher:
             return applied
 
         applied = await self._ledger.call(act)
-        for gated in opened:
-            self._health.gate_closed.pop(gated, None)
+        for gate in opened:
+            self._gates.pop(gate.kind, None)
         self._on_applied(applied)
         for each in applied:
             log.debug("applied", ref=str(each.ref), outcome=each.outcome.value, version=each.version, dirty=each.dirty)
@@ -283,38 +310,31 @@ class Fetcher:
 
     async def _without_storm(self, pairs: Sequence[tuple[Claim, Reading]]) -> Sequence[tuple[Claim, Reading]]:
         """The pairs without those tombstones that cannot be believed; their claims go back uncounted."""
-        gone = [(claim, r) for claim, r in pairs if isinstance(r, Tombstone) and claim.state is State.PRESENT]
-        if not gone:
+        news = [claim for claim, r in pairs if isinstance(r, Tombstone) and claim.state is not State.DELETED]
+        if not news:
             return pairs
         now = self._clock.now()
-        missing = self._health.missing
-        seen = {ref for _, ref in missing}
-        missing.extend((now, claim.ref) for claim, _ in gone if claim.ref not in seen)
-        while missing and missing[0][0] < now - STORM_PERIOD:
-            missing.popleft()
+        missing = self._health.missing((claim.ref for claim in news if claim.state is State.PRESENT), now)
         gates = await self._ledger.read(lambda ledger: ledger.gates())
         raging = any(gate.account == self.account and gate.reason == GATE_STORM for gate in gates)
-        if not raging and len(missing) <= await self._storm_limit(len(missing)):
+        if not raging and (missing <= STORM_LEAST or missing <= await self._ledger.read(self._storm_limit)):
             return pairs
-        await self._close_for_storm(len(missing), now)
-        await self.release([claim for claim, _ in gone], wait=STORM_WAIT)
-        refused = {claim.ref for claim, _ in gone}
+        if not raging:
+            await self._raise_storm(missing, now)
+        await self.release(news, wait=STORM_WAIT)
+        refused = {claim.ref for claim in news}
         return [(claim, reading) for claim, reading in pairs if claim.ref not in refused]
 
-    async def _storm_limit(self, missing: int) -> int:
-        if missing <= STORM_LEAST:
-            return STORM_LEAST
+    def _storm_limit(self, ledger: Ledger) -> int:
+        with ledger.view() as view:
+            return storm_limit(sum(holding.present for holding in view.holdings() if holding.account == self.account))
 
-        def present(ledger: Ledger) -> int:
-            with ledger.view() as view:
-                return sum(holding.present for holding in view.holdings() if holding.account == self.account)
-
-        return max(STORM_LEAST, int(await self._ledger.read(present) * STORM_SHARE))
-
-    async def _close_for_storm(self, missing: int, now: datetime) -> None:
+    async def _raise_storm(self, missing: int, now: datetime) -> None:
+        """The gate is left ajar: one read at a time goes on, because what was deleted in earnest must not hold up
+        payments. The first resource that is there lifts it."""
         text = f"{missing} resources that were present answered 'missing' within ten minutes; none is believed"
         finding = Finding(
-            code="missing-storm",
+            code=GATE_STORM,
             severity=Severity.ERROR,
             account=self.account,
             text=text,
@@ -322,11 +342,11 @@ class Fetcher:
         )
 
         def act(ledger: Ledger) -> None:
-            ledger.gate(self.account, "", reason=GATE_STORM, note=text, until=now + STORM_WAIT, now=now)
-            ledger.note_findings(self.account, [finding], codes=frozenset({finding.code}), now=now)
+            ledger.gate(self.account, "", reason=GATE_STORM, note=text, until=now, now=now)
+            ledger.note_findings(self.account, [finding], codes=frozenset({GATE_STORM}), now=now)
 
         await self._ledger.call(act)
-        self._health.gate_closed[""] = self._health.gate_closed.get("", 0) + 1
+        self._gates[""] = Gate(self.account, "", GATE_STORM, text, now, now, 1)
         log.error("too many resources missing at once", account=self.account, missing=missing)
 
     # --- after a failure ---
@@ -334,95 +354,94 @@ class Fetcher:
     async def failed(
         self, kind: Kind, claims: Sequence[Claim], error: Exception, *, endpoint: str | None = None
     ) -> None:
-        """Classify, and send every claim back to the ledger with the wait that the policy says."""
+        """Classify, close what has to be closed, and send every claim back with the wait that the policy says.
+
+        Without claims it was a list that failed.
+        """
         now = self._clock.now()
         self._on_failed(self.account, kind.name, error)
         log.warning("read failed", account=self.account, kind=kind.name, claims=len(claims), error=describe(error))
-        self._health.outages = self._health.outages + 1 if is_evidence_of_outage(error) else 0
-        outage = self._health.outages >= OUTAGE_AFTER
-        releases: list[Release] = []
-        acts: list[Callable[[Ledger], Any]] = []
-        closed_before = max(self._health.gate_closed.values(), default=0)
-        decisions = {
-            claim.resource_id: decide(
-                error,
-                attempts=claim.attempts,
-                policy=self._policy,
-                jitter=self._rng.random(),
-                closed_before=closed_before,
-            )
-            for claim in claims
-        }
-        if not claims:
-            alone = decide(
-                error, attempts=1, policy=self._policy, jitter=self._rng.random(), closed_before=closed_before
-            )
-            self._shut(alone, kind, error, now, acts, endpoint or kind.endpoint)
-        for claim in claims:
-            decision = decisions[claim.resource_id]
-            match decision:
-                case TryAgain(wait, counted):
-                    releases.append(Release(claim, now + wait, error=describe(error), counted=counted and not outage))
-                case SlowDown(wait) | CloseGate(wait):
-                    releases.append(Release(claim, now + wait, error=describe(error), counted=False))
-                case GiveUp(wait, reason):
-                    bury = not outage
-                    again = wait if bury else self._policy.backoff(claim.attempts, self._rng.random())
-                    releases.append(Release(claim, now + again, error=reason, counted=bury, bury=bury))
-                case _:
-                    assert_never(decision)
-        if claims:
-            self._shut(decisions[claims[0].resource_id], kind, error, now, acts, endpoint or kind.endpoint)
-        if outage:
-            acts.append(self._outage_gate(error, now))
-        buried = [release for release in releases if release.bury]
+        subjects = [str(claim.ref) for claim in claims] or [f"list of {kind.name}"]
+        self._health.failed(subjects)
+        outage = is_evidence_of_outage(error) and self._health.away(subjects)
+        own = {claim.ref for claim in claims if self._is_its_own_fault(claim, error)}
+        releases = [self._returned(claim, error, now, own=claim.ref in own, outage=outage) for claim in claims]
+        closing = None
+        if not claims or len(own) < len(claims) or not isinstance(error, AccessDenied):
+            closing = self._closing(kind, error, now, outage=outage, endpoint=endpoint or kind.endpoint)
 
         def act(ledger: Ledger) -> None:
-            for each in acts:
-                each(ledger)
+            if closing is not None:
+                closing(ledger)
             ledger.release(releases, now)
 
         await self._ledger.call(act)
-        for release in buried:
-            log.error("dead letter", ref=str(release.claim.ref), error=release.error, attempts=release.claim.attempts)
+        for release in releases:
+            if release.bury:
+                ref, attempts = str(release.claim.ref), release.claim.attempts
+                log.error("dead letter", ref=ref, error=release.error, attempts=attempts)
 
-    def _shut(
-        self,
-        decision: TryAgain | SlowDown | CloseGate | GiveUp,
-        kind: Kind,
-        error: Exception,
-        now: datetime,
-        acts: list[Callable[[Ledger], Any]],
-        endpoint: str,
-    ) -> None:
-        """What a failure closes beyond its own resources."""
+    def _is_its_own_fault(self, claim: Claim, error: Exception) -> bool:
+        """Whether the failure speaks of this resource alone: others were read meanwhile, of its kind if refused."""
+        if isinstance(error, AccessDenied):
+            refused_alone = self._health.is_its_own_fault(str(claim.ref), claim.ref.kind)
+            return error.scope is AccessScope.KIND and refused_alone
+        return not is_evidence_of_outage(error) or self._health.is_its_own_fault(str(claim.ref))
+
+    def _returned(self, claim: Claim, error: Exception, now: datetime, *, own: bool, outage: bool) -> Release:
+        """How one claim goes back. What the provider's absence did is not held against a resource."""
+        if own and isinstance(error, AccessDenied):
+            error = BadReply(describe(error))
+        decision = decide(error, attempts=claim.attempts, policy=self._policy, jitter=self._rng.random())
         match decision:
-            case SlowDown(wait, scope):
-                door = ACCOUNT_LIMIT if scope is ThrottleScope.ACCOUNT else endpoint
-                acts.append(
-                    lambda ledger: ledger.throttle_requests(
-                        self.account, door, self.provider.limits, until=now + wait, now=now
-                    )
-                )
-            case CloseGate(wait, scope, reason):
-                gated = kind.name if scope is AccessScope.KIND else ""
-                note = describe(error)
-                self._health.gate_closed[gated] = self._health.gate_closed.get(gated, 0) + 1
-                acts.append(
-                    lambda ledger: ledger.gate(self.account, gated, reason=reason, note=note, until=now + wait, now=now)
-                )
+            case TryAgain(wait, counted):
+                return Release(claim, now + wait, error=describe(error), counted=counted and not outage)
+            case SlowDown(wait) | CloseGate(wait):
+                return Release(claim, now + wait, error=describe(error), counted=False)
+            case GiveUp(wait, reason):
+                if outage or not own:
+                    wait = self._policy.backoff(claim.attempts, self._rng.random())
+                    return Release(claim, now + wait, error=reason, counted=False)
+                return Release(claim, now + wait, error=reason, bury=True)
             case _:
-                pass
+                assert_never(decision)
 
-    def _outage_gate(self, error: Exception, now: datetime) -> Callable[[Ledger], None]:
-        times = self._health.gate_closed.get("", 0) + 1
-        self._health.gate_closed[""] = times
-        until = now + min(self._policy.gate_max, self._policy.backoff(times, self._rng.random()))
-        note = describe(error)
-        return lambda ledger: ledger.gate(self.account, "", reason=GATE_OUTAGE, note=note, until=until, now=now)
+    def _closing(
+        self, kind: Kind, error: Exception, now: datetime, *, outage: bool, endpoint: str
+    ) -> Callable[[Ledger], None] | None:
+        """What a failure closes beyond its own resources; None for nothing, or for what is closed already."""
+        if outage:
+            wait = self._policy.backoff(self._times_closed("") + 1, self._rng.random())
+            return self._gate("", GATE_OUTAGE, error, now, min(self._policy.gate_max, wait))
+        gated = kind.name if isinstance(error, AccessDenied) and error.scope is AccessScope.KIND else ""
+        jitter = self._rng.random()
+        decision = decide(
+            error, attempts=1, policy=self._policy, jitter=jitter, closed_before=self._times_closed(gated)
+        )
+        if isinstance(decision, SlowDown):
+            until = now + decision.wait
+            door = ACCOUNT_LIMIT if decision.scope is ThrottleScope.ACCOUNT else endpoint
+            return lambda ledger: ledger.throttle_requests(
+                self.account, door, self.provider.limits, until=until, now=now
+            )
+        if isinstance(decision, CloseGate):
+            return self._gate(gated, decision.reason, error, now, decision.wait)
+        return None
 
-    def _recovered(self) -> None:
-        self._health.outages = 0
+    def _gate(
+        self, kind: str, reason: str, error: Exception, now: datetime, wait: timedelta
+    ) -> Callable[[Ledger], None] | None:
+        """Close a gate, unless it is closed: reads that were under way then are no further evidence."""
+        known = self._gates.get(kind)
+        if known is not None and known.until > now:
+            return None
+        until, note = now + wait, describe(error)
+        self._gates[kind] = Gate(self.account, kind, reason, note, now, until, self._times_closed(kind) + 1)
+        return lambda ledger: ledger.gate(self.account, kind, reason=reason, note=note, until=until, now=now)
+
+    def _times_closed(self, kind: str) -> int:
+        known = self._gates.get(kind)
+        return 0 if known is None else known.times
 
     async def release(self, claims: Sequence[Claim], *, wait: timedelta = timedelta(0)) -> None:
         """Give claims back untouched."""
@@ -440,10 +459,9 @@ class Fetcher:
             lambda ledger: ledger.draw_requests(self.account, endpoint, limits, want=want, priority=priority, now=now)
         )
 
-    def know_gates(self, gated: Sequence[str]) -> None:
-        """Gates of the ledger that this process did not close itself: the next success lifts them too."""
-        for name in gated:
-            self._health.gate_closed.setdefault(name, 1)
+    def know_gates(self, gates: Sequence[Gate]) -> None:
+        """The account's gates as the ledger has them, whoever closed or lifted them."""
+        self._gates = {gate.kind: gate for gate in gates}
 
 
 def _is_evidence(claim: Claim, reading: Reading) -> bool:

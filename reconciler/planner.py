@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,30 +17,39 @@ WALK_PAGES = 10
 """The longest walk over a list that one plan makes; the lease has to cover it."""
 
 
+Door = tuple[str, str]
+"""What a gate closes: an account and one of its kinds, or all of them (empty)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The lane to claim from now, or when to look again."""
 
     lane: Lane | None
     look_again: timedelta | None
-    """None: nothing is pending at all."""
-    probe: bool = False
-    """The lane lies behind a gate whose time is up: ask one question before believing that it is open."""
+    """None: nothing is pending that only time keeps back."""
+    doors: frozenset[Door] = frozenset()
+    """Gates whose time is up that the lane lies behind: ask one question before believing that they are open."""
+
+    @property
+    def probe(self) -> bool:
+        return bool(self.doors)
 
 
 def choose(
     lanes: Sequence[Lane],
     gates: Sequence[Gate],
     room: Mapping[str, int],
-    paused: Mapping[tuple[str, str], datetime],
+    paused: Mapping[tuple[str, str, int], datetime],
     *,
+    probing: Collection[Door],
     turn: int,
     now: datetime,
 ) -> Choice:
     """The most urgent lane that is due, not gated, within budget, and whose account has room for another read.
 
-    `room` holds free slots by account, and names the accounts that are configured; `paused` holds lanes' doors
-    (account, kind) that the budget closed, until when.
+    `room` holds free slots by account, and names the accounts that are configured; `paused` the lanes that the
+    budget refused, until when; `probing` the gates that a read under way is asking about.
     """
     closed = {(gate.account, gate.kind): gate.until for gate in gates}
     ready: list[Lane] = []
@@ -50,19 +59,22 @@ def choose(
             continue
         opens = max(
             lane.due_at,
-            closed.get((lane.account, ""), lane.due_at),
-            closed.get((lane.account, lane.kind), lane.due_at),
-            paused.get((lane.account, lane.kind), lane.due_at),
+            paused.get((lane.account, lane.kind, lane.priority), lane.due_at),
+            *(closed.get(door, lane.due_at) for door in _doors(lane)),
         )
         if opens > now:
             later.append(opens)
-        elif room[lane.account] > 0:
+        elif room[lane.account] > 0 and not any(door in probing for door in _doors(lane)):
             ready.append(lane)
-    if ready:
-        by_age = turn % TURN_FOR_THE_OLDEST == TURN_FOR_THE_OLDEST - 1
-        lane = min(ready, key=lambda each: (each.due_at,) if by_age else (each.priority, each.due_at))
-        return Choice(lane, None, probe=(lane.account, "") in closed or (lane.account, lane.kind) in closed)
-    return Choice(None, min(later) - now if later else None)
+    if not ready:
+        return Choice(None, min(later) - now if later else None)
+    by_age = turn % TURN_FOR_THE_OLDEST == TURN_FOR_THE_OLDEST - 1
+    lane = min(ready, key=lambda each: (each.due_at,) if by_age else (each.priority, each.due_at))
+    return Choice(lane, None, frozenset(door for door in _doors(lane) if door in closed))
+
+
+def _doors(lane: Lane) -> tuple[Door, Door]:
+    return (lane.account, ""), (lane.account, lane.kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ Decision = TryAgain | SlowDown | CloseGate | GiveUp
 def decide(error: Exception, *, attempts: int, policy: RetryPolicy, jitter: float, closed_before: int = 0) -> Decision:
     """The policy, pure. `attempts` counts this one; `closed_before` is how often the gate closed in a row already."""
     if isinstance(error, Throttled):
-        wait = error.retry_after if error.retry_after is not None else policy.backoff(1, jitter)
+        wait = error.retry_after or policy.backoff(1, jitter)
         if error.scope is ThrottleScope.RESOURCE:
             return TryAgain(max(wait, policy.backoff(1, jitter)), counted=False)
         return SlowDown(wait, error.scope)

@@ -34,6 +34,8 @@ CORE_CODES = frozenset({"missing-storm", "feed-aged-out"})
 _FEED = Kind(name="event", endpoint="event.list", list_endpoint="event.list")
 """The provider's event feed, as something that has a budget and can be gated like any kind."""
 
+_AGAIN_IN_A_STORM = timedelta(seconds=30)
+
 _PATIENCE = timedelta(seconds=5)
 """The longest wait for budget that a run makes in place; for longer ones it ends, and goes on when it is due again."""
 
@@ -104,18 +106,19 @@ class Sweeper:
     async def _guarded(self, kind: Kind, run: Callable[[], Awaitable[Ended]]) -> Ended:
         """Behind a closed gate nothing is asked; when its time is up this run is the probe that may open it.
 
-        A list does not open the gate that too many missing resources closed: a key of the wrong mode lists well.
+        While too many resources are missing no list is read: another account's key lists another account well.
         """
         now = self._clock.now()
         gates = await self._ledger.read(lambda ledger: ledger.gates())
         mine = [gate for gate in gates if gate.account == self._account and gate.kind in ("", kind.name)]
-        closed = [gate for gate in mine if gate.until > now]
+        closed = [gate for gate in mine if gate.until > now or gate.reason == GATE_STORM]
         if closed:
             last = max(closed, key=lambda gate: gate.until)
-            return Ended(complete=False, due_at=last.until, error=f"{last.reason}: {last.text}")
+            due_at = last.until if last.until > now else now + _AGAIN_IN_A_STORM
+            return Ended(complete=False, due_at=due_at, error=f"{last.reason}: {last.text}")
         ended = await run()
         if mine and ended.complete:
-            names = [gate.kind for gate in mine if gate.reason != GATE_STORM]
+            names = [gate.kind for gate in mine]
             await self._ledger.call(lambda ledger: [ledger.lift(self._account, name) for name in names])
         return ended
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,15 +19,15 @@ import structlog
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher
-from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger
+from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger, Release
 from reconciler.model import Priority
-from reconciler.planner import Choice, Singly, Walk, choose, plan
+from reconciler.planner import Choice, Door, Singly, Walk, choose, plan
 from reconciler.provider import Kind
 
 log = structlog.get_logger(__name__)
 
 IDLE_POLL = timedelta(seconds=5)
-_LEDGER_AWAY = timedelta(seconds=1)
+_AFTER_A_FAILURE = timedelta(seconds=1)
 _LEAST_WAIT = timedelta(milliseconds=1)
 
 
@@ -77,14 +77,25 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """A read under way: whose, what it answers, and which gates it asks about."""
+
+    account: str
+    claims: Sequence[Claim]
+    doors: frozenset[Door]
+
+
+@dataclass(frozen=True, slots=True)
 class _Turn:
     """What the ledger gave for one turn of the loop."""
 
     choice: Choice
-    claims: list[Claim]
-    walk: Density | None
-    wait: timedelta
     gates: list[Gate]
+    batches: Sequence[Sequence[Claim]] = ()
+    """One request each; with a walk, all its claims together."""
+    walk: Density | None = None
+    wait: timedelta = timedelta(0)
+    """How long the budget refuses the lane."""
 
 
 class Worker:
@@ -106,8 +117,8 @@ class Worker:
         self._wait = wait
         self._wake = asyncio.Event()
         self._stopping = False
-        self._running: dict[asyncio.Task[None], tuple[str, list[Claim]]] = {}
-        self._paused: dict[tuple[str, str], datetime] = {}
+        self._running: dict[asyncio.Task[None], _Read] = {}
+        self._paused: dict[tuple[str, str, int], datetime] = {}
         self._turns = 0
         self.idle = asyncio.Event()
         """Set while nothing is due now and nothing is under way."""
@@ -130,7 +141,11 @@ class Worker:
                 wait = await self._turn()
             except LedgerError as error:
                 log.warning("ledger unavailable, the worker waits", error=str(error))
-                wait = _LEDGER_AWAY
+                wait = _AFTER_A_FAILURE
+            except Exception as error:
+                # A worker that ended here would leave a daemon that receives and never reads.
+                log.error("a turn ended in an error of ours, the worker goes on", error=repr(error), exc_info=error)
+                wait = _AFTER_A_FAILURE
             if wait is None:
                 continue
             if not self._running and wait > timedelta(0):
@@ -146,54 +161,55 @@ class Worker:
         now = self._clock.now()
         self._paused = {door: until for door, until in self._paused.items() if until > now}
         self._turns += 1
-        turn = await self._ledger.call(lambda ledger: self._take(ledger, room, now))
+        probing = {door for read in self._running.values() for door in read.doors}
+        turn = await self._ledger.call(lambda ledger: self._take(ledger, room, probing, now))
         for account, fetcher in self._fetchers.items():
-            fetcher.know_gates([gate.kind for gate in turn.gates if gate.account == account])
+            fetcher.know_gates([gate for gate in turn.gates if gate.account == account])
         lane = turn.choice.lane
         if lane is None:
             return turn.choice.look_again or IDLE_POLL
         if turn.wait:
-            self._paused[lane.account, lane.kind] = now + turn.wait
+            self._paused[lane.account, lane.kind, lane.priority] = now + turn.wait
             return None
-        if turn.claims:
+        if turn.batches:
             self.idle.clear()
             self._start(lane, turn)
         return None
 
     def _room(self) -> dict[str, int]:
-        busy = Counter(account for account, _ in self._running.values())
+        busy = Counter(read.account for read in self._running.values())
         return {account: self._settings.concurrency - busy[account] for account in self._fetchers}
 
-    def _take(self, ledger: Ledger, room: Mapping[str, int], now: datetime) -> _Turn:
+    def _take(self, ledger: Ledger, room: Mapping[str, int], probing: Collection[Door], now: datetime) -> _Turn:
         """On the ledger's thread, in one transaction: choose a lane, draw requests, claim what they can pay for."""
         lanes, gates = ledger.lanes()
         known = [lane for lane in lanes if self._kind(lane) is not None]
-        choice = choose(known, gates, room, self._paused, turn=self._turns, now=now)
+        choice = choose(known, gates, room, self._paused, probing=probing, turn=self._turns, now=now)
         lane = choice.lane
         kind = None if lane is None else self._kind(lane)
         if lane is None or kind is None:
-            return _Turn(choice, [], None, timedelta(0), gates)
+            return _Turn(choice, gates)
         gathered_at = lane.due_at + kind.gather
         if gathered_at > now and not choice.probe:
-            return _Turn(choice, [], None, gathered_at - now, gates)
-        limits = self._fetchers[lane.account].provider.limits
-        priority = Priority(lane.priority)
+            return _Turn(choice, gates, wait=gathered_at - now)
+        fetcher = self._fetchers[lane.account]
         dense = (
             ledger.density(lane.account, lane.kind, lane.priority, page_size=kind.page_size, now=now)
-            if kind.list_endpoint is not None and not choice.probe
+            if kind.list_endpoint is not None and not choice.probe and fetcher.may_walk(kind, now)
             else None
         )
         chosen = plan(kind, dense)
-        density = chosen.density if isinstance(chosen, Walk) else None
+        limits, priority = fetcher.provider.limits, Priority(lane.priority)
         endpoint = kind.endpoint if isinstance(chosen, Singly) else str(kind.list_endpoint)
         want = room[lane.account] if isinstance(chosen, Singly) and not choice.probe else 1
         granted, wait = ledger.draw_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
         if not granted:
-            return _Turn(choice, [], None, max(wait, _LEAST_WAIT), gates)
+            return _Turn(choice, gates, wait=max(wait, _LEAST_WAIT))
         if choice.probe:
             count = 1
         else:
             count = granted * chosen.batch if isinstance(chosen, Singly) else chosen.pages * kind.page_size
+        density = chosen.density if isinstance(chosen, Walk) else None
         claims = ledger.claim(
             lane.account,
             lane.kind,
@@ -204,9 +220,14 @@ class Worker:
             now=now,
             window=None if density is None else density.window,
         )
-        needed = min(1, len(claims)) if density is not None else -(-len(claims) // kind.id_batch)
-        ledger.return_requests(lane.account, endpoint, limits, unused=granted - needed, priority=priority, now=now)
-        return _Turn(choice, claims, density, timedelta(0), gates)
+        batches = [claims] if density is not None and claims else _batches(claims, kind.id_batch)
+        if len(batches) > granted:
+            surplus = [claim for batch in batches[granted:] for claim in batch]
+            ledger.release([Release(claim, now, counted=False) for claim in surplus], now)
+        batches = batches[:granted]
+        unused = granted - len(batches)
+        ledger.return_requests(lane.account, endpoint, limits, unused=unused, priority=priority, now=now)
+        return _Turn(choice, gates, batches, density)
 
     def _kind(self, lane: Lane) -> Kind | None:
         fetcher = self._fetchers.get(lane.account)
@@ -215,24 +236,22 @@ class Worker:
     def _start(self, lane: Lane, turn: _Turn) -> None:
         fetcher = self._fetchers[lane.account]
         kind = fetcher.provider.kinds[lane.kind]
-        if turn.walk is not None:
 
-            async def draw(endpoint: str) -> bool:
-                granted, _ = await fetcher.draw(endpoint, Priority(lane.priority))
-                return granted == 1
+        async def draw(endpoint: str) -> bool:
+            granted, _ = await fetcher.draw(endpoint, Priority(lane.priority))
+            return granted == 1
 
-            self._spawn(fetcher.walk(kind, turn.claims, turn.walk.window, draw), lane.account, turn.claims)
-            return
-        # A resource whose last read failed is read alone, so that it cannot spoil a batch again.
-        alone = [claim for claim in turn.claims if claim.attempts > 1]
-        fresh = [claim for claim in turn.claims if claim.attempts <= 1]
-        batches = [fresh[at : at + kind.id_batch] for at in range(0, len(fresh), kind.id_batch)]
-        for batch in batches + [[claim] for claim in alone]:
-            self._spawn(fetcher.fetch(kind, batch), lane.account, batch)
+        for batch in turn.batches:
+            reading = (
+                fetcher.fetch(kind, batch, draw)
+                if turn.walk is None
+                else fetcher.walk(kind, batch, turn.walk.window, draw)
+            )
+            self._spawn(reading, _Read(lane.account, batch, turn.choice.doors))
 
-    def _spawn(self, work: Coroutine[None, None, None], account: str, claims: list[Claim]) -> None:
-        task = asyncio.create_task(work, name=f"{self._owner} reads {account}")
-        self._running[task] = (account, claims)
+    def _spawn(self, work: Coroutine[None, None, None], read: _Read) -> None:
+        task = asyncio.create_task(work, name=f"{self._owner} reads {read.account}")
+        self._running[task] = read
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -258,13 +277,20 @@ class Worker:
         running = dict(self._running)
         if running:
             await asyncio.wait(running, timeout=self._settings.drain.total_seconds())
-        for task, (account, claims) in running.items():
+        for task, read in running.items():
             if task.done():
                 continue
             task.cancel()
             await asyncio.wait([task])
             try:
-                await self._fetchers[account].release(claims)
+                await self._fetchers[read.account].release(read.claims)
             except LedgerError as error:
                 log.warning("claims could not be given back; their leases end by themselves", error=str(error))
         self.idle.set()
+
+
+def _batches(claims: Sequence[Claim], size: int) -> list[Sequence[Claim]]:
+    """One request each. A resource whose last read failed is read alone, so that it cannot spoil a batch again."""
+    fresh = [claim for claim in claims if claim.attempts <= 1]
+    alone = [[claim] for claim in claims if claim.attempts > 1]
+    return [*(fresh[at : at + size] for at in range(0, len(fresh), size)), *alone]

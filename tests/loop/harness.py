@@ -26,11 +26,11 @@ from providers.sandbox.store import Body
 from providers.stripe import Stripe, StripeSettings
 from providers.stripe.kinds import ROUTES
 from reconciler.backfill import Backfill
-from reconciler.clock import ManualClock, from_micros
+from reconciler.clock import Clock, ManualClock, from_micros
 from reconciler.deadlines import Deadlines
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.intake import Intake, IntakeMetrics
-from reconciler.ledger import Applied, Ledger, Mark, Resource, Version, open_ledger
+from reconciler.ledger import Applied, Gate, Lane, Ledger, Mark, Resource, Version, open_ledger
 from reconciler.model import Cause, ResourceRef, State, content_hash
 from reconciler.periodic import Periodic, Runner
 from reconciler.provider import Provider
@@ -38,7 +38,7 @@ from reconciler.retry import RetryPolicy
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
 from reconciler.transport import HttpTransport
-from reconciler.worker import Worker, WorkerSettings
+from reconciler.worker import IDLE_POLL, Worker, WorkerSettings, wait_for
 from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
 from tests.sandbox_fixtures import SECRET
 
@@ -66,6 +66,9 @@ class Setup:
     """Prefixes of the periodic jobs to run (`feed`, `recent/main/charge`); empty: none of them."""
     monthly_reads: int | None = None
     key: str | None = None
+    provider: type[Stripe] = Stripe
+    owner: str = "node{number}:1:0"
+    """What the nodes call themselves in leases."""
     seed: int = 1
 
 
@@ -92,10 +95,9 @@ class Account:
 class Node:
     """One process of ours: its worker and its scheduler, on a ledger that several of them may share."""
 
-    def __init__(self, loop: Loop, name: str) -> None:
+    def __init__(self, loop: Loop, owner: str) -> None:
         setup = loop.setup
-        self.name = name
-        self.owner = f"{name}:1:0"
+        self.owner = owner
         self.accounts = {account: loop.connect(account, self) for account in loop.shops}
         self.worker = Worker(
             {each.name: each.fetcher for each in self.accounts.values()},
@@ -103,7 +105,7 @@ class Node:
             loop.clock,
             owner=self.owner,
             settings=setup.worker,
-            wait=loop.timeline.wait,
+            wait=loop.wait,
         )
         self.runner = Runner(
             loop.commit,
@@ -125,7 +127,7 @@ class Node:
         self.running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self.running = asyncio.create_task(self.worker.run(), name=f"worker of {self.name}")
+        self.running = asyncio.create_task(self.worker.run(), name=f"worker {self.owner}")
 
     async def stop(self) -> None:
         self.worker.stop()
@@ -147,13 +149,16 @@ class Node:
 class Loop:
     """What a story is told with."""
 
-    def __init__(self, url: str, clock: ManualClock, setup: Setup, shops: Mapping[str, SandboxServer]) -> None:
+    def __init__(self, url: str, clock: Clock, setup: Setup, shops: Mapping[str, SandboxServer]) -> None:
         self.clock = clock
         self.setup = setup
         self.shops = shops
         self.ledger: Ledger = open_ledger(url)
         self.under_way = UnderWay()
         self.timeline = Timeline(clock)
+        real = not isinstance(clock, ManualClock)
+        self.sleep = asyncio.sleep if real else self.timeline.sleep
+        self.wait = wait_for if real else self.timeline.wait
         self.commit = WatchedLedger(self.ledger, clock, self.under_way)
         self.http = HttpTransport(trust_env=False)
         self.transport = WatchedTransport(self.http, self.under_way)
@@ -172,7 +177,7 @@ class Loop:
             base_url=server.url,
             monthly_reads=setup.monthly_reads,
         )
-        provider = Stripe(name, settings, self.transport, self.clock)
+        provider = setup.provider(name, settings, self.transport, self.clock)
 
         def applied(results: Sequence[Applied]) -> None:
             self.applied.extend(results)
@@ -186,11 +191,11 @@ class Loop:
             policy=setup.policy,
             settings=setup.fetch,
             rng=random.Random(setup.seed),
-            sleep=self.timeline.sleep,
+            sleep=self.sleep,
             on_applied=self.applied.extend,
         )
         sweeper = Sweeper(
-            fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, sleep=self.timeline.sleep, on_applied=applied
+            fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, sleep=self.sleep, on_applied=applied
         )
         rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]
         deadlines = Deadlines(name, provider.kinds, rules, self.commit, self.clock)
@@ -207,6 +212,17 @@ class Loop:
             self.clock,
         )
 
+    async def add_node(self, *, owner: str | None = None) -> Node:
+        """One more process, running."""
+        node = Node(self, owner or self.setup.owner.format(number=f"{len(self.nodes) + 1}b"))
+        self.nodes.append(node)
+        node.start()
+        return node
+
+    def send_to(self, server: SandboxServer) -> None:
+        """From now on, every request of ours ends up at `server`, whomever it was meant for."""
+        self.transport.redirect = lambda request: replace(request, url=server.url + request.url[len(self.server.url) :])
+
     # --- short names ---
 
     @property
@@ -219,11 +235,11 @@ class Loop:
 
     @property
     def world(self) -> World:
-        return self.account.world
+        return self.server.world
 
     @property
     def server(self) -> SandboxServer:
-        return self.account.server
+        return self.shops[ACCOUNT]
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -245,8 +261,7 @@ class Loop:
             if self.now() >= end or until():
                 return
             dues = [due for node in self.nodes if (due := node.scheduler.next_due) is not None and due > self.now()]
-            target = min([end, *dues, *([self.timeline.next] if self.timeline.next else [])])
-            self.advance(max(target - self.now(), timedelta(milliseconds=1)))
+            await self._pass_until(min([end, *dues]))
 
     async def settle(self, limit: timedelta = 10 * MINUTE) -> None:
         """Until nothing waits for a read any more, dead letters aside. Fails after `limit`."""
@@ -257,8 +272,7 @@ class Loop:
             if not pending:
                 return
             assert self.now() < end, f"still dirty after {limit}: {self.dirty()[:10]}"
-            target = self.timeline.next or self.now() + IDLE
-            self.advance(max(min(target, end) - self.now(), timedelta(milliseconds=1)))
+            await self._pass_until(end)
 
     def advance(self, by: timedelta) -> None:
         """Time passes in the shops and for us; whatever waited for it goes on with the next turn of the loop."""
@@ -266,6 +280,13 @@ class Loop:
         for server in self.shops.values():
             server.world.run_due()
         self.timeline.arrive()
+
+    async def _pass_until(self, latest: datetime) -> None:
+        """To the next instant at which somebody wants to do something."""
+        times = [latest, *([self.timeline.next] if self.timeline.next is not None else [])]
+        if min(times) > self.now() + IDLE_POLL:
+            times += await self.commit.call(lambda ledger: _openings(*ledger.lanes(), self.now()))
+        self.advance(max(min(times) - self.now(), timedelta(milliseconds=1)))
 
     async def _this_instant(self) -> None:
         for _ in range(100):
@@ -278,8 +299,9 @@ class Loop:
     # --- what reaches us ---
 
     async def deliver(self, *events: Body, account: str = ACCOUNT) -> None:
-        """POST events to the intake, signed now, in this order; each is answered before the next one is sent."""
-        for event in events:
+        """POST events to the intake, signed now, in this order, and wait for the answers."""
+
+        async def one(event: Body) -> None:
             body = orjson.dumps(event)
             headers = {
                 "content-type": "application/json",
@@ -287,6 +309,8 @@ class Loop:
             }
             status = await self._post(f"/webhooks/stripe/{account}", headers, body)
             assert status == 200, f"a genuine delivery was answered {status}"
+
+        await asyncio.gather(*map(one, events))
 
     async def deliver_all(self, account: str = ACCOUNT) -> None:
         """Everything that the shop has said and that was not delivered yet, in order."""
@@ -339,7 +363,7 @@ class Loop:
             if task.done():
                 break
             assert self.now() < end, f"not done after {limit}"
-            self.advance(max((self.timeline.next or self.now() + IDLE) - self.now(), timedelta(milliseconds=1)))
+            await self._pass_until(end)
         return await task
 
     def backfill(self, **options: Any) -> Backfill:
@@ -350,7 +374,7 @@ class Loop:
             owner=options.pop("owner", "backfill:1:0"),
             policy=self.setup.policy,
             lag=lambda _kind: self.setup.sweeps.lag,
-            sleep=self.timeline.sleep,
+            sleep=self.sleep,
             **options,
         )
 
@@ -381,6 +405,13 @@ class Loop:
     def tombstones(self) -> set[ResourceRef]:
         with self.ledger.view() as view:
             return {each.ref for each in view.resources() if each.state is State.DELETED}
+
+    def gates(self) -> dict[str, str]:
+        """Reasons by what is closed: `main` or `main/charge`."""
+        return {"/".join(filter(None, (gate.account, gate.kind))): gate.reason for gate in self.ledger.gates()}
+
+    def dead(self) -> set[str]:
+        return {letter.ref.id for letter in self.ledger.dead_letters()}
 
     def findings(self) -> set[str]:
         with self.ledger.view() as view:
@@ -419,7 +450,13 @@ class Loop:
         return self.shops[account].journal.reads_of(resource_id)
 
 
-IDLE = timedelta(seconds=5)
+def _openings(lanes: Sequence[Lane], gates: Sequence[Gate], now: datetime) -> list[datetime]:
+    """When the worker's polls would find something to do: it is not woken for what lies far ahead."""
+    until = {(gate.account, gate.kind): gate.until for gate in gates}
+    opens = [
+        max(lane.due_at, *(until.get((lane.account, kind), lane.due_at) for kind in ("", lane.kind))) for lane in lanes
+    ]
+    return [max(each, now + IDLE_POLL) for each in opens]
 
 
 def moments(entries: Iterable[Entry]) -> list[datetime]:
@@ -436,7 +473,7 @@ async def looping(
     setup: Setup | None = None,
     *,
     shops: Mapping[str, SandboxServer] | None = None,
-    clock: ManualClock | None = None,
+    clock: Clock | None = None,
     faults: FaultPlan | None = None,
     limits: Limits | None = None,
     nodes: int = 1,
@@ -445,7 +482,7 @@ async def looping(
 ) -> AsyncIterator[Loop]:
     """A running loop. `changes` are fields of `Setup`; `work` False leaves the workers stopped."""
     clock = clock or ManualClock(START)
-    shops = shops or {ACCOUNT: shop(clock, limits=limits)}
+    shops = shops or {ACCOUNT: SandboxServer(World(seed=7, clock=clock), limits=limits)}
     loop = Loop(url, clock, replace(setup or Setup(), **changes), shops)
     async with AsyncExitStack() as stack:
         stack.callback(loop.ledger.close)
@@ -455,7 +492,7 @@ async def looping(
             await stack.enter_async_context(server)
             if faults is not None:
                 server.set_faults(faults)
-        loop.nodes = [Node(loop, f"node{number}") for number in range(1, nodes + 1)]
+        loop.nodes = [Node(loop, loop.setup.owner.format(number=number)) for number in range(1, nodes + 1)]
         for account in loop.node.accounts.values():
             account.world.listen(lambda occurrence, events=account.events: events.append(occurrence.event))  # type: ignore[misc]  # mypy does not infer a default's type
         providers = {name: each.provider for name, each in loop.node.accounts.items()}

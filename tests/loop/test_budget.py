@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.budget import MILLI, RESERVED, SAFETY, Bucket, draw, full, give_back, refill, stretched, throttle
+from reconciler.budget import MILLI, RESERVED, SAFETY, draw, full, give_back, refill, stretched, throttle
 from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.model import Priority

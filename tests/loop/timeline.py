@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from reconciler.clock import ManualClock
+from reconciler.clock import Clock
 from reconciler.ledger import GroupCommit, Ledger, Receipt, Verdict
 from reconciler.provider import Reply, Request, Transport
 from reconciler.worker import IDLE_POLL
@@ -32,7 +32,7 @@ class _Sleeper:
 class Timeline:
     """Stands in for `asyncio.sleep`: `sleep(1)` ends once the clock has been moved by a second."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sleepers: list[_Sleeper] = []
         self._order = 0
@@ -83,6 +83,8 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._count = 0
+        self.sent = asyncio.Event()
+        """Set while a request is under way."""
         self._none = asyncio.Event()
         self._none.set()
         self.requests = 0
@@ -113,12 +115,15 @@ class UnderWay:
 class WatchedLedger(GroupCommit):
     """The real door to the ledger, with its calls accounted for."""
 
-    def __init__(self, ledger: Ledger, clock: ManualClock, under_way: UnderWay) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, under_way: UnderWay) -> None:
         super().__init__(ledger, clock)
         self._under_way = under_way
         self.calls = 0
+        self.before_call: Callable[[], None] = lambda: None
+        """May raise what the database would."""
 
     async def call(self, act: Callable[[Ledger], T]) -> T:
+        self.before_call()
         self.calls += 1
         with self._under_way.one():
             return await super().call(act)
@@ -143,9 +148,16 @@ class WatchedTransport:
     async def send(self, request: Request) -> Reply:
         watched = self._under_way
         watched.requests += 1
+        watched.sent.set()
         watched.most_requests = max(watched.most_requests, watched.requests)
         try:
             with watched.one():
                 return await self._transport.send(self.redirect(request))
         finally:
             watched.requests -= 1
+            if not watched.requests:
+                watched.sent.clear()
+
+    async def until_sent(self) -> None:
+        """Until a request is under way."""
+        await self._under_way.sent.wait()

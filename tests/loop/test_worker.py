@@ -1,0 +1,593 @@
+"""The worker's promises: at once, bounded, and never stopped by one resource, one account or one bad hour."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+
+from providers.sandbox import ApiKey, Chance, FaultPlan, Limits, SandboxServer, World
+from providers.stripe import Stripe
+from reconciler.clock import ManualClock, SystemClock
+from reconciler.errors import LedgerUnavailable
+from reconciler.fetcher import FetchSettings
+from reconciler.ledger import Mark
+from reconciler.model import Cause, ResourceRef, State
+from reconciler.provider import Limit
+from reconciler.retry import RetryPolicy
+from reconciler.worker import WorkerSettings
+from tests.loop.harness import HOUR, MINUTE, SECOND, START, Loop, looping, moments, shop
+
+NO_FAULTS = FaultPlan()
+
+
+async def known_payments(loop: Loop, count: int, account: str = "main") -> list[str]:
+    """Payments that are in the ledger, clean; their ids."""
+    world = loop.node.accounts[account].world
+    ids = [world.payments.pay(1_000 + number)["id"] for number in range(count)]
+    await loop.deliver_all(account)
+    await loop.settle()
+    loop.advance(MINUTE)
+    return ids
+
+
+def refs(loop: Loop, ids: list[str], kind: str = "payment_intent") -> list[ResourceRef]:
+    return [loop.ref(kind, each) for each in ids]
+
+
+# --- at once, and not for nothing -----------------------------------------------------------------
+
+
+def test_a_mark_is_read_at_once_without_any_time_passing(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            intent = loop.world.payments.pay(5_000)
+            await loop.deliver_all()
+            await loop.quiet()
+            assert loop.reads_of(intent["id"]) == 1
+            assert loop.now() == START
+
+    asyncio.run(story())
+
+
+def test_an_idle_worker_asks_the_ledger_every_five_seconds_and_not_more(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            before = loop.commit.calls
+            for _ in range(60):
+                loop.advance(SECOND)
+                await loop.quiet()
+            assert loop.commit.calls - before == 12
+            assert loop.node.worker.idle.is_set()
+
+    asyncio.run(story())
+
+
+def test_a_committed_mark_is_asked_about_within_100_ms_of_real_time(url: str) -> None:
+    """With the machine's own clock and waits: no poll is that quick, so the signal must have come through."""
+
+    async def story() -> None:
+        clock = SystemClock()
+        server = SandboxServer(World(seed=7, clock=clock))
+        spans = []
+        async with looping(url, clock=clock, shops={"main": server}) as loop:
+            for number in range(5):
+                intent = loop.world.payments.create(1_000 + number)
+                await loop.deliver_all()
+                began = time.monotonic()
+                await loop.transport.until_sent()
+                spans.append(time.monotonic() - began)
+                await loop.quiet()
+                assert loop.known(loop.ref("payment_intent", intent["id"])).version == 1
+        assert min(spans) < 0.1, spans
+
+    asyncio.run(story())
+
+
+def test_an_account_never_has_more_reads_under_way_than_it_may(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, worker=WorkerSettings(concurrency=3)) as loop:
+            for number in range(40):
+                loop.world.payments.create(1_000 + number)
+            await loop.deliver_all()
+            await loop.settle()
+            assert loop.unlike_truth() == []
+            assert loop.under_way.most_requests <= 3
+
+    asyncio.run(story())
+
+
+def test_the_worker_survives_an_error_of_ours(url: str) -> None:
+    class Flawed(Stripe):
+        flaws = 2
+
+        @property
+        def limits(self) -> Mapping[str, Limit]:
+            if Flawed.flaws:
+                Flawed.flaws -= 1
+                raise ZeroDivisionError("a bug")
+            return super().limits
+
+    async def story() -> None:
+        async with looping(url, provider=Flawed) as loop:
+            loop.world.payments.pay(5_000)
+            await loop.deliver_all()
+            await loop.settle()
+            assert Flawed.flaws == 0
+            assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+def test_the_worker_waits_while_the_ledger_is_away_and_goes_on(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            away = 3
+
+            def refuse() -> None:
+                nonlocal away
+                if away:
+                    away -= 1
+                    raise LedgerUnavailable("the disk is full")
+
+            loop.commit.before_call = refuse
+            loop.world.payments.pay(5_000)
+            await loop.deliver_all()
+            await loop.settle()
+            assert away == 0
+            assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+# --- poison ---------------------------------------------------------------------------------------
+
+
+def tell_of_poison(url: str, fault: str) -> None:
+    """One resource is never answered; everybody else is, and the one ends as a dead letter that lives again.
+
+    It belongs to a connected account, because a list would show it all the same, and be asked.
+    """
+
+    async def story() -> None:
+        clock = ManualClock(START)
+        connected = World(seed=3, clock=clock, account="acct_connected")
+        server = SandboxServer(World(seed=2, clock=clock), connected=[connected])
+        async with looping(url, clock=clock, shops={"main": server}) as loop:
+            poison = connected.payments.create(666)["id"]
+            ref = loop.ref("payment_intent", f"acct_connected/{poison}")
+            loop.server.set_faults(FaultPlan.parse({fault: {"rate": 1.0, "only": poison}}))
+            await loop.mark(ref, cause=Cause.WEBHOOK)
+            for number in range(60):
+                loop.world.payments.create(1_000 + number)
+                await loop.deliver_all()
+                await loop.run_for(20 * SECOND)
+                assert loop.unlike_truth() == [], f"round {number}"
+            assert loop.dead() == {ref.id}
+            assert loop.gates() == {}
+            assert loop.known(ref).attempts == RetryPolicy().attempts
+            assert loop.known(ref).dirty
+            loop.server.set_faults(NO_FAULTS)
+            await loop.mark(ref)
+            await loop.settle()
+            assert loop.dead() == set()
+            assert loop.known(ref).state is State.PRESENT
+
+    asyncio.run(story())
+
+
+def test_a_resource_that_answers_500_for_ever_blocks_nobody_and_becomes_a_dead_letter(url: str) -> None:
+    tell_of_poison(url, "server_error")
+
+
+def test_a_resource_that_answers_half_a_document_blocks_nobody_and_becomes_a_dead_letter(url: str) -> None:
+    tell_of_poison(url, "malformed_answer")
+
+
+def test_a_resource_that_is_forbidden_alone_blocks_nobody_for_long_and_becomes_a_dead_letter(url: str) -> None:
+    tell_of_poison(url, "deny")
+
+
+def test_poison_in_a_quiet_account_is_not_called_dead_while_nothing_else_says_that_the_provider_is_there(
+    url: str,
+) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            only = loop.world.payments.create(666)["id"]
+            loop.server.set_faults(FaultPlan(server_error=Chance(1.0)))
+            await loop.deliver_all()
+            await loop.run_for(2 * HOUR)
+            assert loop.dead() == set()
+            loop.server.set_faults(NO_FAULTS)
+            await loop.run_for(31 * MINUTE)
+            assert loop.unlike_truth() == []
+            assert loop.reads_of(only) < 120
+
+    asyncio.run(story())
+
+
+# --- the whole account ----------------------------------------------------------------------------
+
+
+def test_an_outage_stops_the_account_burns_no_attempts_and_ends_by_itself(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 25)
+            loop.server.set_faults(FaultPlan(unavailable=Chance(1.0)))
+            for each in ids:
+                loop.world.edits.metadata(each, order="7")
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(SECOND)
+            assert loop.gates() == {"main": "unavailable"}
+            before = loop.server.journal.count()
+            await loop.run_for(HOUR)
+            assert loop.server.journal.count() - before <= 30, "one question at a time, ever more rarely"
+            assert max(loop.known(ref).attempts for ref in refs(loop, ids)) <= 1
+            assert loop.dead() == set()
+            loop.server.set_faults(NO_FAULTS)
+            await loop.run_for(16 * MINUTE)
+            assert loop.gates() == {}
+            assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+def test_a_blip_of_a_second_does_not_cost_a_quarter_of_an_hour(url: str) -> None:
+    """Sixteen reads that fail together are one outage, not sixteen."""
+
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 25)
+            loop.server.set_faults(FaultPlan(server_error=Chance(1.0)))
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(SECOND)
+            loop.server.set_faults(NO_FAULTS)
+            await loop.settle(20 * SECOND)
+            assert loop.gates() == {}
+
+    asyncio.run(story())
+
+
+def test_a_provider_that_hangs_is_away_and_no_resource_is_blamed(url: str) -> None:
+    async def story() -> None:
+        quick = FetchSettings(lease=timedelta(seconds=0.5))
+        async with looping(url, fetch=quick) as loop:
+            ids = await known_payments(loop, 8)
+            loop.server.set_faults(FaultPlan(hang=Chance(1.0)))
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(SECOND)
+            assert loop.gates() == {"main": "unavailable"}
+            assert all("no answer within" in str(loop.known(ref).last_error) for ref in refs(loop, ids))
+            loop.server.set_faults(NO_FAULTS)
+            await loop.settle()
+
+    asyncio.run(story())
+
+
+def test_a_revoked_key_stops_the_account_until_it_is_good_again(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 20)
+            loop.server.keys.put(ApiKey(loop.server.api_key, revoked=True))
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(SECOND)
+            assert loop.gates() == {"main": "credentials"}
+            before = loop.server.journal.count()
+            await loop.run_for(2 * HOUR)
+            assert 8 <= loop.server.journal.count() - before <= 24, "probed again at least every 15 minutes"
+            assert all(loop.known(ref).attempts == 0 for ref in refs(loop, ids))
+            loop.server.keys.put(ApiKey(loop.server.api_key))
+            await loop.run_for(15 * MINUTE)
+            assert loop.gates() == {}
+            assert loop.dirty() == []
+
+    asyncio.run(story())
+
+
+def test_a_missing_permission_stops_its_kind_only_and_is_named(url: str) -> None:
+    async def story() -> None:
+        everything = frozenset({"payment_intent_read", "charge_read", "balance_transaction_read", "customer_read"})
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 5)
+            customer = loop.world.customers.create()["id"]
+            await loop.deliver_all()
+            await loop.settle()
+            denied = everything - {"customer_read"}
+            loop.server.keys.put(ApiKey(loop.server.api_key, permissions=denied))
+            await loop.mark(loop.ref("customer", customer), *refs(loop, ids))
+            await loop.run_for(MINUTE)
+            assert loop.gates() == {"main/customer": "permission"}
+            assert "customer_read" in loop.ledger.gates()[0].text
+            assert [line.split(" ")[0] for line in loop.dirty()] == [f"stripe/main/customer/{customer}"]
+            # Success of other kinds says nothing about this one.
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(MINUTE)
+            assert loop.gates() == {"main/customer": "permission"}
+            loop.server.keys.put(ApiKey(loop.server.api_key, permissions=everything))
+            await loop.run_for(15 * MINUTE)
+            assert loop.gates() == {}
+            assert loop.dirty() == []
+
+    asyncio.run(story())
+
+
+# --- throttling -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_asked_of_an_endpoint_inside_its_retry_after_and_others_go_on(url: str) -> None:
+    single = "GET /v1/payment_intents/{id}"
+
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 3)
+            charge = loop.world.store.get(ids[0])["latest_charge"]
+            loop.server.journal.clear()
+            loop.server.set_faults(
+                FaultPlan.parse({"throttle": {"only": single, "times": 1}, "retry_after_seconds": 30})
+            )
+            await loop.mark(loop.ref("payment_intent", ids[0]))
+            await loop.run_for(SECOND)
+            for _ in range(25):
+                await loop.mark(loop.ref("payment_intent", ids[1]), loop.ref("charge", charge))
+                await loop.run_for(SECOND)
+            await loop.settle()
+            [refused, *later] = [each for each in loop.requests() if each.operation == single]
+            assert refused.status == 429
+            assert all(each.at_micros >= refused.at_micros + 30_000_000 for each in later)
+            assert loop.server.journal.count("GET /v1/charges/{id}") > 10
+
+    asyncio.run(story())
+
+
+def test_a_list_that_is_throttled_is_not_asked_again_and_its_resources_are_read_singly(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 10)
+            loop.server.journal.clear()
+            loop.server.set_faults(
+                FaultPlan.parse({"throttle": {"only": "GET /v1/payment_intents"}, "retry_after_seconds": 30})
+            )
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(2 * SECOND)
+            assert loop.dirty() == []
+            assert loop.server.journal.count("GET /v1/payment_intents") == 1
+
+    asyncio.run(story())
+
+
+def test_a_throttle_without_retry_after_stops_the_whole_account_for_a_moment(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 30)
+            loop.server.journal.clear()
+            loop.server.set_faults(FaultPlan(throttle_silent=Chance(1.0, times=1)))
+            await loop.mark(*refs(loop, ids))
+            await loop.settle()
+            first = next(each for each in loop.requests() if each.status == 429)
+            later = [each for each in moments(loop.requests()) if each > moments([first])[0]]
+            assert min(later) - moments([first])[0] >= SECOND
+
+    asyncio.run(story())
+
+
+def test_a_locked_object_is_asked_again_and_slows_down_nobody(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            [intent] = await known_payments(loop, 1)
+            charge = loop.world.store.get(intent)["latest_charge"]
+            loop.server.set_faults(FaultPlan.parse({"lock_timeout": {"only": intent, "times": 25}}))
+            await loop.mark(loop.ref("payment_intent", intent))
+            await loop.run_for(SECOND)
+            await loop.mark(loop.ref("charge", charge))
+            await loop.run_for(SECOND / 10)
+            assert [line.split(" ")[0] for line in loop.dirty()] == [f"stripe/main/payment_intent/{intent}"]
+            await loop.settle()
+            assert loop.dead() == set()
+            assert loop.reads_of(intent) > 20, "never counted against it"
+
+    asyncio.run(story())
+
+
+def test_the_limits_of_a_sandbox_are_never_hit(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, limits=Limits(per_endpoint=25, per_account=25)) as loop:
+            for number in range(60):
+                loop.world.payments.pay(1_000 + number)
+            await loop.deliver_all()
+            await loop.settle()
+            assert loop.unlike_truth() == []
+            assert loop.server.journal.count(status=429) == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.long
+def test_two_accounts_of_which_one_starves_do_not_delay_each_other(url: str) -> None:
+    async def story() -> None:
+        clock = ManualClock(START)
+        shops = {"main": shop(clock, seed=1), "other": shop(clock, seed=2)}
+        async with looping(url, clock=clock, shops=shops) as loop:
+            shops["main"].set_faults(FaultPlan(throttle=Chance(1.0), retry_after_seconds=60))
+            for number in range(50):
+                shops["main"].world.payments.pay(1_000 + number)
+            await loop.deliver_all("main")
+            await loop.quiet()
+            for number in range(10):
+                shops["other"].world.payments.pay(1_000 + number)
+                await loop.deliver_all("other")
+                await loop.run_for(6 * SECOND)
+                assert loop.unlike_truth(account="other") == []
+            assert loop.unlike_truth(account="main") != []
+            shops["main"].set_faults(NO_FAULTS)
+            await loop.settle(30 * MINUTE)
+            assert loop.unlike_truth(account="main") == []
+
+    asyncio.run(story())
+
+
+# --- "missing", for everything --------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_key_of_another_account_makes_no_storm_of_tombstones(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop, SandboxServer(World(seed=99, clock=loop.clock)) as elsewhere:
+            ids = await known_payments(loop, 50)
+            loop.send_to(elsewhere)
+            fresh = loop.world.payments.create(77)["id"]
+            await loop.mark(*refs(loop, ids))
+            await loop.deliver_all()
+            await loop.run_for(HOUR)
+            assert len(loop.tombstones()) <= 20
+            assert loop.ref("payment_intent", fresh) not in loop.tombstones()
+            assert "missing-storm" in loop.findings()
+            assert loop.dead() == set()
+            loop.send_to(loop.server)
+            await loop.mark(*loop.tombstones())
+            await loop.run_for(31 * MINUTE)
+            assert loop.unlike_truth() == []
+            assert "missing-storm" not in loop.findings()
+            assert loop.gates() == {}
+
+    asyncio.run(story())
+
+
+@pytest.mark.long
+def test_a_great_clean_up_is_believed_in_time_and_delays_no_payment_for_long(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = [loop.world.customers.create()["id"] for _ in range(70)]
+            await loop.deliver_all()
+            await loop.settle()
+            for each in ids:
+                loop.world.customers.delete(each)
+            await loop.deliver_all()
+            await loop.run_for(10 * SECOND)
+            assert "missing-storm" in loop.findings()
+            intent = loop.world.payments.create(5_000)["id"]
+            await loop.deliver_all()
+            await loop.run_for(20 * SECOND)
+            assert loop.known(loop.ref("payment_intent", intent)).state is State.PRESENT
+            for _ in range(12):
+                loop.world.payments.create(5_000)
+                await loop.deliver_all()
+                await loop.run_for(10 * MINUTE)
+            assert loop.unlike_truth() == []
+            assert "missing-storm" not in loop.findings()
+
+    asyncio.run(story())
+
+
+# --- lists that do not help -----------------------------------------------------------------------
+
+
+def test_what_a_failing_list_was_walked_for_is_read_singly_and_not_blamed(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            ids = await known_payments(loop, 30)
+            loop.server.set_faults(FaultPlan.parse({"server_error": {"only": "GET /v1/payment_intents"}}))
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(10 * SECOND)
+            assert loop.dirty() == []
+            assert loop.server.journal.count("GET /v1/payment_intents", 500) == 1
+
+    asyncio.run(story())
+
+
+def test_what_no_list_shows_is_read_singly_and_not_walked_for_again(url: str) -> None:
+    """Resources of connected accounts are in no list of the platform's."""
+
+    async def story() -> None:
+        clock = ManualClock(START)
+        connected = World(seed=3, clock=clock, account="acct_connected")
+        server = SandboxServer(World(seed=2, clock=clock), connected=[connected])
+        async with looping(url, clock=clock, shops={"main": server}) as loop:
+            ids = [f"acct_connected/{connected.payments.create(1_000 + n)['id']}" for n in range(30)]
+            await loop.mark(*refs(loop, ids))
+            await loop.settle()
+            server.journal.clear()
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(10 * SECOND)
+            assert loop.dirty() == []
+            assert server.journal.count("GET /v1/payment_intents") == 1
+            assert server.journal.count("GET /v1/payment_intents/{id}") == 30
+
+    asyncio.run(story())
+
+
+# --- ends and beginnings --------------------------------------------------------------------------
+
+
+def test_a_clean_stop_gives_back_what_it_cannot_finish(ledger_url: str) -> None:
+    async def story() -> None:
+        async with looping(ledger_url, worker=WorkerSettings(drain=timedelta(seconds=0.3))) as loop:
+            ids = await known_payments(loop, 8)
+            loop.server.set_faults(FaultPlan(hang=Chance(1.0)))
+            await loop.mark(*refs(loop, ids))
+            await loop.transport.until_sent()
+            began = time.monotonic()
+            await loop.node.stop()
+            assert time.monotonic() - began < 10
+            assert loop.ledger.lease_owners() == []
+            left = [loop.known(ref) for ref in refs(loop, ids)]
+            assert all(each.dirty and each.attempts == 0 and each.due_at == loop.now() for each in left)
+
+    asyncio.run(story())
+
+
+def test_a_killed_workers_claims_do_not_wait_for_their_leases(url: str) -> None:
+    """Its next life on the same machine ends them."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    async def story() -> None:
+        owner = f"{socket.gethostname()}:{ended.pid}:0"
+        async with looping(url, owner=owner) as loop:
+            ids = await known_payments(loop, 6)
+            loop.server.set_faults(FaultPlan(hang=Chance(1.0)))
+            await loop.mark(*refs(loop, ids))
+            await loop.transport.until_sent()
+            await loop.node.kill()
+            loop.nodes.clear()
+            loop.server.set_faults(NO_FAULTS)
+            assert loop.ledger.lease_owners() == [owner]
+            await loop.add_node(owner="next:1:0")
+            await loop.quiet()
+            assert loop.dirty() == []
+
+    asyncio.run(story())
+
+
+def test_a_late_answer_of_a_worker_whose_lease_has_ended_changes_nothing(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            [intent] = await known_payments(loop, 1)
+            ref = loop.ref("payment_intent", intent)
+            account = loop.account
+            await loop.node.kill()
+            loop.nodes.clear()
+            await loop.commit.call(lambda ledger: ledger.mark([Mark(ref, Cause.MANUAL)], loop.now()))
+            [claim] = await loop.commit.call(
+                lambda ledger: ledger.claim(
+                    "main", "payment_intent", 1, owner="slow:1:0", count=1, lease=MINUTE, now=loop.now()
+                )
+            )
+            loop.advance(2 * MINUTE)
+            await loop.add_node()
+            await loop.settle()
+            before = loop.known(ref)
+            loop.world.edits.metadata(intent, order="late")
+
+            async def never(_endpoint: str) -> bool:
+                return False
+
+            await account.fetcher.fetch(account.provider.kinds["payment_intent"], [claim], never)
+            assert loop.known(ref) == before
+
+    asyncio.run(story())
