@@ -237,7 +237,7 @@ def record_payout_members(
     tx: Transaction, payout: ResourceRef, members: Sequence[ResourceRef], *, complete: bool, now: datetime
 ) -> int:
     """Which balance transactions a payout paid out. The latest recorded list is the one that counts."""
-    return _INSERT_PAYOUT_MEMBERS.run(
+    written = _INSERT_PAYOUT_MEMBERS.run(
         tx,
         [
             {
@@ -249,5 +249,43 @@ def record_payout_members(
                 "complete": complete,
                 "recorded_at": to_micros(now),
             }
+        ],
+    )
+    if written:
+        _spread_members(tx, payout)
+    return written
+
+
+_LISTS = text(
+    "SELECT members, recorded_at FROM payout_members WHERE account = :account AND payout_id = :payout_id"
+    " ORDER BY recorded_at"
+)
+_FORGET_MEMBERS = text("DELETE FROM payout_member WHERE account = :account AND payout_id = :payout_id")
+_INSERT_MEMBER = insert_into(
+    "payout_member",
+    {"account": WORDS, "remote_id": WORDS, "payout_id": WORDS, "recorded_at": WHOLE, "superseded_at": WHOLE},
+)
+
+
+def _spread_members(tx: Transaction, payout: ResourceRef) -> None:
+    """A payout's lists by member, each with the time during which it was the latest; lists may arrive in any order."""
+    of_payout = {"account": payout.account, "payout_id": payout.id}
+    lists: list[tuple[str, int]] = []
+    for row in tx.run(_LISTS, of_payout):
+        if not lists or lists[-1][0] != row.members:
+            lists.append((row.members, row.recorded_at))
+    ends = [recorded_at for _, recorded_at in lists[1:]] + [None]
+    tx.run(_FORGET_MEMBERS, of_payout)
+    _INSERT_MEMBER.run(
+        tx,
+        [
+            {
+                **of_payout,
+                "remote_id": ResourceRef.parse(member).id,
+                "recorded_at": recorded_at,
+                "superseded_at": end,
+            }
+            for (members, recorded_at), end in zip(lists, ends, strict=True)
+            for member in orjson.loads(members)
         ],
     )

@@ -111,28 +111,6 @@ class Known:
     recorded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Composition:
-    """What a payout's listed members add up to, in one currency."""
-
-    account: str
-    payout_id: str
-    complete: bool
-    currency: str | None
-    """None: the list is empty, or names entries that the ledger does not have."""
-    listed: int
-    found: int
-    net: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnsettledSum:
-    key: BalanceKey
-    category: str
-    count: int
-    net: int
-
-
 def _over(sql: str) -> TextClause:
     return text(sql).bindparams(bindparam("accounts", expanding=True))
 
@@ -447,132 +425,83 @@ def _known(tx: Transaction, statement: TextClause, given: Mapping[str, Any], rea
 
 # --- payouts and what they paid out ---------------------------------------------------------------
 
-_LATEST = """
-  latest AS (
-    SELECT p.provider, p.account, p.payout_id, p.members, p.complete FROM payout_members p
-    WHERE p.account = :account AND p.recorded_at <= :as_of
-      AND NOT EXISTS (
-        SELECT 1 FROM payout_members q WHERE q.account = p.account AND q.payout_id = p.payout_id
-          AND q.recorded_at <= :as_of AND q.recorded_at > p.recorded_at)
-  )
-"""
-_MEMBER = {
-    "sqlite": """
-  member AS (
-    SELECT l.payout_id, substr(j.value, length(l.provider) + length(l.account) + :kind_length) AS remote_id
-    FROM latest l, json_each(l.members) j WHERE l.payout_id IN (SELECT value FROM json_each(:payouts))
-  )
-""",
-    "postgresql": """
-  member AS (
-    SELECT l.payout_id, substr(j.value, length(l.provider) + length(l.account) + CAST(:kind_length AS integer))
-      AS remote_id
-    FROM latest l CROSS JOIN LATERAL json_array_elements_text(CAST(l.members AS json)) AS j(value)
-    WHERE l.payout_id IN (SELECT value FROM json_array_elements_text(CAST(:payouts AS json)))
-  )
-""",
-}
-_KIND = "balance_transaction"
-_COMPOSED = """
-    WITH {latest}, {member}
-    SELECT l.payout_id, l.complete, e.currency, count(m.remote_id) AS listed, count(e.remote_id) AS found,
-      coalesce(sum(e.net), 0) AS net
-    FROM latest l JOIN member m ON m.payout_id = l.payout_id
-    LEFT JOIN resource r ON r.account = :account AND r.kind = :kind AND r.remote_id = m.remote_id
-    LEFT JOIN entry e ON e.resource_id = r.id AND {known}
-      AND NOT (e.category = 'payout' AND e.source_id = l.payout_id)
-    GROUP BY l.payout_id, l.complete, e.currency ORDER BY l.payout_id, e.currency
-"""
-_BY_PAYOUT = text(
-    f"""
-    SELECT e.payout_id, e.currency, count(*) AS n, sum(e.net) AS net FROM entry e
-    WHERE e.account = :account AND e.payout_id IN :ids AND NOT (e.category = 'payout') AND {_KNOWN}
-    GROUP BY e.payout_id, e.currency ORDER BY e.payout_id, e.currency
+_LISTED = text(
     """
-).bindparams(bindparam("ids", expanding=True))
-_LISTED = text(f"WITH {_LATEST} SELECT payout_id, complete FROM latest ORDER BY payout_id")
-
-
-def listed_payouts(tx: Transaction, account: str, as_of: datetime) -> dict[str, bool]:
-    """Payouts whose members the provider listed -> whether that list is complete."""
-    given = {"account": account, "as_of": to_micros(as_of)}
-    return {row.payout_id: bool(row.complete) for row in tx.run(_LISTED, given)}
-
-
-def compositions(tx: Transaction, account: str, payout_ids: Collection[str], as_of: datetime) -> list[Composition]:
-    """What these payouts' members add up to: as listed by the provider, else as the entries themselves name them."""
-    ids = sorted(payout_ids)
-    if not ids:
-        return []
-    listed = [
-        Composition(
-            account, row.payout_id, bool(row.complete), row.currency, int(row.listed), int(row.found), int(row.net)
-        )
-        for row in tx.run(_on(tx, _COMPOSED), _members_given(account, ids, as_of))
-    ]
-    known = {each.payout_id for each in listed}
-    rest = [payout_id for payout_id in ids if payout_id not in known]
-    named = [
-        Composition(account, row.payout_id, True, row.currency, int(row.n), int(row.n), int(row.net))
-        for at in range(0, len(rest), _CHUNK)
-        for row in tx.run(_BY_PAYOUT, {"account": account, "ids": rest[at : at + _CHUNK], "as_of": to_micros(as_of)})
-    ]
-    return listed + named
-
-
-_UNSETTLED_FROM = """
-    FROM entry e LEFT JOIN member m ON m.remote_id = e.remote_id
-    WHERE e.account = :account AND e.effective_at < :end AND {known} AND m.remote_id IS NULL
-      AND (e.payout_id IS NULL OR e.payout_id NOT IN ({payouts}))
-      AND NOT (e.category = 'payout' AND e.source_id IN ({payouts}))
-"""
-_UNSETTLED_SUMS = (
-    "WITH {latest}, {member} SELECT e.account, e.balance_type, e.currency, e.category, count(*) AS n,"
-    " sum(e.net) AS net" + _UNSETTLED_FROM + " GROUP BY e.account, e.balance_type, e.currency, e.category"
-    " ORDER BY e.account, e.balance_type, e.currency, e.category"
+    SELECT p.payout_id, p.complete FROM payout_members p
+    WHERE p.account = :account AND p.recorded_at <= :as_of
+    ORDER BY p.payout_id, p.recorded_at
+    """
 )
-_UNSETTLED = (
-    "WITH {latest}, {member} SELECT "
-    + _ENTRY
-    + _UNSETTLED_FROM
-    + " AND e.category <> 'payout'"
-    + " ORDER BY e.effective_at DESC, e.remote_id LIMIT :limit"
+_PAID_BY = """
+    FROM entry e LEFT JOIN payout_member m ON m.account = e.account AND m.remote_id = e.remote_id
+      AND m.recorded_at <= :as_of AND (m.superseded_at IS NULL OR m.superseded_at > :as_of)
+"""
+_PAID_OUT = text(
+    f"""
+    SELECT e.account, e.balance_type, e.currency, e.category, coalesce(m.payout_id, e.payout_id) AS paid_by,
+      CASE WHEN e.category = 'payout' THEN e.source_id END AS pays, count(*) AS n, sum(e.net) AS net
+    {_PAID_BY}
+    WHERE e.account = :account AND e.effective_at < :end AND {_KNOWN}
+    GROUP BY e.account, e.balance_type, e.currency, e.category, coalesce(m.payout_id, e.payout_id),
+      CASE WHEN e.category = 'payout' THEN e.source_id END
+    """
 )
 _PAYOUT_SET = {
     "sqlite": "SELECT value FROM json_each(:payouts)",
     "postgresql": "SELECT value FROM json_array_elements_text(CAST(:payouts AS json))",
 }
+_UNSETTLED = f"""
+    SELECT {_ENTRY} {_PAID_BY}
+    WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
+      AND e.effective_at < :end AND {_KNOWN} AND e.category <> 'payout'
+      AND (coalesce(m.payout_id, e.payout_id) IS NULL OR coalesce(m.payout_id, e.payout_id) NOT IN ({{payouts}}))
+    ORDER BY e.effective_at DESC, e.remote_id LIMIT :limit
+"""
 
 
-def unsettled_sums(
-    tx: Transaction, account: str, payout_ids: Collection[str], end: datetime, as_of: datetime
-) -> list[UnsettledSum]:
-    """Entries before `end` that none of these payouts paid out, and that are not one of these payouts themselves."""
-    given = _members_given(account, payout_ids, as_of) | {"end": to_micros(end)}
-    return [
-        UnsettledSum(_key(row), row.category, int(row.n), int(row.net))
-        for row in tx.run(_on(tx, _UNSETTLED_SUMS), given)
+@dataclass(frozen=True, slots=True)
+class PaidOut:
+    """Entries of one category that the same payout paid out, or none did."""
+
+    key: BalanceKey
+    category: str
+    paid_by: str | None
+    pays: str | None
+    """For entries of category `payout`: the payout that they are themselves."""
+    count: int
+    net: int
+
+
+def listed_payouts(tx: Transaction, account: str, as_of: datetime) -> dict[str, bool]:
+    """Payouts whose members the provider listed -> whether the latest list is complete."""
+    given = {"account": account, "as_of": to_micros(as_of)}
+    return {row.payout_id: bool(row.complete) for row in tx.run(_LISTED, given)}
+
+
+def paid_out(tx: Transaction, account: str, end: datetime, as_of: datetime) -> list[PaidOut]:
+    """Every entry before `end`, summed up by who paid it out: the provider's lists first, else the entry's own word."""
+    given = {"account": account, "end": to_micros(end), "as_of": to_micros(as_of)}
+    found = [
+        PaidOut(_key(row), row.category, row.paid_by, row.pays, int(row.n), int(row.net))
+        for row in tx.run(_PAID_OUT, given)
     ]
+    return sorted(found, key=lambda each: (each.key, each.category, each.paid_by or "", each.pays or ""))
 
 
 def unsettled(
-    tx: Transaction, account: str, payout_ids: Collection[str], end: datetime, as_of: datetime, *, limit: int
+    tx: Transaction, key: BalanceKey, payout_ids: Collection[str], end: datetime, as_of: datetime, *, limit: int
 ) -> list[EntryFact]:
-    """The newest of them, without payouts that name no members."""
-    given = _members_given(account, payout_ids, as_of) | {"end": to_micros(end), "limit": limit}
-    return [_entry(row) for row in tx.run(_on(tx, _UNSETTLED), given)]
+    """The newest entries of a balance that none of these payouts paid out, payouts themselves left out.
 
-
-def _members_given(account: str, payout_ids: Collection[str], as_of: datetime) -> dict[str, Any]:
-    return {
-        "account": account,
+    Walks back from `end`: a limit of how many there are stops it at the oldest of them.
+    """
+    given = {
+        "account": key.account,
+        "balance_type": key.balance_type,
+        "currency": key.currency,
         "payouts": orjson.dumps(sorted(payout_ids)).decode(),
+        "end": to_micros(end),
         "as_of": to_micros(as_of),
-        "kind": _KIND,
-        "kind_length": len(_KIND) + len("///") + 1,
+        "limit": limit,
     }
-
-
-def _on(tx: Transaction, template: str) -> TextClause:
-    name = tx.dialect.name
-    return text(template.format(latest=_LATEST, member=_MEMBER[name], known=_KNOWN, payouts=_PAYOUT_SET[name]))
+    return [_entry(row) for row in tx.run(text(_UNSETTLED.format(payouts=_PAYOUT_SET[tx.dialect.name])), given)]

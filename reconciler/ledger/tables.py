@@ -406,6 +406,20 @@ class LedgerClockRow(SQLModel, table=True):
     value: int = _whole(default=0)
 
 
+class PayoutMemberRow(SQLModel, table=True):
+    """The lists of `payout_members` by member, with the time during which each was the latest: a projection of them."""
+
+    __tablename__: ClassVar[Any] = "payout_member"
+    __table_args__ = (Index("ix_payout_member_payout", "account", "payout_id"), {"sqlite_with_rowid": False})
+
+    account: str = _words(key=True)
+    remote_id: str = _words(key=True)
+    """Of the balance transaction."""
+    payout_id: str = _words(key=True)
+    recorded_at: int = _whole(key=True)
+    superseded_at: int | None = _whole(optional=True)
+
+
 class BreakEventRow(SQLModel, table=True):
     """One act of a person on a break. Never changed: what stands is what the events add up to."""
 

@@ -37,7 +37,8 @@ def report(facts: Facts, params: Params) -> Report:
     blocks, balance_breaks = _balances(scope, facts, balances, sums, worklist)
 
     matching = Matching(scope, facts)
-    now, before = matching.at(scope.end), matching.at(scope.start)
+    now = matching.at(scope.end, since=scope.start)
+    before = matching.at(scope.start, since=scope.start)
     flows = commercial.flows_of_period(scope, now)
     bank = BankMatch(scope, facts)
     paid = [line for line in payouts.payouts(scope, facts, bank) if scope.holds(line.amount.currency)]

@@ -10,12 +10,10 @@ from reconciler.ledger.breaks import BreakEvent, PeriodLock
 from reconciler.ledger.facts import Coverage
 from reconciler.ledger.finance import (
     BalanceKey,
-    Composition,
     DaySum,
     EntryChange,
     EntryFact,
     TotalFact,
-    UnsettledSum,
 )
 from reconciler.money import Exponents
 from reconciler.movements import FinanceReader, Movement
@@ -52,6 +50,25 @@ class BalanceFacts:
     """(day of the period, what the provider's balance was at its end)."""
     signed: int | None = None
     """The opening as the last lock knew it; None where no lock with `roll_forward` precedes the period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a payout's members add up to, in one currency."""
+
+    currency: str
+    found: int
+    net: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsettledSum:
+    """Entries of one category that no payout created before the end paid out."""
+
+    key: BalanceKey
+    category: str
+    count: int
+    net: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +135,7 @@ class Facts:
     conversions: Mapping[tuple[str, str], Movement] = field(default_factory=dict)
     """(account, entry id) -> the rate that the entry was booked at."""
     compositions: Mapping[tuple[str, str], tuple[Composition, ...]] = field(default_factory=dict)
-    """(account, payout id) -> what its members add up to."""
+    """(account, payout id) -> what its members add up to; only payouts whose list is known to be complete."""
     unsettled_sums: tuple[UnsettledSum, ...] = ()
     unsettled: tuple[EntryFact, ...] = ()
     fees: tuple[FeeFacts, ...] = ()

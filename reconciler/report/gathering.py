@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,10 +13,11 @@ from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, Opened
 from reconciler.ledger.store import Transaction
 from reconciler.movements import Movement, Role
 from reconciler.report import fees
-from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts
+from reconciler.report.facts import AccountTerms, BalanceFacts, Composition, DisputeFact, Facts, FeeFacts, UnsettledSum
 from reconciler.report.model import Params
 from reconciler.report.periods import Calendar, Period
 
+PAYOUT = "payout"
 STREAM = "balance_transaction"
 """The kind whose complete coverage says where the entries of an account begin."""
 LISTED = 2000
@@ -48,13 +49,7 @@ class _Gathering:
         disputes = self._disputes()
         entries = self._entries([*movements, *(each.movement for each in disputes)])
         payouts = [each for each in movements if each.role is Role.PAYOUT]
-        compositions = self._compositions(payouts)
-        settled = {key for key, some in compositions.items() if any(each.complete for each in some)}
-        before: dict[str, list[str]] = {name: [] for name in self._accounts}
-        for payout in payouts:
-            key = (payout.ref.account, payout.ref.id)
-            if key in settled and payout.occurred_at < period.end:
-                before[payout.ref.account].append(payout.ref.id)
+        paid = _PaidOut(tx, self._accounts, payouts, period.end, as_of)
         balances = self._balances(as_of, locks)
         return Facts(
             terms=self._terms,
@@ -66,17 +61,9 @@ class _Gathering:
             disputes=disputes,
             entries=entries,
             conversions=self._conversions(movements, entries),
-            compositions=compositions,
-            unsettled_sums=tuple(
-                each
-                for account, ids in sorted(before.items())
-                for each in finance.unsettled_sums(tx, account, ids, period.end, as_of)
-            ),
-            unsettled=tuple(
-                each
-                for account, ids in sorted(before.items())
-                for each in finance.unsettled(tx, account, ids, period.end, as_of, limit=LISTED)
-            ),
+            compositions=paid.compositions,
+            unsettled_sums=tuple(paid.unsettled),
+            unsettled=tuple(paid.items(LISTED)),
             fees=self._fees(movements),
             events=tuple(breaks.break_events(tx, as_of)),
             locks=tuple(locks),
@@ -241,16 +228,6 @@ class _Gathering:
             if known.movement.role is Role.CONVERSION
         }
 
-    def _compositions(self, payouts: Sequence[Movement]) -> dict[tuple[str, str], tuple[finance.Composition, ...]]:
-        ids: dict[str, list[str]] = defaultdict(list)
-        for payout in payouts:
-            ids[payout.ref.account].append(payout.ref.id)
-        found: dict[tuple[str, str], list[finance.Composition]] = defaultdict(list)
-        for account, named in sorted(ids.items()):
-            for each in finance.compositions(self._tx, account, named, self._params.as_of):
-                found[account, each.payout_id].append(each)
-        return {key: tuple(some) for key, some in found.items()}
-
     # --- fees ---
 
     def _fees(self, movements: Sequence[Movement]) -> tuple[FeeFacts, ...]:
@@ -320,3 +297,51 @@ class _Gathering:
             if "payout" in term.finance.kinds
             for known in finance.movements(self._tx, term.name, "payout", as_of, term.finance.read)
         )
+
+
+class _PaidOut:
+    """Who paid out what: what each payout's members add up to, and what is left."""
+
+    def __init__(
+        self, tx: Transaction, accounts: Sequence[str], payouts: Sequence[Movement], end: datetime, as_of: datetime
+    ) -> None:
+        self._tx, self._end, self._as_of = tx, end, as_of
+        self.compositions: dict[tuple[str, str], tuple[Composition, ...]] = {}
+        self.unsettled: list[UnsettledSum] = []
+        self._counted: dict[str, frozenset[str]] = {}
+        for account in accounts:
+            made = {each.ref.id for each in payouts if each.ref.account == account and each.occurred_at < end}
+            self._take(account, made)
+
+    def _take(self, account: str, made: set[str]) -> None:
+        sums = finance.paid_out(self._tx, account, self._end, self._as_of)
+        listed = finance.listed_payouts(self._tx, account, self._as_of)
+        named = {each.paid_by for each in sums if each.paid_by is not None}
+        counted = frozenset(payout for payout in made & (named | set(listed)) if listed.get(payout, True))
+        self._counted[account] = counted
+        members: dict[str, dict[str, Composition]] = defaultdict(dict)
+        left: dict[tuple[BalanceKey, str], UnsettledSum] = {}
+        for each in sums:
+            if each.paid_by in counted and each.paid_by is not None:
+                if each.pays != each.paid_by:
+                    before = members[each.paid_by].get(each.key.currency, Composition(each.key.currency, 0, 0))
+                    members[each.paid_by][each.key.currency] = replace(
+                        before, found=before.found + each.count, net=before.net + each.net
+                    )
+            elif each.pays not in counted:
+                place = (each.key, each.category)
+                rest = left.get(place, UnsettledSum(each.key, each.category, 0, 0))
+                left[place] = replace(rest, count=rest.count + each.count, net=rest.net + each.net)
+        self.compositions |= {(account, payout): tuple(some.values()) for payout, some in members.items()}
+        self.unsettled += [left[place] for place in sorted(left)]
+
+    def items(self, limit: int) -> Iterator[EntryFact]:
+        """The newest items of each balance, never asking for more than there are."""
+        counts: dict[BalanceKey, int] = defaultdict(int)
+        for each in self.unsettled:
+            if each.category != PAYOUT:
+                counts[each.key] += each.count
+        for key, count in sorted(counts.items()):
+            yield from finance.unsettled(
+                self._tx, key, self._counted[key.account], self._end, self._as_of, limit=min(limit, count)
+            )

@@ -26,10 +26,11 @@ class Leg:
     movement: Movement
     at: datetime
     minor: int
+    ref: str
 
-    @property
-    def ref(self) -> str:
-        return str(self.movement.ref)
+    @classmethod
+    def of(cls, movement: Movement, at: datetime, minor: int) -> Leg:
+        return cls(movement, at, minor, str(movement.ref))
 
     @property
     def currency(self) -> str:
@@ -84,12 +85,12 @@ def legs(scope: Scope, facts: Facts) -> tuple[list[Leg], list[Leg]]:
             continue
         minor = scope.shared(movement.ref.account, movement.amount)
         if movement.role is Role.SALE and movement.gateway in gateways:
-            lefts.append(Leg(movement, movement.occurred_at, minor))
+            lefts.append(Leg.of(movement, movement.occurred_at, minor))
         elif movement.role in (Role.CHARGE, Role.REFUND) and movement.gateway in (None, *gateways):
             entries = facts.entries.get((movement.ref.account, movement.ref.id), ())
             if any(entry.id == movement.entry_id and entry.category == REVERSAL for entry in entries):
                 continue  # the rest of an authorisation that was never taken: nobody was paid back
-            rights.append(Leg(movement, right_time(movement, entries), minor))
+            rights.append(Leg.of(movement, right_time(movement, entries), minor))
     return sorted(lefts, key=_order), sorted(rights, key=_order)
 
 

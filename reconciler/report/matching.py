@@ -42,8 +42,9 @@ class Flow:
 class Standing:
     """Everything at one cut-off."""
 
+    since: datetime
     flows: list[Flow] = field(default_factory=list)
-    """Of all time before the cut-off; the caller takes those of its period."""
+    """Those whose later leg is not before `since`."""
     breaks: list[OpenItem] = field(default_factory=list)
     timing: list[OpenItem] = field(default_factory=list)
     pending: list[Leg] = field(default_factory=list)
@@ -66,8 +67,9 @@ class Matching:
         self._charges = {each.ref.id: each for each in facts.movements if each.role is Role.CHARGE}
         self._suggestions = Suggestions(scope, self._linked)
 
-    def at(self, cut: datetime) -> Standing:
-        standing = Standing()
+    def at(self, cut: datetime, *, since: datetime) -> Standing:
+        """What is open just before `cut`, whatever its age, and what was settled from `since` on."""
+        standing = Standing(since)
         matched: _Matched = set()
         for each in self._linked.links:
             self._link(standing, each, cut, matched)
@@ -95,7 +97,8 @@ class Matching:
         matched.update(
             (name, leg.minor, leg.currency) for leg in (*each.lefts, *each.rights) for name in _order_links(leg)
         )
-        standing.flows.append(self._match(each, residual))
+        if each.later >= standing.since:
+            standing.flows.append(self._match(each, residual))
 
     def _half(self, standing: Standing, each: Link, cut: datetime) -> None:
         """Some legs are before the cut-off and some after: what is before waits for a counterpart that is known."""
@@ -195,8 +198,9 @@ class Matching:
         taken: set[str] = set()
         for leg in rights:
             if self._invoices.paid_by(self._source(leg)):
-                standing.flows.append(self._invoice(leg))
                 taken.add(leg.ref)
+                if leg.at >= standing.since:
+                    standing.flows.append(self._invoice(leg))
         for leg in rights:
             if leg.ref not in taken and self._is_duplicate(leg, matched):
                 taken.add(leg.ref)
@@ -263,9 +267,9 @@ class Matching:
             if movement.role is not Role.SALE or movement.occurred_at >= cut:
                 continue
             minor = self._scope.shared(movement.ref.account, movement.amount)
-            leg = Leg(movement, movement.occurred_at, minor)
+            leg = Leg.of(movement, movement.occurred_at, minor)
             if movement.gateway not in self._scope.params.rules.gateways:
-                if movement.condition is Condition.SETTLED:
+                if movement.condition is Condition.SETTLED and leg.at >= standing.since:
                     code = f"out_of_scope.{movement.gateway}"
                     standing.flows.append(Flow(code, leg.currency, minor, 0, leg.at))
                 continue
@@ -309,7 +313,7 @@ class _Named:
             other = self._by_id.get(clue.value)
             if other is not None and other.condition is Condition.FAILED:
                 entries = self._facts.entries.get((other.ref.account, other.ref.id), ())
-                return Leg(other, right_time(other, entries), 0)
+                return Leg.of(other, right_time(other, entries), 0)
         return None
 
 

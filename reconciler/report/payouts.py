@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.ledger.finance import BalanceKey, Composition, EntryFact
+from reconciler.ledger.finance import BalanceKey, EntryFact
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report.bank import BankMatch
-from reconciler.report.facts import Facts
+from reconciler.report.facts import Composition, Facts
 from reconciler.report.model import (
     Amount,
     BreakType,
@@ -68,7 +68,7 @@ def _line(scope: Scope, facts: Facts, bank: BankMatch, movement: Movement) -> Pa
 def _composition(facts: Facts, movement: Movement) -> Composition | None:
     """The members in the payout's own currency, if the provider listed them all."""
     for each in facts.compositions.get((movement.ref.account, movement.ref.id), ()):
-        if each.complete and each.currency == movement.amount.currency:
+        if each.currency == movement.amount.currency:
             return each
     return None
 

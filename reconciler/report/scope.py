@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -18,6 +18,7 @@ class Scope:
     params: Params
     period: Period
     terms: dict[str, AccountTerms]
+    _exponents: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, params: Params, facts: Facts) -> Scope:
@@ -49,7 +50,11 @@ class Scope:
 
     def exponent(self, currency: str) -> int:
         """For figures that several accounts share: the finest of their units, so that nothing is rounded."""
-        return max((term.exponents.of(currency) for term in self.terms.values()), default=2)
+        known = self._exponents.get(currency)
+        if known is None:
+            known = max((term.exponents.of(currency) for term in self.terms.values()), default=2)
+            self._exponents[currency] = known
+        return known
 
     def shared(self, account: str, money: Money) -> int:
         """An account's amount in the shared unit of its currency."""

@@ -17,7 +17,7 @@ from reconciler.money import Money
 from tests.report.books import BEGINNING, SETTLE, TERMS, on
 
 CURRENCIES = ("USD", "EUR", "JPY")
-FIRST, SECOND, THIRD = on(1), on(1, month=2), on(1, month=3)
+FIRST, SECOND, THIRD = on(1, 0), on(1, 0, month=2), on(1, 0, month=3)
 """Where January, February and March begin."""
 KNOWN = on(20, 0, month=3)
 """Everything is known by then."""

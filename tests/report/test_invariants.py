@@ -25,10 +25,11 @@ from tests.report.books import TERMS
 from tests.report.histories import KNOWN, SECOND, THIRD, Fact, Story, Teller, rearranged, stories, write
 
 PROPERTY = settings(
-    max_examples=12,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+pytestmark = pytest.mark.long
 JANUARY = (date(2026, 1, 1), date(2026, 1, 31))
 FEBRUARY = (date(2026, 2, 1), date(2026, 2, 28))
 BOTH = (date(2026, 1, 1), date(2026, 2, 28))

@@ -1,5 +1,7 @@
 """What finance keeps: acts on breaks, sign-offs, reports, the audit log, bank lines; an index that proofs sum on."""
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -20,6 +22,18 @@ def _words(name: str, *, nullable: bool = False, default: str | None = None) -> 
 
 
 def upgrade() -> None:
+    op.create_table(
+        "payout_member",
+        _words("account"),
+        _words("remote_id"),
+        _words("payout_id"),
+        _whole("recorded_at"),
+        _whole("superseded_at", nullable=True),
+        sa.PrimaryKeyConstraint("account", "remote_id", "payout_id", "recorded_at", name="pk_payout_member"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_payout_member_payout", "payout_member", ["account", "payout_id"], unique=False)
+    _spread_payout_members()
     op.create_table(
         "break_event",
         sa.Column("id", _ROW_ID, autoincrement=False, nullable=False),
@@ -125,6 +139,33 @@ def upgrade() -> None:
         unique=False,
     )
     op.drop_index("ix_entry_effective", table_name="entry")
+
+
+def _spread_payout_members() -> None:
+    """What `reconciler.ledger.facts` does for every list from now on, for the lists that are there already."""
+    bind = op.get_bind()
+    lists = bind.execute(
+        sa.text("SELECT account, payout_id, members, recorded_at FROM payout_members ORDER BY account, payout_id, 4")
+    ).all()
+    insert = sa.text(
+        "INSERT INTO payout_member (account, remote_id, payout_id, recorded_at, superseded_at)"
+        " VALUES (:account, :remote_id, :payout_id, :recorded_at, :superseded_at)"
+    )
+    for number, row in enumerate(lists):
+        after = lists[number + 1] if number + 1 < len(lists) else None
+        same = after is not None and (after.account, after.payout_id) == (row.account, row.payout_id)
+        rows = [
+            {
+                "account": row.account,
+                "remote_id": member.split("/", 3)[3],
+                "payout_id": row.payout_id,
+                "recorded_at": row.recorded_at,
+                "superseded_at": after.recorded_at if same and after is not None else None,
+            }
+            for member in json.loads(row.members)
+        ]
+        if rows:
+            bind.execute(insert, rows)
 
 
 def downgrade() -> None:
