@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from typer.testing import CliRunner
 
 from reconciler.cli import app
@@ -30,7 +31,11 @@ class Ran:
 
 
 def run_here(*arguments: str, stdin: str | None = None) -> Ran:
-    ran = CliRunner().invoke(app, list(arguments), input=stdin)
+    try:
+        ran = CliRunner().invoke(app, list(arguments), input=stdin)
+    finally:
+        # The command set up logging on a stream that is closed now; whoever logs next in this process would fail.
+        structlog.reset_defaults()
     return Ran(ran.exit_code, ran.stdout, ran.stderr)
 
 
