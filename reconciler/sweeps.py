@@ -133,10 +133,15 @@ class Sweeper:
         else:
             since = job.watermark or until - settings.overlap - settings.every
         window = Window(since, until)
+        marker = {"since": since.isoformat(), "until": until.isoformat()}
+        if not resumed:
+            # Before the first question: a run that fails on it is tried again over this same window. With a window of
+            # its own, the next run would begin a little later, and leave a hole that no list ever looks at.
+            await self._ledger.call(lambda ledger: ledger.renew_job(job, progress=marker, lease=LEASE, now=began))
         try:
             walked = await self.walk(
                 kind, None if since == EPOCH else window, job=job, cause=Cause.SWEEP, priority=Priority.SWEEP,
-                cursor=job.progress.get("cursor"), marker={"since": since.isoformat(), "until": until.isoformat()},
+                cursor=job.progress.get("cursor"), marker=marker,
             )  # fmt: skip
         except ProviderError as error:
             raise await self.gap(kind, window, error, job) from error
