@@ -27,9 +27,9 @@ class Line(NamedTuple):
 COMMANDS: Mapping[str, Line] = {
     "run": Line("run:run", "The daemon: receive webhooks, read what they mark, sweep for what they did not tell."),
     "status": Line("status:status", "Backlog, coverage, deliveries, what is late, and what was not looked at."),
-    "report": Line(
-        "report:report", "What the ledger holds per kind, the drift it found, and what it cannot vouch for."
-    ),
+    "report": Line("report:report", "Is the balance proved? What is unexplained, how old, and whose?"),
+    "breaks": Line("breaks:app", "What finance must explain: list, note, assign, resolve, reopen."),
+    "audit": Line("audit:app", "The audit log: every act on a break and every sign-off."),
     "show": Line("show:show", "One resource: state, versions with cause and difference, deliveries, entries."),
     "mark": Line("mark:mark", "Have resources read again; revives dead letters."),
     "dead-letters": Line("dead_letters:app", "Resources that could not be read: list, retry, discard."),

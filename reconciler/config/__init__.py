@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from reconciler.config.durations import Duration, format_duration, parse_duration
-from reconciler.config.model import Config, FeeRule, ReportSection, Sweep
+from reconciler.config.model import Config, FeeRule, JournalSection, ReportSection, Sweep
 from reconciler.config.reading import account_settings, expectation_tokens, load, require_known
 
 __all__ = [
     "Config",
     "Duration",
     "FeeRule",
+    "JournalSection",
     "ReportSection",
     "Sweep",
     "account_settings",

@@ -141,6 +141,23 @@ class FeeRule(Section):
     home_country: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
 
 
+class JournalSection(Section):
+    """`[report.journal]`: what the books call the accounts that the exported journals post to."""
+
+    clearing: str = Field(default="Assets:Clearing:{account}:{balance_type}", min_length=1)
+    payouts: str = Field(default="Assets:Payouts-In-Transit", min_length=1)
+    transfers: str = Field(default="Assets:Transfers", min_length=1)
+    sales: str = Field(default="Income:Sales", min_length=1)
+    refunds: str = Field(default="Income:Refunds", min_length=1)
+    disputes: str = Field(default="Expenses:Disputes", min_length=1)
+    fees: str = Field(default="Expenses:Fees", min_length=1)
+    fx: str = Field(default="Income:FX", min_length=1)
+    rounding: str = Field(default="Expenses:Rounding", min_length=1)
+    other: str = Field(default="Income:Other", min_length=1)
+    opening: str = Field(default="Equity:Opening-Balances", min_length=1)
+    prior_period: str = Field(default="Equity:Prior-Period", min_length=1)
+
+
 class ReportSection(Section):
     timezone: Annotated[str, BeforeValidator(_zone)] = "UTC"
     day_start: str = Field(default="00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
@@ -150,6 +167,7 @@ class ReportSection(Section):
     aggregate_materiality_minor: int = Field(default=0, ge=0)
     gateways: tuple[str, ...] = ("stripe",)
     fee_rules: tuple[FeeRule, ...] = ()
+    journal: JournalSection = JournalSection()
 
 
 def _account_name(name: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from reconciler.config.model import AccountTable, Config, Deadline, FeeRule, Sweep
+from reconciler.config.model import AccountTable, Config, Deadline, FeeRule, JournalSection, Sweep
 from reconciler.config.places import PREFIX, Keys, Origins, Places, find_places
 from reconciler.config.pointers import Pointers
 from reconciler.errors import ConfigurationError
@@ -177,6 +177,8 @@ def _core_keys(inside: Keys) -> list[str]:
             return list(AccountTable.model_fields)
         case ("report", "fee_rules", *_):
             return list(FeeRule.model_fields)
+        case ("report", "journal", *_):
+            return list(JournalSection.model_fields)
     annotation = Config.model_fields[str(inside[0])].annotation
     assert isinstance(annotation, type)
     assert issubclass(annotation, BaseModel)

@@ -69,7 +69,7 @@ def test_a_dead_letter_is_listed_retried_and_gone(reconcile: Reconcile, ledger: 
     (letter,) = reconcile("dead-letters", "--format", "json").json["dead_letters"]
     assert (letter["ref"], letter["error"], letter["dead_at"]) == (str(ref()), "no such luck", "2026-05-05T12:00:00Z")
     assert "no such luck" in reconcile("dead-letters").out
-    assert reconcile("report", "--format", "json").json["resources"]["dead"] == 1
+    assert reconcile("report", "--format", "json").json["evidence"]["resources"]["dead"] == 1
     assert reconcile("dead-letters", "retry", str(ref()), "--format", "json").json == {"retried": [str(ref())]}
     with ledger.view() as view:
         resource = view.resource(ref())
@@ -108,7 +108,7 @@ def test_a_discarded_letter_leaves_the_list_and_stays_in_the_report(
     assert reconcile("dead-letters", "--format", "json").json == {"dead_letters": []}
     (letter,) = reconcile("dead-letters", "list", "--all", "--format", "json").json["dead_letters"]
     assert letter["discarded_at"] is not None
-    reasons = [each["reason"] for each in reconcile("report", "--format", "json").json["not_looked_at"]]
+    reasons = [each["reason"] for each in reconcile("report", "--format", "json").json["evidence"]["not_looked_at"]]
     assert "1 resource discarded by an operator" in reasons
 
 
@@ -205,7 +205,7 @@ def test_status_is_strict_only_on_request(reconcile: Reconcile) -> None:
 def test_the_report_exits_with_three_while_something_was_not_looked_at(reconcile: Reconcile) -> None:
     ran = reconcile("report", "--format", "json")
     assert ran.code == 3
-    assert {each["kind"] for each in ran.json["not_looked_at"]} >= {"charge", "payment_intent"}
+    assert {each["kind"] for each in ran.json["evidence"]["not_looked_at"]} >= {"charge", "payment_intent"}
     assert "Not looked at" in reconcile("report").out
 
 
