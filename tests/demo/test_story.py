@@ -141,8 +141,8 @@ def test_json_is_one_document_with_the_report(tmp_path: Path) -> None:
     told = json.loads(ran.stdout)
     assert told["proven"] is True
     assert told["differences"] == []
-    assert {row["kind"] for row in told["report"]["kinds"]} >= {"payment_intent", "charge"}
-    assert told["report"]["resources"]["total"] == told["compared"]["resources"]
+    assert {row["kind"] for row in told["report"]["evidence"]["kinds"]} >= {"payment_intent", "charge"}
+    assert told["report"]["evidence"]["resources"]["total"] == told["compared"]["resources"]
     assert list(tmp_path.iterdir()) == []
 
 
