@@ -6,21 +6,16 @@ import asyncio
 from datetime import timedelta
 
 from providers.sandbox import Chance, FaultPlan
-from reconciler.ledger import Coverage
+from reconciler.status.coverage import Gap, reaches
 from tests.loop.harness import MINUTE, Loop, looping
 
 
-def holes(loop: Loop, kind: str) -> list[Coverage]:
-    """Failed looks that no complete one covers whole."""
+def holes(loop: Loop, kind: str) -> list[Gap]:
+    """What `status` would name as gaps."""
     with loop.ledger.view() as view:
-        facts = [fact for fact in view.coverage(loop.now()) if fact.kind == kind]
-    whole = [fact.window for fact in facts if fact.complete]
-    return [
-        fact
-        for fact in facts
-        if not fact.complete
-        and not any(window.since <= fact.window.since and fact.window.until <= window.until for window in whole)
-    ]
+        reach = reaches(view.coverage(loop.now()))["main", kind]
+    assert reach is not None, "no complete look at all"
+    return list(reach.gaps)
 
 
 def test_a_complete_list_that_failed_at_first_leaves_no_hole_at_its_far_end(url: str) -> None:
