@@ -52,21 +52,28 @@ _RENEW = text(
     UPDATE job SET lease_until = :lease_until, progress = :progress,
       watermark = CASE WHEN watermark IS NULL OR :watermark > watermark THEN COALESCE(:watermark, watermark)
                        ELSE watermark END
-    WHERE name = :name AND lease_token = :token
+    WHERE name = :name AND lease_token = :token AND lease_until IS NOT NULL
     """
 )
 _FINISH = text(
     """
-    UPDATE job SET lease_until = NULL, lease_owner = NULL, due_at = :due_at,
+    UPDATE job SET lease_until = NULL, lease_owner = NULL,
+      due_at = CASE WHEN due_at > started_at THEN due_at ELSE :due_at END,
       progress = CASE WHEN :complete = 1 THEN '{}' ELSE progress END,
       tries = CASE WHEN :complete = 1 THEN 0 ELSE tries + 1 END,
       finished_at = CASE WHEN :complete = 1 THEN :now ELSE finished_at END, last_error = :error,
       watermark = CASE WHEN watermark IS NULL OR :watermark > watermark THEN COALESCE(:watermark, watermark)
                        ELSE watermark END
-    WHERE name = :name AND lease_token = :token
+    WHERE name = :name AND lease_token = :token AND lease_until IS NOT NULL
     """
 )
-_HURRY = text("UPDATE job SET due_at = :now WHERE name = :name AND due_at > :now")
+# A run was due when it started, so a later due_at in it says that somebody hurried the job since: it runs again.
+_HURRY = text(
+    """
+    UPDATE job SET due_at = CASE WHEN lease_until IS NULL OR :now > started_at THEN :now ELSE started_at + 1 END
+    WHERE name = :name AND (due_at > :now OR lease_until IS NOT NULL)
+    """
+)
 
 
 def take(tx: Transaction, name: str, *, owner: str, lease: timedelta, now: datetime) -> Job | None:
@@ -113,7 +120,7 @@ def renew(
         },
     )
     if touched.rowcount != 1:
-        raise JobLost(f"the lease of job {job.name} has ended; another node continues it")
+        raise JobLost(f"the lease of job {job.name} has ended; nothing more of this run is recorded")
 
 
 def finish(
@@ -143,11 +150,11 @@ def finish(
         },
     )
     if touched.rowcount != 1:
-        raise JobLost(f"the lease of job {job.name} has ended; another node continues it")
+        raise JobLost(f"the lease of job {job.name} has ended; nothing more of this run is recorded")
 
 
 def hurry(tx: Transaction, name: str, now: datetime) -> None:
-    """Make a job due now."""
+    """Make a job due now; one that is running becomes due again when it ends."""
     tx.run(_HURRY, {"name": name, "now": to_micros(now)})
 
 

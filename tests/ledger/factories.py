@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,8 +56,11 @@ def entry(of: ResourceRef, gross: int = 1000, fee: int = 30, **more: Any) -> Ent
     return Entry(of, **(given | more))
 
 
-def delivery(body: bytes = b"{}", *, account: str = "main", at: datetime = NOON, **headers: str) -> Delivery:
-    return Delivery(account, at, {"content-type": "application/json", **headers}, body, source="203.0.113.7")
+def delivery(
+    body: bytes = b"{}", *, account: str = "main", at: datetime = NOON, headers: Mapping[str, str] | None = None
+) -> Delivery:
+    given = {"content-type": "application/json", **(headers or {})}
+    return Delivery(account, at, given, body, source="203.0.113.7")
 
 
 def receipt(event_id: str, *marks: Mark, kind: str = "charge.updated", at: datetime = NOON, **more: Any) -> Receipt:

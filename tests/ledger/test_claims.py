@@ -1,0 +1,322 @@
+"""Claiming, releasing, giving up: who may read what, and how what nobody answers comes back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from reconciler.clock import ManualClock
+from reconciler.ledger import Ledger, Outcome, Release
+from reconciler.model import Cause, Priority, Window
+from tests.ledger.factories import (
+    LEASE,
+    SETTLE,
+    answer,
+    by_hand,
+    claim_all,
+    claim_one,
+    ref,
+    row,
+    seconds,
+    settle,
+    show_page,
+    snapshot,
+    table,
+    webhook,
+)
+
+CHARGE = ref()
+
+
+# --- claiming -------------------------------------------------------------------------------------
+
+
+def test_the_longest_due_go_first_within_a_lane(ledger: Ledger, clock: ManualClock) -> None:
+    for number in (3, 1, 2, 0):
+        ledger.mark([by_hand(ref(f"ch_{number}"))], clock.now())
+        clock.advance(seconds(1))
+    for expected in ({"ch_3", "ch_1"}, {"ch_2", "ch_0"}, set()):
+        claims = ledger.claim("main", "charge", Priority.MANUAL, owner="w", count=2, lease=LEASE, now=clock.now())
+        assert {each.ref.id for each in claims} == expected
+
+
+def test_a_claim_takes_no_more_than_it_was_told(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(ref(f"ch_{number}")) for number in range(50)], clock.now())
+    sizes = [
+        len(ledger.claim("main", "charge", Priority.MANUAL, owner="w", count=20, lease=LEASE, now=clock.now()))
+        for _ in range(4)
+    ]
+    assert sizes == [20, 20, 10, 0]
+
+
+def test_lanes_are_kept_apart(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE), by_hand(ref("ch_2"), Cause.BACKFILL)], clock.now())
+    ledger.mark([webhook(ref("re_1", kind="refund")), webhook(ref("ch_1", account="other"))], clock.now())
+    claims = ledger.claim("main", "charge", Priority.LIVE, owner="w", count=10, lease=LEASE, now=clock.now())
+    assert [each.ref for each in claims] == [CHARGE]
+
+
+def test_lanes_name_everything_pending_with_its_first_wake_up(ledger: Ledger, clock: ManualClock) -> None:
+    assert ledger.lanes() == ([], [])
+    ledger.mark([by_hand(ref(f"ch_{number}"), Cause.SWEEP) for number in range(3)], clock.now() + seconds(5))
+    ledger.mark([webhook(CHARGE), webhook(ref("re_1", kind="refund"))], clock.now())
+    settle(ledger, ref("clean", kind="payout"), snapshot(ref("clean", kind="payout")), clock.now())
+    lanes, _ = ledger.lanes()
+    assert sorted((each.kind, each.priority, each.due_at) for each in lanes) == [
+        ("charge", Priority.LIVE, clock.now()),
+        ("charge", Priority.SWEEP, clock.now() + seconds(5)),
+        ("refund", Priority.LIVE, clock.now()),
+    ]
+
+
+def test_every_claim_has_a_fresh_token_and_counts_an_attempt(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    claims = []
+    for _ in range(4):
+        claims.append(claim_one(ledger, clock.now()))
+        clock.advance(LEASE)
+    tokens = [each.token for each in claims]
+    assert tokens == sorted(set(tokens))
+    assert [each.attempts for each in claims] == [1, 2, 3, 4], "also when the process died each time"
+
+
+def test_a_lease_ends_to_the_microsecond(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    claim = claim_one(ledger, clock.now())
+    assert claim.lease_until == clock.now() + LEASE
+    assert claim_all(ledger, claim.lease_until - timedelta(microseconds=1)) == []
+    assert claim_one(ledger, claim.lease_until).token > claim.token
+
+
+def test_a_claim_says_what_a_reader_must_know(ledger: Ledger, clock: ManualClock) -> None:
+    created = clock.now() - timedelta(days=1)
+    settle(ledger, CHARGE, snapshot(CHARGE, created_at=created), clock.now())
+    clock.advance(SETTLE)
+    ledger.mark([webhook(CHARGE, expected='{"n":1}')], clock.now())
+    claim = claim_one(ledger, clock.now())
+    assert (claim.ref, claim.cause, claim.generation, claim.attempts) == (CHARGE, Cause.WEBHOOK, 2, 1)
+    assert (claim.settle_at, claim.hints, claim.created_at) == (clock.now() + SETTLE, ('{"n":1}',), created)
+    assert claim.state == "present"
+
+
+def test_a_window_narrows_a_claim_to_what_was_created_in_it(ledger: Ledger, clock: ManualClock) -> None:
+    for number in range(3):
+        of = ref(f"ch_{number}")
+        settle(ledger, of, snapshot(of, created_at=clock.now() + timedelta(hours=number)), clock.now())
+    ledger.mark([by_hand(ref(f"ch_{number}")) for number in range(3)] + [by_hand(ref("ch_unknown"))], clock.now())
+    window = Window(clock.now() + timedelta(hours=1), clock.now() + timedelta(hours=2))
+    claims = ledger.claim(
+        "main", "charge", Priority.MANUAL, owner="w", count=10, lease=LEASE, now=clock.now(), window=window
+    )
+    assert [each.ref.id for each in claims] == ["ch_1"]
+
+
+def test_density_names_a_stretch_that_one_walk_would_answer(ledger: Ledger, clock: ManualClock) -> None:
+    assert ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now()) is None
+    refs = [ref(f"ch_{number:02}") for number in range(40)]
+    shown = [snapshot(each, created_at=clock.now() + timedelta(minutes=at)) for at, each in enumerate(refs)]
+    show_page(ledger, *shown, start=ledger.tick(), started_at=clock.now(), now=clock.now())
+    ledger.mark([by_hand(each) for each in refs[18:24]], clock.now())
+    found = ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now())
+    assert found is not None
+    assert (found.due, 9 <= found.objects <= 11) == (5, True) or (found.due, 9 <= found.objects <= 11) == (6, True)
+
+
+def test_lease_owners_are_known(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    ledger.claim("main", "charge", Priority.MANUAL, owner="node-1", count=1, lease=LEASE, now=clock.now())
+    ledger.take_job("sweep", owner="node-2", lease=LEASE, now=clock.now())
+    assert set(ledger.lease_owners()) == {"node-1", "node-2"}
+
+
+# --- releasing ------------------------------------------------------------------------------------
+
+
+def test_a_release_keeps_the_resource_dirty_and_its_error(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    claim = claim_one(ledger, clock.now())
+    assert ledger.release([Release(claim, clock.now() + seconds(30), error="503")], clock.now()) == 1
+    waiting = row(ledger, CHARGE)
+    assert (waiting.dirty, waiting.due_at, waiting.lease_until) == (True, clock.now() + seconds(30), None)
+    assert (waiting.last_error, waiting.attempts) == ("503", 1)
+
+
+def test_what_was_the_accounts_fault_gives_the_attempt_back(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    for _ in range(3):
+        ledger.release([Release(claim_one(ledger, clock.now()), clock.now(), counted=False)], clock.now())
+    assert row(ledger, CHARGE).attempts == 0
+
+
+def test_an_accepted_read_forgets_the_failures_before_it(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    ledger.release([Release(claim_one(ledger, clock.now()), clock.now(), error="503")], clock.now())
+    answer(ledger, claim_one(ledger, clock.now()), snapshot(CHARGE), now=clock.now())
+    assert (row(ledger, CHARGE).attempts, row(ledger, CHARGE).last_error) == (0, None)
+
+
+def test_several_releases_in_one_call_are_each_fenced(ledger: Ledger, clock: ManualClock) -> None:
+    refs = [ref(f"ch_{number}") for number in range(3)]
+    ledger.mark([by_hand(each) for each in refs], clock.now())
+    old = {each.ref: each for each in claim_all(ledger, clock.now())}
+    clock.advance(LEASE)
+    new = {each.ref: each for each in claim_all(ledger, clock.now())}
+    given = [Release(each, clock.now()) for each in (new[refs[2]], old[refs[0]], new[refs[1]])]
+    assert ledger.release(given, clock.now()) == 2
+    assert row(ledger, refs[0]).lease_until == new[refs[0]].lease_until
+
+
+def test_void_leases_frees_only_that_owners_claims_and_jobs(ledger: Ledger, clock: ManualClock) -> None:
+    other = ref("ch_2")
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    (mine,) = ledger.claim("main", "charge", Priority.MANUAL, owner="gone", count=1, lease=LEASE, now=clock.now())
+    ledger.mark([by_hand(other)], clock.now())
+    (theirs,) = ledger.claim("main", "charge", Priority.MANUAL, owner="alive", count=1, lease=LEASE, now=clock.now())
+    assert ledger.take_job("sweep", owner="gone", lease=LEASE, now=clock.now()) is not None
+    assert ledger.void_leases("gone", clock.now()) == 2
+    assert answer(ledger, mine, snapshot(CHARGE), now=clock.now()).outcome is Outcome.CLAIM_LOST
+    assert answer(ledger, theirs, snapshot(other), now=clock.now()).outcome is Outcome.CHANGED
+    assert claim_one(ledger, clock.now()).ref == CHARGE
+    assert ledger.take_job("sweep", owner="alive", lease=LEASE, now=clock.now()) is not None
+
+
+# --- dead letters ---------------------------------------------------------------------------------
+
+
+def bury(ledger: Ledger, clock: ManualClock, *, parked: timedelta = timedelta(hours=6)) -> None:
+    given = Release(claim_one(ledger, clock.now()), clock.now() + parked, error="unreadable", bury=True)
+    assert ledger.release([given], clock.now()) == 1
+
+
+def test_a_dead_letter_is_named_dirty_and_parked(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    bury(ledger, clock)
+    (dead,) = ledger.dead_letters()
+    assert (dead.ref, dead.error, dead.attempts, dead.dead_at) == (CHARGE, "unreadable", 1, clock.now())
+    assert row(ledger, CHARGE).dirty
+    assert claim_all(ledger, clock.now() + timedelta(hours=5)) == []
+    assert claim_one(ledger, clock.now() + timedelta(hours=6)).ref == CHARGE, "tried again now and then"
+
+
+def test_any_mark_revives_a_dead_letter_at_once(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    bury(ledger, clock)
+    clock.advance(seconds(60))
+    ledger.mark([webhook(CHARGE)], clock.now())
+    revived = row(ledger, CHARGE)
+    assert (revived.dead_at, revived.attempts, revived.due_at) == (None, 0, clock.now())
+    assert ledger.dead_letters() == []
+
+
+def test_a_dead_letter_that_was_just_seen_on_a_page_is_revived_at_once_too(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    bury(ledger, clock)
+    clock.advance(SETTLE)
+    show_page(ledger, snapshot(CHARGE), start=ledger.tick(), started_at=clock.now(), now=clock.now())
+    clock.advance(seconds(1))
+    ledger.mark([webhook(CHARGE)], clock.now())
+    assert row(ledger, CHARGE).due_at == clock.now()
+
+
+def test_a_revived_dead_letter_fails_with_a_short_backoff_again(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    bury(ledger, clock)
+    ledger.mark([webhook(CHARGE)], clock.now())
+    ledger.release([Release(claim_one(ledger, clock.now()), clock.now() + seconds(2), error="503")], clock.now())
+    assert row(ledger, CHARGE).not_before == clock.now() + seconds(2), "the hours of its parking are over"
+
+
+def test_a_mark_while_a_dead_letter_is_tried_again_revives_it(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    bury(ledger, clock)
+    clock.advance(timedelta(hours=6))
+    claim = claim_one(ledger, clock.now())
+    ledger.mark([webhook(CHARGE)], clock.now())
+    ledger.release([Release(claim, clock.now() + seconds(2), error="503")], clock.now())
+    assert ledger.dead_letters() == []
+    assert row(ledger, CHARGE).due_at == clock.now() + seconds(2)
+
+
+def test_an_answer_ends_a_dead_letter(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    bury(ledger, clock)
+    clock.advance(timedelta(hours=6))
+    answer(ledger, claim_one(ledger, clock.now()), snapshot(CHARGE), now=clock.now())
+    assert (ledger.dead_letters(), row(ledger, CHARGE).dirty) == ([], False)
+
+
+def test_dying_again_keeps_the_time_of_death(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    bury(ledger, clock)
+    died = clock.now()
+    clock.advance(timedelta(hours=6))
+    bury(ledger, clock)
+    assert ledger.dead_letters()[0].dead_at == died
+
+
+def test_a_discarded_dead_letter_is_tried_no_more_and_not_forgotten(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    assert not ledger.discard(CHARGE, clock.now()), "alive"
+    bury(ledger, clock)
+    assert ledger.discard(CHARGE, clock.now())
+    assert ledger.dead_letters() == []
+    (discarded,) = ledger.dead_letters(with_discarded=True)
+    assert discarded.discarded_at == clock.now()
+    assert claim_all(ledger, clock.now() + timedelta(days=365)) == []
+    with ledger.view() as view:
+        (holding,) = view.holdings()
+    assert (holding.dirty, holding.dead, holding.discarded) == (1, 0, 1)
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    assert claim_one(ledger, clock.now()).ref == CHARGE, "a mark revives this one too"
+
+
+def test_a_dead_letter_that_is_being_read_cannot_be_discarded(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([webhook(CHARGE)], clock.now())
+    bury(ledger, clock, parked=timedelta(0))
+    claim_one(ledger, clock.now())
+    assert not ledger.discard(CHARGE, clock.now())
+
+
+def test_nothing_of_an_unknown_resource_is_discarded(ledger: Ledger, clock: ManualClock) -> None:
+    assert not ledger.discard(ref("nobody"), clock.now())
+    assert table(ledger, "resource") == []
+
+
+# --- gates ----------------------------------------------------------------------------------------
+
+
+def test_a_gate_opens_stays_and_is_lifted(ledger: Ledger, clock: ManualClock) -> None:
+    until = clock.now() + seconds(60)
+    ledger.gate("main", "", reason="credentials", note="401", until=until, now=clock.now())
+    ledger.gate("main", "payout", reason="permission", note="payouts_read", until=until, now=clock.now())
+    whole, kind = ledger.gates()
+    assert (whole.kind, whole.reason, whole.text, whole.until, whole.times) == ("", "credentials", "401", until, 1)
+    assert (kind.kind, kind.reason) == ("payout", "permission")
+    assert ledger.lift("main", "")
+    assert not ledger.lift("main", "")
+    assert [each.kind for each in ledger.gates()] == ["payout"]
+
+
+@pytest.mark.parametrize(
+    ("after", "reason", "times", "same_opening"),
+    [(30, "throttled", 1, True), (60, "throttled", 2, True), (60, "credentials", 1, False)],
+    ids=["while closed", "after a probe", "for another reason"],
+)
+def test_a_gate_counts_its_probes(
+    ledger: Ledger, clock: ManualClock, after: int, reason: str, times: int, same_opening: bool
+) -> None:
+    opened = clock.now()
+    ledger.gate("main", "", reason="throttled", note="", until=opened + seconds(60), now=opened)
+    clock.advance(seconds(after))
+    ledger.gate("main", "", reason=reason, note="", until=clock.now() + seconds(90), now=clock.now())
+    (gate,) = ledger.gates()
+    assert (gate.times, gate.opened_at == opened) == (times, same_opening)
+    assert gate.until == clock.now() + seconds(90)
+
+
+def test_marks_go_on_behind_a_gate(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.gate("main", "", reason="paused", note="", until=clock.now() + seconds(60), now=clock.now())
+    ledger.mark([webhook(CHARGE)], clock.now())
+    lanes, gates = ledger.lanes()
+    assert (len(lanes), len(gates)) == (1, 1)

@@ -1,0 +1,145 @@
+"""Periodic jobs: one run at a time, a watermark that never goes back, and progress that survives a death."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from reconciler.clock import ManualClock
+from reconciler.ledger import Job, JobLost, Ledger
+from tests.ledger.factories import LEASE, seconds, table
+
+
+def take(ledger: Ledger, now: datetime, owner: str = "node-1") -> Job | None:
+    return ledger.take_job("sweep", owner=owner, lease=LEASE, now=now)
+
+
+def must_take(ledger: Ledger, now: datetime, owner: str = "node-1") -> Job:
+    job = take(ledger, now, owner)
+    assert job is not None
+    return job
+
+
+def test_a_new_job_is_due_at_once_and_taken_once(ledger: Ledger, clock: ManualClock) -> None:
+    job = must_take(ledger, clock.now())
+    assert (job.watermark, job.progress, job.tries, job.lease_until) == (None, {}, 0, clock.now() + LEASE)
+    assert take(ledger, clock.now(), "node-2") is None
+    assert ledger.take_job("another", owner="node-2", lease=LEASE, now=clock.now()) is not None
+
+
+def test_a_finished_job_waits_until_it_is_due(ledger: Ledger, clock: ManualClock) -> None:
+    job = must_take(ledger, clock.now())
+    ledger.finish_job(job, due_at=clock.now() + seconds(60), now=clock.now(), complete=True)
+    assert take(ledger, clock.now() + seconds(59)) is None
+    assert must_take(ledger, clock.now() + seconds(60)).token > job.token
+
+
+def test_a_job_whose_node_died_is_taken_over_with_its_progress(ledger: Ledger, clock: ManualClock) -> None:
+    job = must_take(ledger, clock.now())
+    ledger.renew_job(job, progress={"cursor": "page-7"}, lease=LEASE, now=clock.now(), watermark=clock.now())
+    clock.advance(LEASE)
+    taken = must_take(ledger, clock.now(), "node-2")
+    assert (taken.progress, taken.watermark) == ({"cursor": "page-7"}, clock.now() - LEASE)
+
+
+def test_a_node_that_lost_its_job_can_record_nothing(ledger: Ledger, clock: ManualClock) -> None:
+    late = must_take(ledger, clock.now())
+    clock.advance(LEASE)
+    must_take(ledger, clock.now(), "node-2")
+    before = table(ledger, "job")
+    with pytest.raises(JobLost):
+        ledger.renew_job(late, progress={"cursor": "late"}, lease=LEASE, now=clock.now(), watermark=clock.now())
+    with pytest.raises(JobLost):
+        ledger.finish_job(late, due_at=clock.now(), now=clock.now(), complete=True, watermark=clock.now())
+    assert table(ledger, "job") == before
+
+
+def test_work_that_shares_the_lost_renewal_is_undone(ledger: Ledger, clock: ManualClock) -> None:
+    """The marks of a window and its watermark are one commit: neither without the other."""
+    late = must_take(ledger, clock.now())
+    clock.advance(LEASE)
+    must_take(ledger, clock.now(), "node-2")
+    with pytest.raises(JobLost):
+        _gate_and_renew(ledger, late, clock)
+    assert ledger.gates() == []
+
+
+def _gate_and_renew(ledger: Ledger, job: Job, clock: ManualClock) -> None:
+    with ledger.together():
+        ledger.gate("main", "", reason="paused", note="", until=clock.now(), now=clock.now())
+        ledger.renew_job(job, progress={}, lease=LEASE, now=clock.now())
+
+
+def test_a_renewal_keeps_the_lease(ledger: Ledger, clock: ManualClock) -> None:
+    job = must_take(ledger, clock.now())
+    for _ in range(3):
+        clock.advance(LEASE - seconds(1))
+        ledger.renew_job(job, progress={}, lease=LEASE, now=clock.now())
+        assert take(ledger, clock.now(), "node-2") is None
+
+
+def test_a_finished_run_is_over(ledger: Ledger, clock: ManualClock) -> None:
+    job = must_take(ledger, clock.now())
+    ledger.finish_job(job, due_at=clock.now() + seconds(60), now=clock.now(), complete=True)
+    before = table(ledger, "job")
+    with pytest.raises(JobLost):
+        ledger.renew_job(job, progress={"cursor": "late"}, lease=LEASE, now=clock.now())
+    with pytest.raises(JobLost):
+        ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True)
+    assert table(ledger, "job") == before
+
+
+@pytest.mark.parametrize("through", ["renew", "finish"])
+def test_the_watermark_never_goes_back(ledger: Ledger, clock: ManualClock, through: str) -> None:
+    high = clock.now() - seconds(10)
+    for watermark, expected in [(high, high), (high - seconds(60), high), (None, high), (high + seconds(1), None)]:
+        job = must_take(ledger, clock.now())
+        if through == "renew":
+            ledger.renew_job(job, progress={}, lease=LEASE, now=clock.now(), watermark=watermark)
+            ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True)
+        else:
+            ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True, watermark=watermark)
+        with ledger.view() as view:
+            (state,) = view.jobs()
+        assert state.watermark == (expected or high + seconds(1))
+
+
+def test_an_incomplete_run_keeps_its_progress_and_is_counted(ledger: Ledger, clock: ManualClock) -> None:
+    for tries in range(2):
+        job = must_take(ledger, clock.now())
+        assert job.tries == tries
+        ledger.renew_job(job, progress={"cursor": f"page-{tries}"}, lease=LEASE, now=clock.now())
+        ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=False, error="throttled")
+    job = must_take(ledger, clock.now())
+    assert (job.progress, job.tries, job.last_error) == ({"cursor": "page-1"}, 2, "throttled")
+    with ledger.view() as view:
+        assert view.jobs()[0].finished_at is None
+    ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True)
+    fresh = must_take(ledger, clock.now())
+    assert (fresh.progress, fresh.tries, fresh.last_error) == ({}, 0, None)
+
+
+def test_hurry_makes_a_waiting_job_due(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.finish_job(must_take(ledger, clock.now()), due_at=clock.now() + LEASE, now=clock.now(), complete=True)
+    ledger.hurry_job("sweep", clock.now())
+    assert take(ledger, clock.now()) is not None
+    ledger.hurry_job("unheard of", clock.now())
+
+
+def test_hurry_during_a_run_makes_another_run(ledger: Ledger, clock: ManualClock) -> None:
+    """Whoever hurries it has news that the run under way may have missed."""
+    job = must_take(ledger, clock.now())
+    clock.advance(seconds(1))
+    ledger.hurry_job("sweep", clock.now())
+    clock.advance(seconds(1))
+    ledger.finish_job(job, due_at=clock.now() + timedelta(hours=1), now=clock.now(), complete=True)
+    again = must_take(ledger, clock.now())
+    ledger.finish_job(again, due_at=clock.now() + timedelta(hours=1), now=clock.now(), complete=True)
+    assert take(ledger, clock.now()) is None
+
+
+def test_a_job_can_hurry_itself_never_beside_itself(ledger: Ledger, clock: ManualClock) -> None:
+    must_take(ledger, clock.now())
+    ledger.hurry_job("sweep", clock.now())
+    assert take(ledger, clock.now(), "node-2") is None
