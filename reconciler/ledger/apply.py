@@ -234,8 +234,10 @@ _ROW = """
 
 
 def _lock_by_id(tx: Transaction, ids: Sequence[int]) -> dict[int, Any]:
-    """In the order of ids, so that two transactions that lock the same rows wait instead of deadlocking."""
-    statement = text(f"SELECT {_ROW} FROM resource WHERE id IN :ids ORDER BY id {tx.dialect.for_update}")
+    """In the order of keys, in which marks and pages lock too: whoever wants the same rows waits, and no two wait for
+    each other."""
+    order = ", ".join(f"{name}{tx.dialect.by_bytes}" for name in ("account", "kind", "remote_id"))
+    statement = text(f"SELECT {_ROW} FROM resource WHERE id IN :ids ORDER BY {order} {tx.dialect.for_update}")
     rows = tx.run(statement.bindparams(bindparam("ids", expanding=True)), {"ids": sorted(ids)})
     return {row.id: row for row in rows}
 
@@ -246,7 +248,7 @@ def _lock_by_ref(tx: Transaction, refs: Iterable[ResourceRef]) -> dict[ResourceR
         groups[ref.account, ref.kind].append(ref.id)
     statement = text(
         f"SELECT {_ROW} FROM resource WHERE account = :account AND kind = :kind AND remote_id IN :ids"
-        f" ORDER BY remote_id {tx.dialect.for_update}"
+        f" ORDER BY remote_id{tx.dialect.by_bytes} {tx.dialect.for_update}"
     ).bindparams(bindparam("ids", expanding=True))
     found: dict[ResourceRef, Any] = {}
     for (account, kind), ids in sorted(groups.items()):

@@ -252,7 +252,7 @@ class Release:
 
 def release(tx: Transaction, releases: Sequence[Release], now: datetime) -> int:
     """End claims unanswered; how many were still ours. The generation is never touched, so dirty stays dirty."""
-    ordered = sorted(releases, key=lambda each: each.claim.resource_id)
+    ordered = sorted(releases, key=lambda each: each.claim.ref)
     return _RELEASE.run(
         tx,
         [

@@ -58,6 +58,8 @@ class Dialect:
     greatest: str
     for_update: str
     skip_locked: str
+    by_bytes: str = ""
+    """After a column to be ordered by: as Python orders, whatever the database's own collation."""
 
     @property
     def is_postgres(self) -> bool:
@@ -66,7 +68,12 @@ class Dialect:
 
 SQLITE = Dialect("sqlite", least="min", greatest="max", for_update="", skip_locked="")
 POSTGRES = Dialect(
-    "postgresql", least="LEAST", greatest="GREATEST", for_update="FOR UPDATE", skip_locked="FOR UPDATE SKIP LOCKED"
+    "postgresql",
+    least="LEAST",
+    greatest="GREATEST",
+    for_update="FOR UPDATE",
+    skip_locked="FOR UPDATE SKIP LOCKED",
+    by_bytes=' COLLATE "C"',
 )
 
 

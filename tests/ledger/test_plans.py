@@ -1,0 +1,251 @@
+"""The plans of the statements that must not read the whole of `resource`, over 50,000 rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, CursorResult, bindparam, text
+from sqlalchemy.sql.elements import TextClause
+
+from reconciler.clock import to_micros
+from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates
+from reconciler.ledger.store import Dialect, Transaction
+from reconciler.model import Priority, Window
+from tests.databases import Postgres, sqlite_url
+from tests.ledger.factories import LEASE, NOON, by_hand, ref, show_page, snapshot
+
+ROWS = 50_000
+
+_FILL = """
+  INSERT INTO resource (id, provider, account, kind, remote_id, generation, settled_generation, priority, cause,
+    due_at, last_marked_at, first_marked_at, state, version, content_hash, fetched_at, status, created_at, dead_at)
+  SELECT 1000 + n, 'stripe', 'main', CASE WHEN n % 3 = 0 THEN 'refund' ELSE 'charge' END, 'id_' || n,
+    1, CASE WHEN n % 5 = 0 THEN 0 ELSE 1 END, n % 4, 'webhook',
+    CASE WHEN n % 5 = 0 THEN {now} - n END, {now}, {now}, 'present', 1, 'hash', {now} - n,
+    CASE WHEN n % 100 = 0 THEN 'processing' ELSE 'succeeded' END, {now} - CAST(n AS BIGINT) * 1000000,
+    CASE WHEN n % 1000 = 0 THEN {now} END
+  FROM ({numbers}) AS numbers
+"""
+_NUMBERS = {
+    "sqlite": f"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {ROWS}) SELECT n FROM c",
+    "postgresql": f"SELECT n FROM generate_series(1, {ROWS}) AS n",
+}
+
+
+class Planner:
+    """Notes the database's plan of every statement that touches `resource`, as it runs."""
+
+    def __init__(self) -> None:
+        self.plans: dict[str, str] = {}
+        self.watching = False
+
+    def begin(self, connection: Connection, dialect: Dialect) -> Transaction:
+        return _ExplainingTransaction(connection, dialect, self)
+
+    def of(self, act: Callable[[], object]) -> str:
+        """The plans of everything that the act did, one below the other."""
+        self.plans.clear()
+        self.watching = True
+        try:
+            act()
+        finally:
+            self.watching = False
+        return "\n".join(self.plans.values())
+
+
+class _ExplainingTransaction(Transaction):
+    def __init__(self, connection: Connection, dialect: Dialect, planner: Planner) -> None:
+        super().__init__(connection, dialect)
+        self._planner = planner
+        self._explain = "EXPLAIN " if dialect.is_postgres else "EXPLAIN QUERY PLAN "
+
+    def run(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        if self._wanted(statement.text):
+            lists: list[Any] = [
+                bindparam(name, expanding=True) for name, each in (parameters or {}).items() if type(each) is list
+            ]
+            explained = text(self._explain + statement.text).bindparams(*lists)
+            self._note(statement.text, super().run(explained, parameters).all())
+        return super().run(statement, parameters)
+
+    def run_many(self, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> int:
+        if rows and self._wanted(statement.text):
+            self._note(statement.text, super().run(text(self._explain + statement.text), rows[0]).all())
+        return super().run_many(statement, rows)
+
+    def run_driver(self, sql: str, parameters: tuple[Any, ...]) -> int:
+        if self._wanted(sql):
+            self._note(sql, super().ask_driver(self._explain + sql, parameters))
+        return super().run_driver(sql, parameters)
+
+    def ask_driver(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        if self._wanted(sql):
+            self._note(sql, super().ask_driver(self._explain + sql, parameters))
+        return super().ask_driver(sql, parameters)
+
+    def _wanted(self, sql: str) -> bool:
+        return self._planner.watching and " resource" in sql
+
+    def _note(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._planner.plans[sql] = "\n".join(str(row[-1]) for row in rows)
+
+
+@pytest.fixture(params=["sqlite", "postgres"], scope="module")
+def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, Planner]]:
+    """A ledger with a long history and a backlog, its statistics up to date."""
+    planner = Planner()
+    if request.param == "sqlite":
+        url = sqlite_url(tmp_path_factory.mktemp("large") / "ledger.db")
+        with closing(Ledger(Store(url, transactions=planner.begin))) as ledger:
+            _fill(ledger)
+            yield ledger, planner
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.create(server.ledger_template())
+    with closing(Ledger(Store(server.url(name), transactions=planner.begin))) as ledger:
+        _fill(ledger)
+        yield ledger, planner
+    server.drop(name)
+
+
+def _fill(ledger: Ledger) -> None:
+    ledger.require_current_schema()
+    with ledger.together() as tx:
+        tx.run(text(_FILL.format(now=to_micros(NOON), numbers=_NUMBERS[tx.dialect.name])))
+        tx.ticks(1000 + ROWS)
+    with ledger.together() as tx:
+        tx.run(text("ANALYZE"))
+
+
+def require_index(plan: str, *indexes: str) -> None:
+    """Every index is used, and nothing reads the table from one end to the other."""
+    assert plan, "nothing was planned"
+    scans = re.findall(r"(?m)^.*(?:SCAN (?:resource|later|here|r)\b|Seq Scan on resource).*$", plan)
+    assert scans == [], plan
+    for index in indexes:
+        assert re.search(index, plan), plan
+
+
+def _claims(ledger: Ledger, count: int) -> list[Claim]:
+    return ledger.claim("main", "charge", Priority.LIVE, owner="w", count=count, lease=LEASE, now=NOON)
+
+
+KEY = r"uq_resource_account_kind_remote_id|sqlite_autoindex_resource_1"
+ID = r"pk_resource|INTEGER PRIMARY KEY"
+
+
+def test_claim(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    require_index(planner.of(lambda: _claims(ledger, 20)), "ix_resource_lane", ID)
+
+
+def test_claim_of_a_window(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    window = Window(NOON - timedelta(hours=3), NOON - timedelta(hours=2))
+    require_index(
+        planner.of(
+            lambda: ledger.claim(
+                "main", "charge", Priority.LIVE, owner="w", count=5, lease=LEASE, now=NOON, window=window
+            )
+        ),
+        "ix_resource_(lane|created|status)",
+    )
+
+
+def test_lanes(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    plan = planner.of(ledger.lanes)
+    require_index(re.sub(r"SCAN resource USING (COVERING )?INDEX ix_resource_lane", "first of ix_resource_lane", plan),
+                  "ix_resource_lane")  # fmt: skip
+
+
+def test_mark(large: tuple[Ledger, Planner]) -> None:
+    """Postgres plans no look-up for a conflict: it names the index that decides it."""
+    ledger, planner = large
+    plan = planner.of(lambda: ledger.mark([by_hand(ref(f"id_{number}")) for number in range(1, 90)], NOON))
+    if ledger.store.dialect.is_postgres:
+        require_index(plan, KEY)
+    assert "Seq Scan on resource" not in plan
+    assert "SCAN resource" not in plan
+
+
+def test_apply(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    claims = _claims(ledger, 20)
+    answers = [Answer(each, snapshot(each.ref), NOON) for each in claims]
+    require_index(planner.of(lambda: ledger.apply(answers, now=NOON, least_interval=timedelta(0))), ID)
+
+
+def test_page(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    later = NOON + timedelta(hours=1)
+    shown = [snapshot(ref(f"id_{number}")) for number in range(1, 290) if number % 3]
+    start = ledger.tick()
+    plan = planner.of(lambda: show_page(ledger, *shown, start=start, started_at=later, now=later))
+    require_index(plan, KEY, ID)
+
+
+def test_release(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    releases = [Release(each, NOON + LEASE) for each in _claims(ledger, 20)]
+    require_index(planner.of(lambda: ledger.release(releases, NOON)), ID)
+
+
+def test_discard(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    require_index(planner.of(lambda: ledger.discard(ref("id_1"), NOON)), KEY)
+
+
+READS: dict[str, tuple[Callable[[View], object], str]] = {
+    "resource": (lambda view: view.resource(ref("id_1")), KEY),
+    "resources": (lambda view: next(iter(view.resources(page=100))), KEY),
+    "dead letters": (lambda view: view.dead_letters(limit=10), "ix_resource_dead"),
+    "open resources": (
+        lambda view: view.open_resources("main", "charge", ["processing"], created_before=NOON, limit=100),
+        "ix_resource_status",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_read(large: tuple[Ledger, Planner], name: str) -> None:
+    ledger, planner = large
+    read, index = READS[name]
+
+    def act() -> None:
+        with ledger.together() as tx:
+            read(View(tx))
+
+    require_index(planner.of(act), index)
+
+
+def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+    window = Window(NOON - timedelta(hours=3), NOON - timedelta(hours=2))
+
+    def unseen() -> None:
+        with ledger.together() as tx:
+            candidates.unseen(tx, "main", "charge", window=window, before=NOON, limit=100)
+
+    def overdue() -> None:
+        with ledger.together() as tx:
+            candidates.overdue(tx, "main", "charge", ["processing"], after=timedelta(minutes=5), now=NOON, limit=100)
+
+    require_index(planner.of(unseen), "ix_resource_(created|fetched|status)")
+    require_index(planner.of(overdue), "ix_resource_status")
+
+
+def test_the_check_would_see_a_scan(large: tuple[Ledger, Planner]) -> None:
+    ledger, planner = large
+
+    def act() -> None:
+        with ledger.together() as tx:
+            tx.run(text("SELECT count(*) FROM resource WHERE last_error = 'x'"))
+
+    with pytest.raises(AssertionError):
+        require_index(planner.of(act))
