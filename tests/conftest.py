@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, open_ledger
 from tests.databases import Postgres, TestRun, sqlite_url
 
 RUN = pytest.StashKey[TestRun]()
+
+# A busy machine is no counterexample: how long an example takes says nothing about whether it holds.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # --- the run: made by the controller, shared with its workers ---------------------------------------
 
