@@ -267,6 +267,15 @@ _INSERT_MEMBER = insert_into(
 )
 
 
+_LISTED = text("SELECT DISTINCT provider, account, payout_id FROM payout_members")
+
+
+def spread_all_members(tx: Transaction) -> None:
+    """The projection by member anew from every list: after lists came in by another way than one at a time."""
+    for row in tx.run(_LISTED).all():
+        _spread_members(tx, ResourceRef(row.provider, row.account, "payout", row.payout_id))
+
+
 def _spread_members(tx: Transaction, payout: ResourceRef) -> None:
     """A payout's lists by member, each with the time during which it was the latest; lists may arrive in any order."""
     of_payout = {"account": payout.account, "payout_id": payout.id}

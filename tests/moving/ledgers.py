@@ -43,7 +43,7 @@ START = datetime(2026, 5, 5, 12, 0, tzinfo=UTC)
 KINDS = ("charge", "balance_transaction", "payout")
 TABLES = (
     "entry", "version", "delivery_mark", "delivery", "delivery_tally", "missed_event", "control_total", "coverage",
-    "payout_members", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
+    "payout_members", "payout_member", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
     "report_snapshot", "audit_log", "bank_line",
 )  # fmt: skip
 
@@ -237,11 +237,14 @@ def numbered(lines: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
 
 def books(ledger: Ledger) -> list[tuple[Any, ...]]:
-    """All entries, by what they are about instead of by the rows they lie in."""
+    """All entries and members, by what they are about instead of by the rows they lie in."""
     columns = "account, kind, remote_id, version, ordinal, category, currency, gross, fee, net, effective_at"
     with ledger.store.read() as tx:
         rows = tx.run(text(f"SELECT {columns}, recorded_at, superseded_at FROM entry")).all()
-    return sorted((tuple(row) for row in rows), key=repr)
+        members = tx.run(
+            text("SELECT account, remote_id, payout_id, recorded_at, superseded_at FROM payout_member")
+        ).all()
+    return sorted((tuple(row) for row in [*rows, *members]), key=repr)
 
 
 def wipe(ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime
 import orjson
 
 from reconciler.errors import UsageError
+from reconciler.ledger.facts import spread_all_members
 from reconciler.ledger.moving import deliveries, resources, versions
 from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
@@ -127,3 +128,5 @@ def _finish(tx: Transaction, readers: Mapping[str, Reader], imported: Imported) 
         raise UsageError(f"{error}\nnothing was imported") from None
     if "delivery" in imported.lines:
         deliveries.count(tx)
+    if "payout_members" in imported.lines:
+        spread_all_members(tx)
