@@ -8,15 +8,11 @@ starvation that SQLite's own busy handler shows (a process waited 4 s beside sev
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
@@ -28,6 +24,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from reconciler.errors import ConfigurationError, LedgerContention, LedgerError, LedgerUnavailable
 from reconciler.ledger.codec import storable
+from reconciler.ledger.turn import FileTurn
 
 SQLITE_SAFE = (3, 51, 3)
 """The first SQLite without the WAL-reset bug."""
@@ -42,10 +39,6 @@ BUSY_SECONDS = 2.0
 """How long a write waits for another process; below the 5 s within which Shopify wants its answer."""
 
 _COMMITS_PER_CHECKPOINT = 250
-
-_TURN_POLL_SECONDS = 0.001
-"""How often a process asks for its turn. Not seldomer as it waits: beside processes that commit without pause the lock
-is free for a moment between two commits only, and whoever asks every 20 ms may miss it for seconds."""
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -178,7 +171,7 @@ class Store:
         self._busy_seconds = busy_seconds
         self._turn = threading.RLock()
         self._open: Transaction | None = None
-        self._lock = _FileLock.beside(self.url, busy_seconds) if self.dialect is SQLITE else None
+        self._lock = FileTurn.beside(self.url) if self.dialect is SQLITE else None
         self.engine = self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine()
         self._reader = self._sqlite_reader() if self.dialect is SQLITE and not self._in_memory else self.engine
         self._commits_since_checkpoint = 0
@@ -224,7 +217,12 @@ class Store:
     @contextmanager
     def exclusively(self) -> Iterator[Connection]:
         """A bare connection for schema changes, one process at a time; on SQLite also with writes held off."""
-        with self._turn, _mapping_errors(self.engine), self._exclusively(), self.engine.connect() as connection:
+        with (
+            self._turn,
+            _mapping_errors(self.engine),
+            self._exclusively(_MIGRATION_SECONDS),
+            self.engine.connect() as connection,
+        ):
             if not self.dialect.is_postgres:
                 yield connection
                 return
@@ -294,11 +292,11 @@ class Store:
         return engine
 
     @contextmanager
-    def _exclusively(self) -> Iterator[None]:
+    def _exclusively(self, patience_seconds: float | None = None) -> Iterator[None]:
         if self._lock is None:
             yield
             return
-        with self._lock:
+        with self._lock.taken(self._busy_seconds if patience_seconds is None else patience_seconds):
             yield
 
     def _after_commit(self) -> None:
@@ -340,59 +338,6 @@ class Store:
                 " -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
             },
         )
-
-
-class _FileLock:
-    """An advisory lock on a file beside the database, released by the system if its holder dies."""
-
-    def __init__(self, path: Path, patience_seconds: float) -> None:
-        self._path = path
-        self._patience = patience_seconds
-        self._descriptor: int | None = None
-        self._depth = 0
-
-    @classmethod
-    def beside(cls, url: URL, patience_seconds: float) -> _FileLock | None:
-        if not url.database or url.database == ":memory:":
-            return None
-        return cls(Path(f"{url.database}.lock"), patience_seconds)
-
-    def __enter__(self) -> None:
-        if self._depth == 0:
-            self._acquire()
-        self._depth += 1
-
-    def __exit__(self, *_exc: object) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def _acquire(self) -> None:
-        if self._descriptor is None:
-            try:
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise LedgerUnavailable(
-                    f"{self._path} cannot be opened ({error.strerror}); the ledger's folder must exist and be writable"
-                ) from error
-        give_up_at = time.monotonic() + self._patience
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= give_up_at:
-                    raise LedgerUnavailable(
-                        f"another process has held {self._path} for {self._patience:g} s; "
-                        "see which with `fuser`, or wait for its transaction to end"
-                    ) from None
-                time.sleep(_TURN_POLL_SECONDS)
-                continue
-            return
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def _parse(url: str) -> URL:

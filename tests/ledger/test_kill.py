@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -15,32 +19,63 @@ from reconciler.ledger import Ledger, open_ledger
 from tests.ledger.factories import table
 from tests.ledger.processes import child
 
-KILLS = 20
+ROUNDS = 10
+"""In each of them two processes are killed, one after the other."""
 
 
 @pytest.mark.long
-def test_no_acknowledged_delivery_is_lost_by_a_kill(ledger_url: str) -> None:
+def test_no_acknowledged_delivery_is_lost_by_a_kill(ledger_url: str, tmp_path: Path) -> None:
     chance = random.Random(7)
     acknowledged: dict[str, str] = {}
-    with closing(open_ledger(ledger_url)) as ledger:
-        for number in range(KILLS):
-            acknowledged |= _kill_one(ledger_url, number, chance.uniform(0.01, 0.15))
-            if number % 5 == 4:
-                _verify(ledger, acknowledged)
-    assert len(acknowledged) > KILLS, "the children lived long enough to be killed in the middle of something"
-
-
-def _kill_one(url: str, seed: int, after_seconds: float) -> dict[str, str]:
-    """Event ids that a child acknowledged before it was killed, each with the resource that it named."""
-    with child("commit", url, seed) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", process.stderr and process.stderr.read()
-        time.sleep(after_seconds)  # a random instant of its work is the point
-        process.send_signal(signal.SIGKILL)
-        said, complaints = process.communicate(timeout=30)
+    with closing(open_ledger(ledger_url)) as ledger, child("breed", ledger_url) as breeder:
+        assert _line(breeder) == "ready"
+        for number in range(ROUNDS):
+            paths = [tmp_path / f"said-{2 * number + each}" for each in range(2)]
+            victims = {path: _breed(breeder, path) for path in paths}
+            for path, victim in victims.items():
+                _until(partial(_has_content, path))
+                time.sleep(chance.uniform(0, 0.1))  # a random instant of its work is the point
+                _kill(victim)
+                acknowledged |= _acknowledged(path)
+            _verify(ledger, acknowledged)
+        breeder.terminate()
+        _, complaints = breeder.communicate(timeout=30)
     assert "Traceback" not in complaints, complaints
-    acknowledgements = [line.split() for line in said.splitlines()]
-    return {f"evt_{each[1]}": each[2] for each in acknowledgements if _is_whole(each)}
+    assert len(acknowledged) > 5 * ROUNDS, "they lived long enough to be killed in the middle of something"
+
+
+def _breed(breeder: subprocess.Popen[str], path: Path) -> int:
+    assert breeder.stdin is not None
+    breeder.stdin.write(f"{path.name.removeprefix('said-')} {path}\n")
+    breeder.stdin.flush()
+    return int(_line(breeder))
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _kill(victim: int) -> None:
+    os.kill(victim, signal.SIGKILL)
+    _until(lambda: not Path(f"/proc/{victim}").exists())
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _until(true: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < give_up_at, "a process neither began nor ended"
+        time.sleep(0.002)
+
+
+def _acknowledged(path: Path) -> dict[str, str]:
+    """Event ids, each with the resource that it named."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return {f"evt_{words[1]}": words[2] for words in lines if _is_whole(words)}
 
 
 def _is_whole(words: Sequence[str]) -> bool:

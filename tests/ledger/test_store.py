@@ -243,6 +243,25 @@ def test_a_process_that_holds_the_file_lock_is_reported_and_survived(
         assert ledger.mark([by_hand(CHARGE)], clock.now()) == 1
 
 
+def test_a_start_waits_longer_than_a_write_for_another_nodes_migration(
+    sqlite_ledger_url: str, clock: ManualClock
+) -> None:
+    with (
+        closing(Ledger(Store(sqlite_ledger_url, busy_seconds=0.05))) as ledger,
+        Path(f"{file_of(sqlite_ledger_url)}.lock").open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LedgerUnavailable):
+            ledger.mark([by_hand(CHARGE)], clock.now())
+        starting = threading.Thread(target=ledger.require_current_schema)
+        starting.start()
+        starting.join(0.5)
+        assert starting.is_alive(), "it waits its turn"
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        starting.join(10)
+        assert not starting.is_alive()
+
+
 def test_a_checkpoint_that_cannot_run_is_no_failure_of_the_commit(sqlite_ledger_url: str, clock: ManualClock) -> None:
     """The 250th commit is durable when its checkpoint finds the file lock taken."""
     release = threading.Event()
