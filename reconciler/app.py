@@ -25,9 +25,11 @@ from reconciler.loading import Account
 from reconciler.metrics import WorkMetrics
 from reconciler.periodic import Runner
 from reconciler.provider import Provider
+from reconciler.redaction import Redactor
 from reconciler.retry import RetryPolicy
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
+from reconciler.tokens import keep_tokens
 from reconciler.transport import HttpTransport
 from reconciler.web import ExpectationsDoor, Readiness, Site, WebServer
 from reconciler.worker import Worker, WorkerSettings, owner_name
@@ -130,6 +132,7 @@ class Daemon:
             transport = transport_of(self._config)
             stack.push_async_callback(transport.aclose)
             providers = {name: account.connect(transport, self._clock) for name, account in self._accounts.items()}
+            keep_tokens(providers, writer, self._clock, self._config.origins.environment)
             worker = await self._start_worker(stack, writer, providers) if "worker" in self._parts else None
             signal = MarkSignal(ledger.store, (lambda: None) if worker is None else worker[0].wake)
             stack.push_async_callback(signal.stop)
@@ -213,6 +216,7 @@ class Daemon:
             account = self._accounts[name]
             sweeper = Sweeper(fetcher, writer, clock, lambda kind: sweep_settings(config, kind), on_applied=applied)
             deadlines = Deadlines(name, fetcher.provider.kinds, account.rules, writer, clock)
+            jobs.append(Redactor(name, fetcher.provider.kinds, writer, clock).periodic())
             allocation = Allocation(name, account.settings.monthly_reads, 2 * len(fetcher.provider.kinds))
             allocations.append(allocation)
             jobs += jobs_of(
@@ -266,9 +270,10 @@ async def backfill_of(
     transport = transport_of(config)
     stack.push_async_callback(transport.aclose)
     metrics = WorkMetrics(CollectorRegistry())
+    providers = {name: account.connect(transport, clock) for name, account in accounts.items()}
+    keep_tokens(providers, writer, clock, config.origins.environment)
     fetchers = {
-        name: fetcher_of(config, name, account.connect(transport, clock), writer, clock, rng, metrics)
-        for name, account in accounts.items()
+        name: fetcher_of(config, name, provider, writer, clock, rng, metrics) for name, provider in providers.items()
     }
     owner = owner_name(clock.now())
     settings = WorkerSettings(concurrency=config.worker.concurrency, lease=config.worker.lease)

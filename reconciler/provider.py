@@ -190,6 +190,9 @@ class Kind:
     covers: tuple[str, ...] = ()
     """Kinds without a list of their own whose resources come along with this one's or are its parts: where this list
     was looked at, so were they. Their ids are this one's or begin with it and a slash; if it is gone, they are read."""
+    kept_when_redacted: frozenset[str] | None = frozenset()
+    """Top-level fields that hold nobody's data and survive when a person asks to be forgotten (amounts, states, ids);
+    None: no body of this kind holds any. Nothing survives unless it is named."""
     has_members: bool = False
     """Whether `Provider.members` lists what belongs to a resource of this kind (a payout's balance transactions)."""
 

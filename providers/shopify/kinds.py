@@ -83,6 +83,38 @@ class Route:
     """Whether it exists only where the shop takes payments through Shopify Payments."""
 
 
+_MONEY: Final = frozenset(
+    {
+        "id", "order_id", "parent_id", "kind", "type", "status", "gateway", "amount", "currency", "test",
+        "authorization", "created_at", "processed_at", "updated_at", "transaction_ids",
+    }
+)  # fmt: skip
+"""What the books need of a transaction; its receipt and payment details may name the person."""
+_ORDER_KEPT: Final = frozenset(
+    {
+        "id", "name", "order_number", "currency", "presentment_currency", "total_price", "current_total_price",
+        "financial_status", "fulfillment_status", "created_at", "updated_at", "processed_at", "cancelled_at",
+        "closed_at", "test",
+    }
+)  # fmt: skip
+_KEPT: Final[Mapping[str, frozenset[str] | None]] = MappingProxyType(
+    {
+        **dict.fromkeys(("order", "draft_order"), _ORDER_KEPT),
+        **dict.fromkeys(
+            ("order_transactions", "transaction", "refund", "fulfillment", "tender_transaction"), _MONEY
+        ),
+        **dict.fromkeys(
+            (
+                "product", "inventory_item", "inventory_level", "dispute", "payout", "balance_transaction", "balance",
+                "access_scopes",
+            ),
+            None,
+        ),
+    }
+)  # fmt: skip
+"""What stays when a person asks to be forgotten. Of a customer nothing does."""
+
+
 def _kind(name: str, *, door: Door, listed: bool = True, **more: object) -> Kind:
     batch = {Door.IDS: IDS_A_CALL, Door.ORDER: IDS_A_CALL, Door.LEVELS: LEVEL_IDS_A_CALL}.get(door, 1)
     if name == "inventory_item":
@@ -96,6 +128,7 @@ def _kind(name: str, *, door: Door, listed: bool = True, **more: object) -> Kind
         "page_size": PAGE_SIZE,
         "windowed": listed,
         "in_feed": False,
+        "kept_when_redacted": _KEPT.get(name, frozenset()),
     }
     return Kind(**{**values, **more})  # type: ignore[arg-type]  # keyword by keyword, as Kind declares them
 

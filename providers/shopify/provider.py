@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from providers.shopify import entries, expectations, names, signatures, topics
+from providers.shopify import entries, expectations, names, reading, signatures, topics
 from providers.shopify.api import Api
 from providers.shopify.currencies import EXPONENTS
 from providers.shopify.diagnosis import diagnose
@@ -106,6 +106,10 @@ class Shopify:
 
     async def changes(self, window: Window, cursor: str | None) -> NoticePage:
         raise UsageError("shopify has no feed of events; its lists by updated_at tell what changed")
+
+    def snapshot(self, ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
+        """A stored body as the snapshot that it once was, for an import."""
+        return reading.named(ref, body, api_version)
 
     # --- money ------------------------------------------------------------------------------------
 

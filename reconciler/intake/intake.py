@@ -267,6 +267,7 @@ def _receipt(door: _Door, arrival: _Arrival) -> Receipt:
         type=notice.type,
         occurred_at=notice.occurred_at,
         marks=_marks(door.provider, notice),
+        redact=notice.redact,
     )
 
 

@@ -11,11 +11,12 @@ from enum import StrEnum
 import orjson
 
 from reconciler.clock import to_micros
+from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.codec import pack
 from reconciler.ledger.marks import Mark, mark
 from reconciler.ledger.store import Transaction
-from reconciler.model import Delivery
+from reconciler.model import Delivery, Redaction
 
 _DAY = 86_400 * 1_000_000
 
@@ -44,6 +45,7 @@ class Receipt:
     type: str
     occurred_at: datetime | None
     marks: tuple[Mark, ...]
+    redact: tuple[Redaction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,9 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
                 "body": pack(receipt.delivery.body),
             }
         )
+        if receipt.redact:
+            account = receipt.delivery.account
+            redaction.ask(tx, account, receipt.redact, delivery_id=row_id, event_id=receipt.event_id, now=now)
         for each in receipt.marks:
             marks.append(each)
             links.append(
@@ -176,7 +181,7 @@ def _seen(tx: Transaction, wanted: set[tuple[str, str]]) -> set[tuple[str, str]]
 
 
 def _judge(receipt: Receipt, *, repeated: bool) -> Verdict:
-    if not receipt.marks:
+    if not receipt.marks and not receipt.redact:
         return Verdict.IGNORED
     return Verdict.DUPLICATE if repeated else Verdict.STORED
 

@@ -8,7 +8,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.ledger import apply as applying
-from reconciler.ledger import buckets, candidates, claims, deliveries, expectations, facts, findings, jobs, marks
+from reconciler.ledger import (
+    buckets,
+    candidates,
+    claims,
+    deliveries,
+    expectations,
+    facts,
+    findings,
+    jobs,
+    marks,
+    redaction,
+    tokens,
+)
 from reconciler.ledger.apply import Answer, Applied, PageRow
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
@@ -17,8 +29,10 @@ from reconciler.ledger.facts import Coverage
 from reconciler.ledger.jobs import Job
 from reconciler.ledger.marks import Mark
 from reconciler.ledger.reads import View
+from reconciler.ledger.redaction import Asked, Kept
 from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.tokens import KeptToken
 from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
 
@@ -70,6 +84,40 @@ class Ledger:
     def mark_parts(self, ref: ResourceRef, kinds: Sequence[str], cause: Cause, now: datetime) -> int:
         with self._store.write() as tx:
             return marks.mark_parts(tx, ref, kinds, cause, now)
+
+    # --- what people asked to be forgotten ---
+
+    def pending_redactions(self, account: str, *, limit: int = 100) -> list[Asked]:
+        with self._store.read() as tx:
+            return redaction.pending(tx, account, limit=limit)
+
+    def redact_versions(
+        self, asked: Asked, kept: Kept, *, after: tuple[int, int], limit: int
+    ) -> tuple[int, tuple[int, int] | None]:
+        with self._store.write() as tx:
+            return redaction.redact_versions(tx, asked, kept, after=after, limit=limit)
+
+    def conclude_redaction(self, asked: Asked, *, versions: int, now: datetime) -> int:
+        with self._store.write() as tx:
+            return redaction.conclude(tx, asked, versions=versions, now=now)
+
+    # --- tokens ---
+
+    def token(self, account: str) -> KeptToken:
+        with self._store.read() as tx:
+            return tokens.current(tx, account)
+
+    def lease_token(self, account: str, *, seen: int, lease: timedelta, now: datetime) -> int | None:
+        with self._store.write() as tx:
+            return tokens.lease(tx, account, seen=seen, lease=lease, now=now)
+
+    def keep_token(self, account: str, sealed: bytes, *, fence: int, now: datetime) -> None:
+        with self._store.write() as tx:
+            tokens.keep(tx, account, sealed, fence=fence, now=now)
+
+    def free_token(self, account: str, *, fence: int) -> None:
+        with self._store.write() as tx:
+            tokens.free(tx, account, fence=fence)
 
     # --- reading for provider state ---
 

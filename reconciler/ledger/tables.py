@@ -522,4 +522,39 @@ class BankLineRow(SQLModel, table=True):
     recorded_at: int = _whole()
 
 
+class TokenRow(SQLModel, table=True):
+    """An account's token where tokens end, sealed with a key that is not in the ledger; and who renews it now."""
+
+    __tablename__: ClassVar[Any] = "token"
+
+    account: str = _words(key=True)
+    sealed: bytes | None = _packed(optional=True)
+    version: int = _whole(default=0)
+    """How many tokens were kept: who renews says which one it saw."""
+    lease_token: int = _whole(default=0)
+    lease_until: int | None = _whole(optional=True)
+    kept_at: int | None = _whole(optional=True)
+
+
+class RedactionRow(SQLModel, table=True):
+    """What a person asked to be forgotten, and when it was. The audit log says the same when it is done."""
+
+    __tablename__: ClassVar[Any] = "redaction"
+    __table_args__ = (
+        Index("ix_redaction_pending", "account", sqlite_where=text("done_at IS NULL"),
+              postgresql_where=text("done_at IS NULL")),
+    )  # fmt: skip
+
+    id: int | None = _identity()
+    account: str = _words()
+    kind: str = _words()
+    """Empty: everything of the account."""
+    remote_id: str = _words()
+    delivery_id: int = _whole()
+    """The delivery that asked: it names the person too, and is redacted last."""
+    event_id: str = _words()
+    asked_at: int = _whole()
+    done_at: int | None = _whole(optional=True)
+
+
 metadata = SQLModel.metadata

@@ -1,0 +1,44 @@
+"""Tokens that end, sealed; and what people asked to be forgotten."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def _whole(name: str, *, nullable: bool = False, default: str | None = None) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger(), autoincrement=False, nullable=nullable, server_default=default)
+
+
+def _words(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(), nullable=False)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "token",
+        _words("account"),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        _whole("version", default="0"),
+        _whole("lease_token", default="0"),
+        _whole("lease_until", nullable=True),
+        _whole("kept_at", nullable=True),
+        sa.PrimaryKeyConstraint("account", name="pk_token"),
+    )
+    op.create_table(
+        "redaction",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        _words("account"),
+        _words("kind"),
+        _words("remote_id"),
+        _whole("delivery_id"),
+        _words("event_id"),
+        _whole("asked_at"),
+        _whole("done_at", nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_redaction"),
+    )
+    pending = sa.text("done_at IS NULL")
+    op.create_index("ix_redaction_pending", "redaction", ["account"], sqlite_where=pending, postgresql_where=pending)

@@ -1,0 +1,166 @@
+"""Forgetting, because a person has the right to it: the only statements that change what was stored.
+
+A request is kept in the same commit as the delivery that brought it, and carried out in small transactions afterwards:
+bodies shrink to the fields that hold nobody's data, versions keep their numbers, hashes and times, and the delivery
+that asked goes last. The audit log then says what was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+
+from reconciler.clock import to_micros
+from reconciler.ledger.breaks import append_audit
+from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
+from reconciler.ledger.codec import pack, unpack
+from reconciler.ledger.store import Transaction
+from reconciler.model import Redaction, canonical
+
+MARK = "redacted"
+"""The member that a redacted body has besides what was kept of it."""
+
+_FORGOTTEN = pack(orjson.dumps({MARK: True}))
+"""What is left of a delivery's body."""
+
+Kept = Mapping[str, frozenset[str] | None]
+"""By kind: the top-level fields that survive; None: the whole body does. A kind that is not named keeps nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that is not carried out yet."""
+
+    id: int
+    account: str
+    what: Redaction
+    delivery_id: int
+    event_id: str
+
+
+_ASK = insert_into(
+    "redaction",
+    {
+        "id": WHOLE,
+        "account": WORDS,
+        "kind": WORDS,
+        "remote_id": WORDS,
+        "delivery_id": WHOLE,
+        "event_id": WORDS,
+        "asked_at": WHOLE,
+    },
+)
+_PENDING = text(
+    "SELECT id, account, kind, remote_id, delivery_id, event_id FROM redaction"
+    " WHERE account = :account AND done_at IS NULL ORDER BY id LIMIT :limit"
+)
+_DONE = text("UPDATE redaction SET done_at = :now WHERE id = :id AND done_at IS NULL")
+
+# An id and the ids that begin with it and a slash; '0' follows '/'.
+_OF_ONE = """(r.kind = :kind AND r.remote_id = :id OR r.remote_id >= :first AND r.remote_id < :last)"""
+_VERSIONS = """
+  SELECT v.resource_id, v.version, v.body, r.kind FROM resource r JOIN version v ON v.resource_id = r.id
+  WHERE r.account = :account AND v.body IS NOT NULL AND (v.resource_id, v.version) > (:resource_id, :version) {which}
+  ORDER BY v.resource_id, v.version LIMIT :limit
+"""
+_REWRITE = text("UPDATE version SET body = :body WHERE resource_id = :resource_id AND version = :version")
+_DELIVERIES_OF_ONE = text(
+    f"""
+    UPDATE delivery SET body = :forgotten WHERE body IS NOT NULL AND body <> :forgotten AND id IN (
+      SELECT r.delivery_id FROM delivery_mark r WHERE r.account = :account AND {_OF_ONE})
+    """
+)
+_DELIVERIES_OF_ALL = text(
+    "UPDATE delivery SET body = :forgotten WHERE account = :account AND body IS NOT NULL AND body <> :forgotten"
+)
+_DELIVERY = text("UPDATE delivery SET body = :forgotten WHERE id = :id")
+
+
+def ask(
+    tx: Transaction, account: str, what: Sequence[Redaction], *, delivery_id: int, event_id: str, now: datetime
+) -> None:
+    """Keep requests until they are carried out."""
+    _ASK.run(
+        tx,
+        [
+            {
+                "id": row_id,
+                "account": account,
+                "kind": each.kind,
+                "remote_id": each.id,
+                "delivery_id": delivery_id,
+                "event_id": event_id,
+                "asked_at": to_micros(now),
+            }
+            for row_id, each in zip(tx.ticks(len(what)), what, strict=True)
+        ],
+    )
+
+
+def pending(tx: Transaction, account: str, *, limit: int) -> list[Asked]:
+    return [
+        Asked(row.id, row.account, Redaction(row.kind, row.remote_id), row.delivery_id, row.event_id)
+        for row in tx.run(_PENDING, {"account": account, "limit": limit})
+    ]
+
+
+def redact_versions(
+    tx: Transaction, asked: Asked, kept: Kept, *, after: tuple[int, int], limit: int
+) -> tuple[int, tuple[int, int] | None]:
+    """One stretch of the versions: how many bodies shrank, and where to go on (None: that was the end)."""
+    which = "" if not asked.what.kind else f"AND {_OF_ONE}"
+    rows = tx.run(
+        text(_VERSIONS.format(which=which)),
+        _bounds(asked) | {"resource_id": after[0], "version": after[1], "limit": limit},
+    ).all()
+    shrunk = [
+        {"resource_id": row.resource_id, "version": row.version, "body": body}
+        for row in rows
+        if (body := _shrunk(row, kept)) is not None
+    ]
+    tx.run_many(_REWRITE, shrunk)
+    return len(shrunk), (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
+
+
+def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> int:
+    """Forget the deliveries, the one that asked included, and write down that it was done; how many they were."""
+    if asked.what.kind:
+        deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": _FORGOTTEN}).rowcount
+    else:
+        deliveries = tx.run(_DELIVERIES_OF_ALL, {"account": asked.account, "forgotten": _FORGOTTEN}).rowcount
+    tx.run(_DELIVERY, {"forgotten": _FORGOTTEN, "id": asked.delivery_id})
+    if tx.run(_DONE, {"now": to_micros(now), "id": asked.id}).rowcount == 1:
+        subject = f"{asked.account}/{asked.what.kind}/{asked.what.id}" if asked.what.kind else asked.account
+        append_audit(
+            tx,
+            actor=f"event {asked.event_id}",
+            action="redact",
+            subject=subject,
+            detail={"versions": versions, "deliveries": deliveries},
+            at=now,
+        )
+    return deliveries
+
+
+def _bounds(asked: Asked) -> dict[str, Any]:
+    bounds: dict[str, Any] = {"account": asked.account}
+    if asked.what.kind:
+        whole = asked.what.id
+        bounds |= {"kind": asked.what.kind, "id": whole, "first": f"{whole}/", "last": f"{whole}0"}
+    return bounds
+
+
+def _shrunk(row: Any, kept: Kept) -> bytes | None:
+    """The body without what must go; None where nothing is left to do."""
+    fields = kept.get(row.kind, frozenset())
+    if fields is None:
+        return None
+    body = orjson.loads(unpack(row.body))
+    if body.get(MARK) is True:
+        return None
+    return pack(canonical({**{name: value for name, value in body.items() if name in fields}, MARK: True}))
