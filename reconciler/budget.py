@@ -90,6 +90,12 @@ def give_back(bucket: Bucket, limit: Limit, requests: int) -> Bucket:
     return replace(bucket, level=min(_capacity(limit), bucket.level + requests * MILLI))
 
 
+def widen(bucket: Bucket, limit: Limit, requests: int, now: int) -> Bucket:
+    """The provider's own answers say that it allows more than was assumed: the room was there, unused, all the time."""
+    wider = give_back(refill(bucket, limit, now), limit, requests)
+    return wider if now < bucket.closed_until else replace(wider, rate=_top_rate(limit))
+
+
 def throttle(bucket: Bucket, limit: Limit, *, until: int, now: int) -> Bucket:
     """The provider said too much: nothing before `until`, an empty bucket then, and half the rate from there."""
     current = refill(bucket, limit, now)

@@ -105,6 +105,7 @@ class Fetcher:
         self._on_failed = on_failed
         self._health = Health()
         self._gates: dict[str, Gate] = {}
+        self._burst = _burst(provider)
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in provider.kinds.items()}
 
     # --- by ids ---
@@ -129,6 +130,7 @@ class Fetcher:
         try:
             async with self._in_time(kind):
                 readings = await briefly(ask, self._policy, self._sleep)
+            await self._learn_limit()
             await self._conclude(kind, claims, readings, began)
         except LedgerError:
             raise
@@ -453,15 +455,31 @@ class Fetcher:
 
     async def draw(self, endpoint: str, priority: Priority, *, want: int = 1) -> tuple[int, timedelta]:
         """Requests that may be sent now, and with none how long to wait."""
+        await self._learn_limit()
         now = self._clock.now()
         limits = self.provider.limits
         return await self._ledger.call(
             lambda ledger: ledger.draw_requests(self.account, endpoint, limits, want=want, priority=priority, now=now)
         )
 
+    async def _learn_limit(self) -> None:
+        """A provider whose answers say how much it allows may have learned that it is more than was published."""
+        grown = _burst(self.provider) - self._burst
+        if grown == 0:
+            return
+        self._burst += grown
+        limits, now = self.provider.limits, self._clock.now()
+        if grown > 0:
+            await self._ledger.call(lambda ledger: ledger.widen_requests(self.account, limits, requests=grown, now=now))
+
     def know_gates(self, gates: Sequence[Gate]) -> None:
         """The account's gates as the ledger has them, whoever closed or lifted them."""
         self._gates = {gate.kind: gate for gate in gates}
+
+
+def _burst(provider: Provider) -> int:
+    limit = provider.limits.get(ACCOUNT_LIMIT)
+    return 0 if limit is None else limit.burst
 
 
 def _is_evidence(claim: Claim, reading: Reading) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import text
 
-from reconciler.budget import Bucket, draw, full, give_back, throttle
+from reconciler.budget import Bucket, draw, full, give_back, throttle, widen
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.store import Transaction
 from reconciler.model import Priority
@@ -99,6 +99,13 @@ def return_requests(
             "requests": -unused,
         },
     )
+
+
+def widen_requests(tx: Transaction, account: str, limits: Mapping[str, Limit], *, requests: int, now: datetime) -> None:
+    """The account's own limit turned out to be larger by so many requests at once."""
+    at = to_micros(now)
+    bucket = _load(tx, account, ACCOUNT_LIMIT, limits, at)
+    _save(tx, account, ACCOUNT_LIMIT, widen(bucket, _limit(limits, ACCOUNT_LIMIT), requests, at))
 
 
 def throttle_requests(

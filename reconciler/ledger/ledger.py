@@ -175,6 +175,10 @@ class Ledger:
         with self._store.write() as tx:
             buckets.return_requests(tx, account, endpoint, limits, unused=unused, priority=priority, now=now)
 
+    def widen_requests(self, account: str, limits: Mapping[str, Limit], *, requests: int, now: datetime) -> None:
+        with self._store.write() as tx:
+            buckets.widen_requests(tx, account, limits, requests=requests, now=now)
+
     def throttle_requests(
         self, account: str, endpoint: str, limits: Mapping[str, Limit], *, until: datetime, now: datetime
     ) -> None:
