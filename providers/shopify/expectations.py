@@ -61,8 +61,9 @@ def of_transaction(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None if part is None else {"lists": int(part)}
 
 
-GONE: Final[Mapping[str, Any]] = MappingProxyType({"gone": True})
-EXISTS: Final[Mapping[str, Any]] = MappingProxyType({"exists": True})
+GONE: Final[Mapping[str, Any]] = {"gone": True}
+EXISTS: Final[Mapping[str, Any]] = {"exists": True}
+"""Plain objects: hints are kept as JSON."""
 
 
 def satisfied(expected: Mapping[str, Any], reading: Reading) -> bool:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import islice
 
+import orjson
+
 from reconciler.clock import require_utc
 from reconciler.errors import MalformedDelivery, SignatureRejected
 from reconciler.model import Delivery, Page, Reading, ResourceRef, Snapshot, Tombstone, Window, canonical
@@ -104,12 +106,21 @@ def _accepted(case: ProviderCase, provider: Provider, delivery: Delivery) -> Ite
         yield "a notice's occurred_at has no time zone"
     for hint in notice.hints:
         yield from _bad_ref(case, provider, hint.ref, "a hint")
+        if not _is_json(hint.expected):
+            yield f"a hint for {hint.ref} expects what JSON cannot say; hints are kept in the ledger"
         if hint.expected is not None and not hint.expected:
             yield "a hint expects nothing in particular; that is None"
     forged = replace(delivery, body=delivery.body + b" ")
     wrong = _not_raised(SignatureRejected, provider, forged)
     if wrong:
         yield f"a body that was changed after signing: {wrong}"
+
+
+def _is_json(expected: object) -> bool:
+    try:
+        return bool(orjson.loads(orjson.dumps(expected)) == expected)
+    except orjson.JSONEncodeError:
+        return False
 
 
 def _not_raised(wanted: type[Exception], provider: Provider, delivery: Delivery) -> str | None:

@@ -82,6 +82,8 @@ def case(provider: type[Shopify] = Shopify) -> ProviderCase:
         accepted=[
             _delivery("orders/paid", good, shop),
             _delivery("refunds/create", good[:-1] + b',"order_id":1}', shop),
+            _delivery("orders/delete", b'{"id":1}', shop),
+            _delivery("tender_transactions/create", b'{"id":1,"order_id":2}', shop),
         ],
         unknown=[_delivery("themes/publish", b'{"id":1}', shop)],
         malformed=[_delivery("orders/paid", body, shop) for body in (b"\xff", b"[]", b"{")],
