@@ -133,8 +133,7 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
             }
         )
         if receipt.redact:
-            account = receipt.delivery.account
-            redaction.ask(tx, account, receipt.redact, delivery_id=row_id, event_id=receipt.event_id, now=now)
+            redaction.ask(tx, receipt.delivery.account, receipt.redact, event_id=receipt.event_id, now=now)
         for each in receipt.marks:
             marks.append(each)
             links.append(

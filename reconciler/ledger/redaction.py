@@ -36,30 +36,25 @@ Kept = Mapping[str, frozenset[str] | None]
 class Asked:
     """A request that is not carried out yet."""
 
-    id: int
     account: str
     what: Redaction
-    delivery_id: int
     event_id: str
 
 
 _ASK = insert_into(
     "redaction",
-    {
-        "id": WHOLE,
-        "account": WORDS,
-        "kind": WORDS,
-        "remote_id": WORDS,
-        "delivery_id": WHOLE,
-        "event_id": WORDS,
-        "asked_at": WHOLE,
-    },
+    {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "event_id": WORDS, "asked_at": WHOLE},
+    # Asked again, by a repeated delivery that has to be emptied too.
+    "ON CONFLICT (account, kind, remote_id, event_id) DO UPDATE SET done_at = NULL",
 )
 _PENDING = text(
-    "SELECT id, account, kind, remote_id, delivery_id, event_id FROM redaction"
-    " WHERE account = :account AND done_at IS NULL ORDER BY id LIMIT :limit"
+    "SELECT account, kind, remote_id, event_id FROM redaction"
+    " WHERE account = :account AND done_at IS NULL ORDER BY asked_at, kind, remote_id LIMIT :limit"
 )
-_DONE = text("UPDATE redaction SET done_at = :now WHERE id = :id AND done_at IS NULL")
+_DONE = text(
+    "UPDATE redaction SET done_at = :now WHERE account = :account AND kind = :kind AND remote_id = :id"
+    " AND event_id = :event_id AND done_at IS NULL"
+)
 
 # An id and the ids that begin with it and a slash; '0' follows '/'.
 _OF_ONE = """(r.kind = :kind AND r.remote_id = :id OR r.remote_id >= :first AND r.remote_id < :last)"""
@@ -78,33 +73,23 @@ _DELIVERIES_OF_ONE = text(
 _DELIVERIES_OF_ALL = text(
     "UPDATE delivery SET body = :forgotten WHERE account = :account AND body IS NOT NULL AND body <> :forgotten"
 )
-_DELIVERY = text("UPDATE delivery SET body = :forgotten WHERE id = :id")
+_DELIVERIES_THAT_ASKED = text(
+    "UPDATE delivery SET body = :forgotten WHERE account = :account AND event_id = :event_id AND body IS NOT NULL"
+)
 
 
-def ask(
-    tx: Transaction, account: str, what: Sequence[Redaction], *, delivery_id: int, event_id: str, now: datetime
-) -> None:
+def ask(tx: Transaction, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
     """Keep requests until they are carried out."""
-    _ASK.run(
-        tx,
-        [
-            {
-                "id": row_id,
-                "account": account,
-                "kind": each.kind,
-                "remote_id": each.id,
-                "delivery_id": delivery_id,
-                "event_id": event_id,
-                "asked_at": to_micros(now),
-            }
-            for row_id, each in zip(tx.ticks(len(what)), what, strict=True)
-        ],
-    )
+    rows = [
+        {"account": account, "kind": kind, "remote_id": name, "event_id": event_id, "asked_at": to_micros(now)}
+        for kind, name in sorted({(each.kind, each.id) for each in what})
+    ]
+    _ASK.run(tx, rows)
 
 
 def pending(tx: Transaction, account: str, *, limit: int) -> list[Asked]:
     return [
-        Asked(row.id, row.account, Redaction(row.kind, row.remote_id), row.delivery_id, row.event_id)
+        Asked(row.account, Redaction(row.kind, row.remote_id), row.event_id)
         for row in tx.run(_PENDING, {"account": account, "limit": limit})
     ]
 
@@ -133,8 +118,10 @@ def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> 
         deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": _FORGOTTEN}).rowcount
     else:
         deliveries = tx.run(_DELIVERIES_OF_ALL, {"account": asked.account, "forgotten": _FORGOTTEN}).rowcount
-    tx.run(_DELIVERY, {"forgotten": _FORGOTTEN, "id": asked.delivery_id})
-    if tx.run(_DONE, {"now": to_micros(now), "id": asked.id}).rowcount == 1:
+    asking = {"account": asked.account, "event_id": asked.event_id}
+    tx.run(_DELIVERIES_THAT_ASKED, asking | {"forgotten": _FORGOTTEN})
+    done = {"kind": asked.what.kind, "id": asked.what.id, "now": to_micros(now)}
+    if tx.run(_DONE, asking | done).rowcount == 1:
         subject = f"{asked.account}/{asked.what.kind}/{asked.what.id}" if asked.what.kind else asked.account
         append_audit(
             tx,

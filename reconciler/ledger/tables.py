@@ -540,19 +540,13 @@ class RedactionRow(SQLModel, table=True):
     """What a person asked to be forgotten, and when it was. The audit log says the same when it is done."""
 
     __tablename__: ClassVar[Any] = "redaction"
-    __table_args__ = (
-        Index("ix_redaction_pending", "account", sqlite_where=text("done_at IS NULL"),
-              postgresql_where=text("done_at IS NULL")),
-    )  # fmt: skip
 
-    id: int | None = _identity()
-    account: str = _words()
-    kind: str = _words()
+    account: str = _words(key=True)
+    kind: str = _words(key=True)
     """Empty: everything of the account."""
-    remote_id: str = _words()
-    delivery_id: int = _whole()
-    """The delivery that asked: it names the person too, and is redacted last."""
-    event_id: str = _words()
+    remote_id: str = _words(key=True)
+    event_id: str = _words(key=True)
+    """Of the delivery that asked: it names the person too, and is redacted last."""
     asked_at: int = _whole()
     done_at: int | None = _whole(optional=True)
 

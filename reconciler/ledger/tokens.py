@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
+from reconciler.ledger.codec import pack, unpack
 from reconciler.ledger.store import Transaction
 
 
@@ -42,7 +43,9 @@ _FREE = text("UPDATE token SET lease_until = NULL WHERE account = :account AND l
 
 def current(tx: Transaction, account: str) -> KeptToken:
     row = tx.run(_CURRENT, {"account": account}).one_or_none()
-    return KeptToken(None, 0) if row is None else KeptToken(row.sealed, row.version)
+    if row is None:
+        return KeptToken(None, 0)
+    return KeptToken(None if row.sealed is None else unpack(row.sealed), row.version)
 
 
 def lease(tx: Transaction, account: str, *, seen: int, lease: timedelta, now: datetime) -> int | None:
@@ -58,7 +61,7 @@ def lease(tx: Transaction, account: str, *, seen: int, lease: timedelta, now: da
 
 def keep(tx: Transaction, account: str, sealed: bytes, *, fence: int, now: datetime) -> None:
     """Raises TokenLost when the lease has ended and somebody else renews."""
-    kept = tx.run(_KEEP, {"account": account, "sealed": sealed, "fence": fence, "now": to_micros(now)})
+    kept = tx.run(_KEEP, {"account": account, "sealed": pack(sealed), "fence": fence, "now": to_micros(now)})
     if kept.rowcount != 1:
         raise TokenLost(f"the token of account {account} was renewed elsewhere meanwhile")
 

@@ -142,3 +142,14 @@ def test_an_interrupted_redaction_is_done_by_the_next_run(ledger: Ledger, clock:
     assert ledger.pending_redactions("main") == [asked]
     _run(ledger, clock)
     assert ledger.pending_redactions("main") == []
+
+
+def test_a_repeated_request_empties_its_own_delivery_too(ledger: Ledger, clock: ManualClock) -> None:
+    for _ in range(2):
+        assert _receive(ledger, "e1", redact=(Redaction("customer", "2"),)) is not Verdict.IGNORED
+        _run(ledger, clock)
+        clock.advance(timedelta(minutes=2))
+    told = [orjson.loads(line) for line in export_lines(ledger.store)]
+    bodies = [each["delivery"]["body"] for each in told if "delivery" in each]
+    assert len(bodies) == 2
+    assert len(set(map(str, bodies))) == 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Coverage, Ledger, PageRow, Receipt, Rejection, Release
+from reconciler.ledger import Coverage, Ledger, PageRow, Receipt, Rejection, Release, redaction
 from reconciler.ledger.breaks import (
     BreakAction,
     BreakEvent,
@@ -31,6 +31,7 @@ from reconciler.model import (
     Entry,
     Notice,
     Reading,
+    Redaction,
     ResourceRef,
     Snapshot,
     Tombstone,
@@ -44,7 +45,7 @@ KINDS = ("charge", "balance_transaction", "payout")
 TABLES = (
     "entry", "version", "delivery_mark", "delivery", "delivery_tally", "missed_event", "control_total", "coverage",
     "payout_members", "payout_member", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
-    "report_snapshot", "audit_log", "bank_line",
+    "report_snapshot", "audit_log", "bank_line", "token", "redaction",
 )  # fmt: skip
 
 
@@ -215,6 +216,19 @@ class Past:
             there = tx.run(text("SELECT 1 FROM bank_line WHERE ordinal = :ordinal"), line).first()
             if there is None:
                 FACTS["bank_line"].store(tx, [(1, line)])
+
+    def keep_a_token(self, draw: Any, now: datetime) -> None:
+        seen = self.ledger.token("main").version
+        fence = self.ledger.lease_token("main", seen=seen, lease=timedelta(seconds=1), now=now)
+        if fence is not None:
+            self.ledger.keep_token("main", draw(st.binary(min_size=1, max_size=200)), fence=fence, now=now)
+
+    def ask_to_be_forgotten(self, draw: Any, now: datetime) -> None:
+        with self.ledger.store.write() as tx:
+            redaction.ask(tx, "main", [Redaction("charge", draw(NAMES))], event_id="evt_7", now=now)
+        if draw(st.booleans()):
+            for asked in self.ledger.pending_redactions("main"):
+                self.ledger.conclude_redaction(asked, versions=0, now=now)
 
     def count_reads(self, draw: Any, now: datetime) -> None:
         given = {"account": "main", "day": 0, "endpoint": "charge.list", "priority": 2, "requests": draw(VALUES) ** 2}

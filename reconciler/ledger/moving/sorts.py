@@ -271,6 +271,25 @@ _ALL = (
         ("bank_account", "statement_id", "ordinal"),
         ticked=True,
     ),
+    # Sealed: without the key of the environment it opens nowhere, and without it a rotating account is locked out.
+    plain(
+        "token",
+        {"account": NAME, "sealed": CONTENT, "version": COUNT, "kept_at": INSTANT},
+        ("account",),
+        only="sealed IS NOT NULL",
+    ),
+    plain(
+        "redaction",
+        {
+            "account": NAME,
+            "kind": TEXT,
+            "remote_id": TEXT,
+            "event_id": NAME,
+            "asked_at": INSTANT,
+            "done_at": MAYBE_INSTANT,
+        },
+        ("account", "kind", "remote_id", "event_id"),
+    ),
 )
 
 FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _ALL}

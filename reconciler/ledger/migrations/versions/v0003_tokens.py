@@ -30,15 +30,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "redaction",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         _words("account"),
         _words("kind"),
         _words("remote_id"),
-        _whole("delivery_id"),
         _words("event_id"),
         _whole("asked_at"),
         _whole("done_at", nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_redaction"),
+        sa.PrimaryKeyConstraint("account", "kind", "remote_id", "event_id", name="pk_redaction"),
     )
-    pending = sa.text("done_at IS NULL")
-    op.create_index("ix_redaction_pending", "redaction", ["account"], sqlite_where=pending, postgresql_where=pending)
