@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from reconciler.report import canonical
-from reconciler.report.formats.columns import Kind, Row, Sheet, shown
+from reconciler.report.formats.columns import Kind, Row, Sheet, Value, shown
 from reconciler.report.formats.files import writing
 from reconciler.report.formats.guarding import guarded
 from reconciler.report.formats.totals import Totals
@@ -52,10 +52,14 @@ def text(sheet: Sheet) -> Iterable[str]:
 def _lines(sheet: Sheet, rows: Iterable[Row]) -> str:
     out = io.StringIO(newline="")
     write_row = csv.writer(out, lineterminator="\r\n").writerow
-    words = [column.kind is Kind.TEXT for column in sheet.columns]
+    shows = [_words if column.kind is Kind.TEXT else shown for column in sheet.columns]
     for row in rows:
-        write_row(guarded(shown(cell)) if is_text else shown(cell) for cell, is_text in zip(row, words, strict=True))
+        write_row([show(cell) for show, cell in zip(shows, row, strict=True)])
     return out.getvalue()
+
+
+def _words(value: Value) -> str:
+    return guarded(shown(value))
 
 
 def _write(path: Path, sheet: Sheet) -> dict[str, Any]:

@@ -10,9 +10,12 @@ _STARTS = frozenset("=+-@\t\r\n\0＝＋－＠")
 _SKIPPED = " \u00a0\u3000\ufeff"
 """What spreadsheets overlook before a formula."""
 _GUARD = "'"
+_SUSPECT = _STARTS | frozenset(_SKIPPED) | {_GUARD}
 
 
 def guarded(text: str) -> str:
+    if text[:1] not in _SUSPECT:
+        return text
     return _GUARD + text if _dangerous(text) else text
 
 

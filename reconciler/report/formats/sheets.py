@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import TypeVar
 
 from reconciler.errors import UsageError
@@ -504,10 +505,9 @@ _ENTRY: tuple[tuple[str, Kind], ...] = (
 
 def _entries(dossier: Dossier) -> Sheet:
     """The one section that is never in memory as a whole."""
-    names = [name for name, _ in _ENTRY]
+    read = attrgetter(*(name for name, _ in _ENTRY))
 
     def rows() -> Iterator[Row]:
-        for entry in dossier.entries():
-            yield tuple(getattr(entry, name) for name in names)
+        return map(read, dossier.entries())
 
     return Sheet("entries", "Balance entries of the period", tuple(Column(*each) for each in _ENTRY), rows)

@@ -17,7 +17,7 @@ class Totals:
     def __init__(self, sheet: Sheet) -> None:
         self.rows = 0
         self._sheet = sheet
-        self._sums: dict[tuple[int, str], Amount] = {}
+        self._sums: dict[tuple[int, str, int], int] = {}
 
     def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -26,25 +26,23 @@ class Totals:
 
     def add(self, row: Row) -> None:
         self.rows += 1
+        sums = self._sums
         for place in self._sheet.amounts:
             amount = row[place]
             if isinstance(amount, Amount):
-                self._add(place, amount)
-
-    def _add(self, place: int, amount: Amount) -> None:
-        """Two providers may count a currency in different units: the finer one holds both exactly."""
-        before = self._sums.get((place, amount.currency))
-        if before is None:
-            self._sums[place, amount.currency] = amount
-            return
-        finer = max(before.exponent, amount.exponent)
-        total = scaled(before.minor, before.exponent, finer) + scaled(amount.minor, amount.exponent, finer)
-        self._sums[place, amount.currency] = Amount(total, amount.currency, finer)
+                key = (place, amount.currency, amount.exponent)
+                sums[key] = sums.get(key, 0) + amount.minor
 
     def of(self, place: int) -> dict[str, Amount]:
-        """Currency -> the column's sum."""
-        found = {currency: amount for (at, currency), amount in self._sums.items() if at == place}
-        return dict(sorted(found.items()))
+        """Currency -> the column's sum. Two providers may count it in different units: the finer holds both."""
+        found: dict[str, Amount] = {}
+        for (at, currency, exponent), minor in sorted(self._sums.items()):
+            if at == place:
+                before = found.get(currency, Amount(0, currency, exponent))
+                finer = max(before.exponent, exponent)
+                total = scaled(before.minor, before.exponent, finer) + scaled(minor, exponent, finer)
+                found[currency] = Amount(total, currency, finer)
+        return found
 
     def document(self) -> dict[str, Any]:
         return {self._sheet.columns[place].name: plain(self.of(place)) for place in self._sheet.amounts}
