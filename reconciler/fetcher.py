@@ -8,23 +8,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any
 
 import orjson
 import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import (
-    AccessDenied,
-    AccessScope,
     BadReply,
     LedgerError,
     OutOfSight,
     ProviderError,
+    Throttled,
     ThrottleScope,
     Unavailable,
 )
-from reconciler.health import STORM_LEAST, Health, storm_limit
+from reconciler.failures import Failures
+from reconciler.health import GATE_OUTAGE, GATE_STORM, STORM_LEAST, Health, storm_limit
 from reconciler.ledger import Answer, Applied, Claim, Gate, GroupCommit, Ledger, Outcome, PageRow, Release
 from reconciler.model import (
     Cause,
@@ -39,26 +39,15 @@ from reconciler.model import (
     Window,
 )
 from reconciler.provider import ACCOUNT_LIMIT, Kind, Provider
-from reconciler.retry import (
-    CloseGate,
-    GiveUp,
-    RetryPolicy,
-    SlowDown,
-    TryAgain,
-    briefly,
-    decide,
-    describe,
-    is_evidence_of_outage,
-)
+from reconciler.retry import RetryPolicy, briefly, describe
 
 log = structlog.get_logger(__name__)
 
 STORM_WAIT = timedelta(minutes=15)
 """How long a "missing" that is not believed rests before it is asked again."""
 
-GATE_STORM = "missing-storm"
-GATE_OUTAGE = "unavailable"
-
+_PATIENCE = timedelta(seconds=5)
+"""The longest wait for budget that is made in place; for longer ones a run ends, and goes on when it is due again."""
 
 Draw = Callable[[str], Awaitable[bool]]
 """Asks the budget for one more request to an endpoint, at the urgency of what is being read."""
@@ -104,7 +93,7 @@ class Fetcher:
         self._on_applied = on_applied
         self._on_failed = on_failed
         self._health = Health()
-        self._gates: dict[str, Gate] = {}
+        self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
         self._burst = _burst(provider)
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in provider.kinds.items()}
 
@@ -237,7 +226,7 @@ class Fetcher:
                 broken.append((claim, error))
         rows = self.page_rows(others)
         seen = any(isinstance(answer.reading, Snapshot) for answer in answers)
-        behind = [self._gates[name] for name in ("", kind.name) if name in self._gates]
+        behind = self._failures.gates_of(kind)
         opened = [gate for gate in behind if seen or (answers and gate.reason == GATE_OUTAGE)]
         gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}
         now = self._clock.now()
@@ -263,8 +252,7 @@ class Fetcher:
             return applied
 
         applied = await self._ledger.call(act)
-        for gate in opened:
-            self._gates.pop(gate.kind, None)
+        self._failures.lifted(opened)
         self._on_applied(applied)
         for each in applied:
             log.debug("applied", ref=str(each.ref), outcome=each.outcome.value, version=each.version, dirty=each.dirty)
@@ -348,102 +336,19 @@ class Fetcher:
             ledger.note_findings(self.account, [finding], codes=frozenset({GATE_STORM}), now=now)
 
         await self._ledger.call(act)
-        self._gates[""] = Gate(self.account, "", GATE_STORM, text, now, now, 1)
         log.error("too many resources missing at once", account=self.account, missing=missing)
 
-    # --- after a failure ---
+    # --- after a failure, and between reads ---
 
     async def failed(
         self, kind: Kind, claims: Sequence[Claim], error: Exception, *, endpoint: str | None = None
     ) -> None:
-        """Classify, close what has to be closed, and send every claim back with the wait that the policy says.
+        """Send every claim back with the wait that the policy says, and close what has to be closed.
 
         Without claims it was a list that failed.
         """
-        now = self._clock.now()
         self._on_failed(self.account, kind.name, error)
-        log.warning("read failed", account=self.account, kind=kind.name, claims=len(claims), error=describe(error))
-        subjects = [str(claim.ref) for claim in claims] or [f"list of {kind.name}"]
-        self._health.failed(subjects)
-        outage = is_evidence_of_outage(error) and self._health.away(subjects)
-        own = {claim.ref for claim in claims if self._is_its_own_fault(claim, error)}
-        releases = [self._returned(claim, error, now, own=claim.ref in own, outage=outage) for claim in claims]
-        closing = None
-        if not claims or len(own) < len(claims) or not isinstance(error, AccessDenied):
-            closing = self._closing(kind, error, now, outage=outage, endpoint=endpoint or kind.endpoint)
-
-        def act(ledger: Ledger) -> None:
-            if closing is not None:
-                closing(ledger)
-            ledger.release(releases, now)
-
-        await self._ledger.call(act)
-        for release in releases:
-            if release.bury:
-                ref, attempts = str(release.claim.ref), release.claim.attempts
-                log.error("dead letter", ref=ref, error=release.error, attempts=attempts)
-
-    def _is_its_own_fault(self, claim: Claim, error: Exception) -> bool:
-        """Whether the failure speaks of this resource alone: others were read meanwhile, of its kind if refused."""
-        if isinstance(error, AccessDenied):
-            refused_alone = self._health.is_its_own_fault(str(claim.ref), claim.ref.kind)
-            return error.scope is AccessScope.KIND and refused_alone
-        return not is_evidence_of_outage(error) or self._health.is_its_own_fault(str(claim.ref))
-
-    def _returned(self, claim: Claim, error: Exception, now: datetime, *, own: bool, outage: bool) -> Release:
-        """How one claim goes back. What the provider's absence did is not held against a resource."""
-        if own and isinstance(error, AccessDenied):
-            error = BadReply(describe(error))
-        decision = decide(error, attempts=claim.attempts, policy=self._policy, jitter=self._rng.random())
-        match decision:
-            case TryAgain(wait, counted):
-                return Release(claim, now + wait, error=describe(error), counted=counted and not outage)
-            case SlowDown(wait) | CloseGate(wait):
-                return Release(claim, now + wait, error=describe(error), counted=False)
-            case GiveUp(wait, reason):
-                if outage or not own:
-                    wait = self._policy.backoff(claim.attempts, self._rng.random())
-                    return Release(claim, now + wait, error=reason, counted=False)
-                return Release(claim, now + wait, error=reason, bury=True)
-            case _:
-                assert_never(decision)
-
-    def _closing(
-        self, kind: Kind, error: Exception, now: datetime, *, outage: bool, endpoint: str
-    ) -> Callable[[Ledger], None] | None:
-        """What a failure closes beyond its own resources; None for nothing, or for what is closed already."""
-        if outage:
-            wait = self._policy.backoff(self._times_closed("") + 1, self._rng.random())
-            return self._gate("", GATE_OUTAGE, error, now, min(self._policy.gate_max, wait))
-        gated = kind.name if isinstance(error, AccessDenied) and error.scope is AccessScope.KIND else ""
-        jitter = self._rng.random()
-        decision = decide(
-            error, attempts=1, policy=self._policy, jitter=jitter, closed_before=self._times_closed(gated)
-        )
-        if isinstance(decision, SlowDown):
-            until = now + decision.wait
-            door = ACCOUNT_LIMIT if decision.scope is ThrottleScope.ACCOUNT else endpoint
-            return lambda ledger: ledger.throttle_requests(
-                self.account, door, self.provider.limits, until=until, now=now
-            )
-        if isinstance(decision, CloseGate):
-            return self._gate(gated, decision.reason, error, now, decision.wait)
-        return None
-
-    def _gate(
-        self, kind: str, reason: str, error: Exception, now: datetime, wait: timedelta
-    ) -> Callable[[Ledger], None] | None:
-        """Close a gate, unless it is closed: reads that were under way then are no further evidence."""
-        known = self._gates.get(kind)
-        if known is not None and known.until > now:
-            return None
-        until, note = now + wait, describe(error)
-        self._gates[kind] = Gate(self.account, kind, reason, note, now, until, self._times_closed(kind) + 1)
-        return lambda ledger: ledger.gate(self.account, kind, reason=reason, note=note, until=until, now=now)
-
-    def _times_closed(self, kind: str) -> int:
-        known = self._gates.get(kind)
-        return 0 if known is None else known.times
+        await self._failures.failed(kind, claims, error, endpoint=endpoint)
 
     async def release(self, claims: Sequence[Claim], *, wait: timedelta = timedelta(0)) -> None:
         """Give claims back untouched."""
@@ -472,9 +377,31 @@ class Fetcher:
         if grown > 0:
             await self._ledger.call(lambda ledger: ledger.widen_requests(self.account, limits, requests=grown, now=now))
 
+    async def give_back(self, endpoint: str, priority: Priority) -> None:
+        """A request that was drawn and not sent."""
+        now = self._clock.now()
+        limits = self.provider.limits
+        await self._ledger.call(
+            lambda ledger: ledger.return_requests(self.account, endpoint, limits, unused=1, priority=priority, now=now)
+        )
+
+    async def acquire(self, endpoint: str, priority: Priority) -> None:
+        """One request's worth of budget; raises NoBudget when it would take too long to wait in place."""
+        while True:
+            granted, wait = await self.draw(endpoint, priority)
+            if granted:
+                return
+            if wait > _PATIENCE:
+                raise NoBudget(f"no budget for {endpoint} in time", retry_after=wait, scope=ThrottleScope.RESOURCE)
+            await self._sleep(max(wait.total_seconds(), 0.001))
+
     def know_gates(self, gates: Sequence[Gate]) -> None:
         """The account's gates as the ledger has them, whoever closed or lifted them."""
-        self._gates = {gate.kind: gate for gate in gates}
+        self._failures.know_gates(gates)
+
+
+class NoBudget(Throttled):
+    """Our own budget has nothing left for this urgency; the provider was not asked."""
 
 
 def _burst(provider: Provider) -> int:

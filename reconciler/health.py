@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 
 from reconciler.model import ResourceRef
 
+GATE_STORM = "missing-storm"
+GATE_OUTAGE = "unavailable"
+
 OUTAGE_AFTER = 5
 """Different things in a row that could not be read, and nothing that could, before the account waits as a whole."""
 

@@ -12,6 +12,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError, ProviderError, Throttled
+from reconciler.health import GATE_STORM
 from reconciler.ledger import GroupCommit, Job, JobLost, Ledger
 from reconciler.retry import RetryPolicy, describe
 
@@ -19,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=60)
 """A run renews it with each page; a run that died is continued by whoever ticks next after that long."""
+
+
+_AGAIN_IN_A_STORM = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,30 @@ class Periodic:
 
     name: str
     every: Callable[[], timedelta]
+    """Asked when a run begins."""
     run: Callable[[Job], Awaitable[Ended]]
+    group: str = ""
+    """Jobs of one group wait for each other, those of different groups never do."""
+
+
+async def behind_gates(
+    ledger: GroupCommit, now: datetime, account: str, kind: str, run: Callable[[], Awaitable[Ended]]
+) -> Ended:
+    """Behind a closed gate nothing is asked; when its time is up this run is the probe that may open it.
+
+    While too many resources are missing no list is read: another account's key lists another account well.
+    """
+    gates = await ledger.read(lambda ledger: ledger.gates())
+    mine = [gate for gate in gates if gate.account == account and gate.kind in ("", kind)]
+    closed = [gate for gate in mine if gate.until > now or gate.reason == GATE_STORM]
+    if closed:
+        last = max(closed, key=lambda gate: gate.until)
+        due_at = last.until if last.until > now else now + _AGAIN_IN_A_STORM
+        return Ended(complete=False, due_at=due_at, error=f"{last.reason}: {last.text}")
+    ended = await run()
+    if mine and ended.complete:
+        await ledger.call(lambda ledger: [ledger.lift(account, gate.kind) for gate in mine])
+    return ended
 
 
 class Runner:
@@ -66,6 +93,7 @@ class Runner:
     async def run(self, periodic: Periodic) -> datetime | None:
         """One run, if it is due and nobody else has it; when it is due next, None if that is somebody else's to say."""
         now = self._clock.now()
+        usual = now + periodic.every()
         job = await self._ledger.call(
             lambda ledger: ledger.take_job(periodic.name, owner=self._owner, lease=LEASE, now=now)
         )
@@ -81,7 +109,7 @@ class Runner:
         except Exception as error:
             log.error("a job ended in an error of ours", job=periodic.name, error=repr(error), exc_info=error)
             ended = Ended(complete=False, due_at=self._clock.now() + self._policy.first_wait, error=describe(error))
-        return await self._finish(periodic, job, ended, now)
+        return await self._finish(job, ended, usual)
 
     def _after(self, error: Exception, job: Job) -> Ended:
         wait = self._policy.backoff(job.tries + 1, self._rng.random())
@@ -94,8 +122,8 @@ class Runner:
             error=describe(error),
         )
 
-    async def _finish(self, periodic: Periodic, job: Job, ended: Ended, began: datetime) -> datetime | None:
-        due_at = ended.due_at if ended.due_at is not None else began + periodic.every()
+    async def _finish(self, job: Job, ended: Ended, usual: datetime) -> datetime | None:
+        due_at = ended.due_at if ended.due_at is not None else usual
         now = self._clock.now()
 
         def act(ledger: Ledger) -> None:
@@ -113,7 +141,7 @@ class Runner:
         try:
             await self._ledger.call(act)
         except JobLost as error:
-            log.warning("another node continues the job", job=periodic.name, error=str(error))
+            log.warning("another node continues the job", job=job.name, error=str(error))
             return None
         self._on_run()
         return due_at

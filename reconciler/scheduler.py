@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -36,7 +37,10 @@ WATCH_EVERY = timedelta(hours=1)
 _REFRESH = timedelta(seconds=30)
 """How often the ledger is asked what other processes made due."""
 
-_JOBS_AT_ONCE = 8
+_JOBS_AT_ONCE = 4
+"""Of one group: complete lists that run for hours must not hold up the newest part of any list, nor one account
+whose provider hangs another's jobs, nor either of them a deadline."""
+
 _STEP = timedelta(seconds=5)
 """A wall clock that moved this much more or less than the monotonic one was set by somebody."""
 
@@ -52,16 +56,19 @@ def jobs_of(
     """Every periodic job of one account. `pace` stretches an interval to what the read allocation allows."""
     account, provider = sweeper.account, sweeper.provider
     jobs = [
-        Periodic(f"deadlines/{account}", lambda: DEADLINES_EVERY, deadlines.run),
-        Periodic(f"watch/{account}", partial(pace, WATCH_EVERY), sweeper.watch),
+        Periodic(f"deadlines/{account}", lambda: DEADLINES_EVERY, deadlines.run, group=f"deadlines/{account}"),
+        Periodic(f"watch/{account}", partial(pace, WATCH_EVERY), sweeper.watch, group=f"watch/{account}"),
     ]
     if provider.feed_reach is not None:
-        jobs.append(Periodic(f"feed/{account}", partial(pace, settings("").every), sweeper.feed))
+        jobs.append(
+            Periodic(f"feed/{account}", partial(pace, settings("").every), sweeper.feed, group=f"feed/{account}")
+        )
 
     def add(
         what: str, kind: Kind, every: Callable[[], timedelta], run: Callable[[Kind, Job], Awaitable[Ended]]
     ) -> None:
-        jobs.append(Periodic(f"{what}/{account}/{kind.name}", every, partial(run, kind)))
+        group = f"{what}/{account}"
+        jobs.append(Periodic(f"{group}/{kind.name}", every, partial(run, kind), group=group))
 
     for kind in provider.kinds.values():
         own = settings(kind.name)
@@ -179,8 +186,12 @@ class Scheduler:
         waiting = sorted(
             (due, name) for name in self._jobs if (due := self._due.get(name, now)) <= now and name not in self._running
         )
-        for _, name in waiting[: max(0, _JOBS_AT_ONCE - len(self._running))]:
-            self._running[name] = asyncio.create_task(self._run(self._jobs[name]))
+        busy = Counter(self._jobs[name].group for name in self._running)
+        for _, name in waiting:
+            job = self._jobs[name]
+            if busy[job.group] < _JOBS_AT_ONCE:
+                busy[job.group] += 1
+                self._running[name] = asyncio.create_task(self._run(job), name=f"job {name}")
 
     # --- inside ---
 
@@ -197,6 +208,9 @@ class Scheduler:
         except LedgerError as error:
             log.warning("a job could not reach the ledger", job=job.name, error=str(error))
             self._due[job.name] = self._clock.now() + timedelta(seconds=1 + self._rng.random())
+        except Exception as error:
+            log.error("a job could not be ended", job=job.name, error=repr(error), exc_info=error)
+            self._due[job.name] = self._clock.now() + _REFRESH
         finally:
             self._running.pop(job.name, None)
 

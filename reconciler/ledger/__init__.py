@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.ledger.apply import Answer, Applied, Outcome, PageRow
 from reconciler.ledger.buckets import ReadTally
+from reconciler.ledger.candidates import Pending
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
@@ -35,6 +36,7 @@ __all__ = [
     "OpenFinding",
     "Outcome",
     "PageRow",
+    "Pending",
     "ReadTally",
     "Receipt",
     "Rejection",

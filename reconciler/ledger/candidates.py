@@ -115,21 +115,26 @@ _MEMBERLESS = text(
     """
     SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.status, v.api_version
     FROM resource r JOIN version v ON v.resource_id = r.id AND v.version = r.version
-    WHERE r.account = :account AND r.kind = :kind AND r.state = 'present'
+    WHERE r.account = :account AND r.kind = :kind AND r.state = 'present' AND r.remote_id > :after
       AND (r.created_at IS NULL OR r.created_at >= :oldest)
       AND NOT EXISTS (SELECT 1 FROM payout_members m
                       WHERE m.account = r.account AND m.payout_id = r.remote_id AND m.complete)
-    ORDER BY r.created_at LIMIT :limit
+    ORDER BY r.remote_id LIMIT :limit
     """
 )
 
 
-def memberless(tx: Transaction, account: str, kind: str, *, oldest: datetime, limit: int) -> list[Snapshot]:
-    """Resources whose members have not been listed completely yet, as they stand in the ledger."""
-    rows = tx.run(_MEMBERLESS, {"account": account, "kind": kind, "oldest": to_micros(oldest), "limit": limit})
+def memberless(
+    tx: Transaction, account: str, kind: str, *, oldest: datetime, after: ResourceRef | None, limit: int
+) -> list[Snapshot]:
+    """Resources whose members have not been listed completely yet, as they stand in the ledger, in order of their ids.
+
+    Some never will be (a manual payout is not itemised), so ask on `after` the last one instead of asking again.
+    """
+    bounds = {"account": account, "kind": kind, "oldest": to_micros(oldest), "after": "" if after is None else after.id}
     return [
         Snapshot(_ref(row), orjson.loads(unpack(row.body)), status=row.status, api_version=row.api_version)
-        for row in rows
+        for row in tx.run(_MEMBERLESS, bounds | {"limit": limit})
     ]
 
 
@@ -168,25 +173,59 @@ def oldest_known(tx: Transaction, account: str, kind: str, *, reach: datetime) -
     return None if micros is None else from_micros(micros)
 
 
+_STILL_OPEN = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND status IN :statuses AND state = 'present'
+      AND generation = settled_generation AND created_at < :created_before AND fetched_at < :read_before
+    ORDER BY created_at LIMIT :limit
+    """
+).bindparams(bindparam("statuses", expanding=True))
+
+
+def still_open(
+    tx: Transaction,
+    account: str,
+    kind: str,
+    statuses: Sequence[str],
+    *,
+    created_before: datetime,
+    read_before: datetime,
+    limit: int,
+) -> list[ResourceRef]:
+    """Clean resources in one of these states, created and last read before then."""
+    bounds = {
+        "account": account,
+        "kind": kind,
+        "statuses": list(statuses) or [""],
+        "created_before": to_micros(created_before),
+        "read_before": to_micros(read_before),
+        "limit": limit,
+    }
+    return [_ref(row) for row in tx.run(_STILL_OPEN, bounds)]
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A resource that a backfill marked and that no read has settled yet."""
+    """A resource that was marked and that no read has settled since."""
 
     ref: ResourceRef
     dead: bool
     error: str
 
 
-_PENDING_BACKFILL = text(
+_PENDING = text(
     """
     SELECT provider, account, kind, remote_id, dead_at, last_error FROM resource
-    WHERE due_at IS NOT NULL AND cause = 'backfill' AND generation > settled_generation ORDER BY id LIMIT :limit
+    WHERE account = :account AND kind = :kind AND generation > settled_generation AND first_marked_at <= :before
+    ORDER BY id LIMIT :limit
     """
 )
 
 
-def pending_backfill(tx: Transaction, *, limit: int) -> list[Pending]:
-    rows = tx.run(_PENDING_BACKFILL, {"limit": limit})
+def pending(tx: Transaction, account: str, kind: str, *, marked_before: datetime, limit: int) -> list[Pending]:
+    """What still waits for a read that was asked for by then, by whomever."""
+    rows = tx.run(_PENDING, {"account": account, "kind": kind, "before": to_micros(marked_before), "limit": limit})
     return [Pending(_ref(row), row.dead_at is not None, row.last_error or "not read yet") for row in rows]
 
 

@@ -58,6 +58,7 @@ def note_findings(
 
 _KNOWN_EVENTS = text(
     "SELECT event_id FROM delivery WHERE account = :account AND event_id IN :ids AND verdict <> 'rejected'"
+    " UNION SELECT event_id FROM missed_event WHERE account = :account AND event_id IN :ids"
 ).bindparams(bindparam("ids", expanding=True))
 _NOTE_MISSED = insert_into(
     "missed_event",
@@ -67,7 +68,7 @@ _NOTE_MISSED = insert_into(
 
 
 def note_missed(tx: Transaction, account: str, notices: Sequence[Notice], now: datetime) -> list[Notice]:
-    """Which of the feed's events never reached us; each is recorded once, for the accounts."""
+    """Which of the feed's events never reached us and were not noted before: each is named once, and marked once."""
     ids = [notice.event_id for notice in notices]
     known = {row.event_id for row in tx.run(_KNOWN_EVENTS, {"account": account, "ids": ids})} if ids else set()
     missed = [notice for notice in notices if notice.event_id not in known]

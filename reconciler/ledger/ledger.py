@@ -305,9 +305,11 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.overdue(tx, account, kind, statuses, after=after, now=now, limit=limit)
 
-    def memberless(self, account: str, kind: str, *, oldest: datetime, limit: int = 100) -> list[Snapshot]:
+    def memberless(
+        self, account: str, kind: str, *, oldest: datetime, after: ResourceRef | None = None, limit: int = 100
+    ) -> list[Snapshot]:
         with self._store.read() as tx:
-            return candidates.memberless(tx, account, kind, oldest=oldest, limit=limit)
+            return candidates.memberless(tx, account, kind, oldest=oldest, after=after, limit=limit)
 
     def known_counts(self, account: str, kind: str, *, window: Window, reach: datetime) -> tuple[int, int, int]:
         with self._store.read() as tx:
@@ -317,9 +319,24 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.oldest_known(tx, account, kind, reach=reach)
 
-    def pending_backfill(self, *, limit: int = 10_000) -> list[Pending]:
+    def still_open(
+        self,
+        account: str,
+        kind: str,
+        statuses: Sequence[str],
+        *,
+        created_before: datetime,
+        read_before: datetime,
+        limit: int = 10_000,
+    ) -> list[ResourceRef]:
         with self._store.read() as tx:
-            return candidates.pending_backfill(tx, limit=limit)
+            return candidates.still_open(
+                tx, account, kind, statuses, created_before=created_before, read_before=read_before, limit=limit
+            )
+
+    def pending(self, account: str, kind: str, *, marked_before: datetime, limit: int = 10_000) -> list[Pending]:
+        with self._store.read() as tx:
+            return candidates.pending(tx, account, kind, marked_before=marked_before, limit=limit)
 
     # --- expectations ---
 
