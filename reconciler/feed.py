@@ -57,7 +57,7 @@ class Feed:
         if missed:
             log.warning("deliveries missed", account=self._account, events=missed)
         also = self._aged_out(since, oldest) if since < oldest else None
-        return Ended(complete=True, watermark=max(since, until - overlap), also=also)
+        return Ended(complete=True, watermark=max(since, until - overlap), asked_at=until + lag, also=also)
 
     async def read(self, window: Window, cause: Cause, job: Job, marker: Mapping[str, Any]) -> int:
         """Read the feed over a window, from where the job stopped before; how many events had never reached us.

@@ -32,7 +32,10 @@ class Ended:
     complete: bool
     watermark: datetime | None = None
     due_at: datetime | None = None
-    """None: one interval after this run began."""
+    """None: one interval after this run began, or after `asked_at`."""
+    asked_at: datetime | None = None
+    """When the question was asked that this run answered: a run that goes on with an interrupted one answers an older
+    question, and what happened since waits no longer than an interval for that."""
     error: str | None = None
     also: Callable[[Ledger], Any] | None = None
     """What must be recorded in the same transaction as the end."""
@@ -93,7 +96,7 @@ class Runner:
     async def run(self, periodic: Periodic) -> datetime | None:
         """One run, if it is due and nobody else has it; when it is due next, None if that is somebody else's to say."""
         now = self._clock.now()
-        usual = now + periodic.every()
+        every = periodic.every()
         job = await self._ledger.call(
             lambda ledger: ledger.take_job(periodic.name, owner=self._owner, lease=LEASE, now=now)
         )
@@ -109,6 +112,7 @@ class Runner:
         except Exception as error:
             log.error("a job ended in an error of ours", job=periodic.name, error=repr(error), exc_info=error)
             ended = Ended(complete=False, due_at=self._clock.now() + self._policy.first_wait, error=describe(error))
+        usual = (ended.asked_at or now) + every
         return await self._finish(job, ended, usual)
 
     def _after(self, error: Exception, job: Job) -> Ended:

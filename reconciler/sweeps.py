@@ -125,7 +125,8 @@ class Sweeper:
             changed=walked.changed, unseen=len(unseen),
         )  # fmt: skip
         # The next window begins where this one may be believed: also where the lag is longer than the overlap.
-        return Ended(complete=True, watermark=max(since, until - max(settings.overlap, settings.lag)), also=also)
+        watermark = max(since, until - max(settings.overlap, settings.lag))
+        return Ended(complete=True, watermark=watermark, asked_at=until, also=also)
 
     async def _place(self, kind: Kind, job: Job, settings: SweepSettings, *, full: bool) -> tuple[Window, str | None]:
         """The window of this run and where in it to begin: a run that could not end is gone on with."""

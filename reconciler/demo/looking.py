@@ -13,7 +13,8 @@ from reconciler.ledger.reads import View
 from reconciler.model import Cause, State
 
 _BEGINNING = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-_SWEEPS = ("feed/", "recent/", "complete/", "open/", "members/")
+_WINDOWED = ("feed/", "recent/", "complete/")
+_SWEEPS = (*_WINDOWED, "open/", "members/")
 """The jobs that look for what no webhook told; each must have run after the last change, or nothing is proven."""
 
 
@@ -75,14 +76,20 @@ def feed_was_read(ledger: Ledger) -> bool:
 
 
 class Rest:
-    """Whether the ledger is at rest: every sweep has begun after `since` and ended, and then nothing is dirty.
+    """Whether the ledger is at rest: every sweep has looked at all that was there at `still_at`, and nothing is dirty.
+
+    That a sweep began and ended after that is no proof by itself: it may have gone on with a run that a fault or the
+    kill interrupted, over a window that ended long before. How far it looked is its watermark and the overlap that
+    the watermark stays behind. A sweep without a window looks at everything there is when it begins.
 
     Sweeps commit their marks with their end, so that one view of both cannot miss any. Each look adds to what the looks
     before it saw, because on a small machine some sweep is always running.
     """
 
-    def __init__(self, since: datetime) -> None:
-        self._since = since
+    def __init__(self, still_at: datetime, *, lag: timedelta, overlap: timedelta) -> None:
+        self._still_at = still_at
+        self._lag = lag
+        self._overlap = overlap
         self._begun: dict[str, datetime] = {}
         self._ended: set[str] = set()
 
@@ -107,11 +114,16 @@ class Rest:
         return "; ".join(reasons)
 
     def _see(self, job: JobState) -> None:
-        if job.started_at is not None and job.started_at >= self._since:
+        if job.started_at is not None and job.started_at >= self._still_at + self._lag:
             self._begun.setdefault(job.name, job.started_at)
         begun = self._begun.get(job.name)
-        if begun is not None and job.finished_at is not None and job.finished_at >= begun:
+        if begun is not None and job.finished_at is not None and job.finished_at >= begun and self._looked(job):
             self._ended.add(job.name)
+
+    def _looked(self, job: JobState) -> bool:
+        if not job.name.startswith(_WINDOWED):
+            return True
+        return job.watermark is not None and job.watermark + self._overlap >= self._still_at
 
 
 def findings(ledger: Ledger, now: datetime) -> Findings:

@@ -14,6 +14,7 @@ SECRET_VARIABLE: Final = "DEMO_STRIPE_WEBHOOK_SECRET"  # noqa: S105 - the variab
 
 STALE_SECONDS: Final = 2.0
 SWEEP_LAG: Final = timedelta(seconds=1)
+SWEEP_OVERLAP: Final = timedelta(seconds=5)
 RETRY_SPEED: Final = 120.0
 """How much faster than Stripe the sandbox sends again what failed: after 0.5 s, then 2 s, then 8 s."""
 
@@ -116,7 +117,7 @@ base_url = "{sandbox_url}"
 [sweeps]
 every = "2s"
 lag = "{int(SWEEP_LAG.total_seconds())}s"
-overlap = "5s"
+overlap = "{int(SWEEP_OVERLAP.total_seconds())}s"
 full_every = "10s"
 {calm}
 

@@ -27,6 +27,7 @@ from reconciler.demo.plan import (
     SECRET_VARIABLE,
     STALE_SECONDS,
     SWEEP_LAG,
+    SWEEP_OVERLAP,
     Plan,
     config_text,
 )
@@ -240,8 +241,8 @@ class _Story:
         await sandbox.flush()
         while (waiting := (await sandbox.deliveries())["summary"]["waiting"]) and self._clock.monotonic() < end:
             await self._pause(timedelta(seconds=_LOOK_EVERY), living)
-        # The feed is dated in whole seconds and read up to its lag: one that begins then has seen every event.
-        rest = Rest(self._clock.now() + SWEEP_LAG + timedelta(seconds=1))
+        # The feed is dated in whole seconds.
+        rest = Rest(self._clock.now() + timedelta(seconds=1), lag=SWEEP_LAG, overlap=SWEEP_OVERLAP)
         why = f"{waiting} webhooks still wait" if waiting else "not looked at yet"
         while self._clock.monotonic() < end:
             why = await asyncio.to_thread(rest.unrest, ledger)

@@ -99,7 +99,7 @@ def test_tampered_truth_or_ledger_is_exit_1_and_named(tmp_path: Path) -> None:
     assert not outcome.proven
     assert exit_code(outcome) == 1
     found = {difference.ref.id: difference.text for difference in outcome.comparison.differences}
-    assert set(found) == set(changed)
+    assert set(found) == set(changed), found
     assert all("tampered" in text for text in found.values())
     shown = "\n".join(str(part) for part in verdict(outcome))
     assert all(each in shown for each in changed)
