@@ -20,10 +20,10 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import AccessDenied, LedgerError, ProviderError, Throttled
-from reconciler.feed import FEED_AGED_OUT
 from reconciler.fetcher import NoBudget
 from reconciler.health import GATE_OUTAGE
 from reconciler.ledger import Gate, GroupCommit, Job, JobLost, Ledger, Mark, Pending
+from reconciler.ledger.findings import HOLES
 from reconciler.model import Cause, Finding, Priority, Severity, Window
 from reconciler.periodic import LEASE
 from reconciler.provider import Kind
@@ -419,7 +419,7 @@ class Backfill:
                 if job is not None:
                     ledger.finish_job(job, due_at=now, now=now, complete=True)
             for account in accounts if not request.kinds and request.until is None else ():
-                _close_gaps_of_feed(ledger, account, request.since, now)
+                _close_holes(ledger, account, request.since, now)
 
         await self._ledger.call(act)
 
@@ -459,10 +459,10 @@ def _restore(result: Result, kept: Mapping[str, Any]) -> None:
     result.reasons.extend(kept["reasons"])
 
 
-def _close_gaps_of_feed(ledger: Ledger, account: str, since: datetime, now: datetime) -> None:
-    """Stretches that the event feed no longer shows, and that were read again since."""
+def _close_holes(ledger: Ledger, account: str, since: datetime, now: datetime) -> None:
+    """Stretches that nobody had looked at wholly, and that were read again since."""
     with ledger.view() as view:
-        gaps = [each for each in view.open_findings() if each.account == account and each.code == FEED_AGED_OUT]
+        gaps = [each for each in view.open_findings() if each.account == account and each.code in HOLES]
     left = [gap for gap in gaps if gap.subject < f"{since:%Y-%m-%dT%H:%M:%SZ}"]
     still = [Finding(gap.code, Severity(gap.severity), account, gap.text, gap.remedy, gap.subject) for gap in left]
-    ledger.note_findings(account, still, codes=frozenset({FEED_AGED_OUT}), now=now)
+    ledger.note_findings(account, still, codes=HOLES, now=now)

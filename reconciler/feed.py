@@ -16,13 +16,12 @@ from reconciler.clock import Clock, require_utc
 from reconciler.errors import BadReply, ProviderError
 from reconciler.fetcher import Fetcher, NoBudget
 from reconciler.ledger import Coverage, GroupCommit, Job, Ledger, Mark, mark_of
+from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Priority, Severity, Window
 from reconciler.periodic import LEASE, Ended, behind_gates
 from reconciler.provider import Kind
 
 log = structlog.get_logger(__name__)
-
-FEED_AGED_OUT = "feed-aged-out"
 
 _FEED = Kind(name="event", endpoint="event.list", list_endpoint="event.list")
 """The feed, as something that has a budget and can be gated like any kind."""

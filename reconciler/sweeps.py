@@ -15,10 +15,11 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import BadReply, ProviderError
-from reconciler.feed import FEED_AGED_OUT, Feed
+from reconciler.feed import Feed
 from reconciler.fetcher import Fetcher, NoBudget
 from reconciler.health import GATE_STORM
 from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark, Outcome
+from reconciler.ledger.findings import HOLES
 from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
 from reconciler.periodic import LEASE, Ended, behind_gates
 from reconciler.provider import Kind
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
-CORE_CODES = frozenset({GATE_STORM, FEED_AGED_OUT})
+CORE_CODES = HOLES | {GATE_STORM}
 """Findings that the core raises itself; every other code of an account comes from its provider."""
 
 

@@ -67,14 +67,15 @@ def desk(options: Options, *, create: bool = False) -> Iterator[Desk]:
     ledger = open_ledger(config.ledger.url)
     try:
         if not create:
-            _require_existing(ledger)
+            require_existing(ledger)
         ledger.require_current_schema()
         yield Desk(config, accounts, ledger, SystemClock())
     finally:
         ledger.close()
 
 
-def _require_existing(ledger: Ledger) -> None:
+def require_existing(ledger: Ledger) -> None:
+    """Raises UsageError where no ledger is."""
     url = ledger.store.url
     is_file = not ledger.store.dialect.is_postgres
     missing = is_file and bool(url.database) and not Path(str(url.database)).exists()

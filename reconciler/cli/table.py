@@ -39,6 +39,8 @@ COMMANDS: Mapping[str, Line] = {
     ),
     "export": Line("moving:export", "Write the whole ledger as JSON lines."),
     "import": Line("moving:import_", "Take exported lines in: all of them or none."),
+    "backup": Line("backup:backup", "Keep the whole ledger in one file, while everybody goes on working."),
+    "restore": Line("backup:restore", "Make a ledger of a backup, and have read again what it cannot know."),
     "demo": Line("demo:demo", "Sandbox, daemon, a shop's bad day, and the proof that the ledger came out equal."),
     "sandbox": Line("sandbox:sandbox", "A look-alike of Stripe to build against, with nothing but itself."),
     "migrate": Line("migrate:migrate", "Bring the ledger's schema to this version."),

@@ -16,6 +16,13 @@ FEED_AGED_OUT = "feed-aged-out"
 """The provider's event feed no longer reached back to where we had stopped: changes to old objects may be unseen.
 Open until a backfill that begins before the hole has verified everything; its subject is the hole's beginning."""
 
+RESTORED = "restored-from-backup"
+"""The ledger was restored: what happened between the backup and now may be unseen. Open, and subject, as above."""
+
+HOLES = frozenset({FEED_AGED_OUT, RESTORED})
+"""Findings about a stretch of time that begins at their subject, `YYYY-MM-DDTHH:MM:SSZ`, and of which not everything
+was looked at. A backfill that begins no later and verifies everything clears them."""
+
 _NOTE = text(
     """
     INSERT INTO finding (account, code, subject, severity, text, remedy, first_seen_at, last_seen_at, cleared_at)

@@ -47,7 +47,7 @@ def migrate(store: Store, scripts: str = SCRIPTS) -> tuple[str | None, str]:
     """
     with store.exclusively() as connection:
         before = _current(connection)
-        _refuse_unknown(before, scripts)
+        refuse_unknown(before, scripts)
         _refuse_foreign(connection, before, store)
         _upgrade(connection, scripts)
         return before, newest(scripts)
@@ -61,7 +61,7 @@ def require_current(store: Store, scripts: str = SCRIPTS) -> None:
         if revision is None:
             _upgrade(connection, scripts)
             return
-    _refuse_unknown(revision, scripts)
+    refuse_unknown(revision, scripts)
     if revision != newest(scripts):
         raise SchemaMismatch(
             f"the ledger's schema is at revision {revision}, this program needs {newest(scripts)}; "
@@ -69,7 +69,18 @@ def require_current(store: Store, scripts: str = SCRIPTS) -> None:
         )
 
 
-def _refuse_unknown(revision: str | None, scripts: str) -> None:
+def create_at(store: Store, revision: str, scripts: str = SCRIPTS) -> None:
+    """The empty schema as it was at a revision, for what was written there. Raises SchemaMismatch, also for a database
+    that is not empty."""
+    refuse_unknown(revision, scripts)
+    with store.exclusively() as connection:
+        if inspect(connection).get_table_names():
+            raise SchemaMismatch(f"{store.url.render_as_string()} is not empty; point ledger.url at an empty database")
+        _upgrade(connection, scripts, revision)
+
+
+def refuse_unknown(revision: str | None, scripts: str = SCRIPTS) -> None:
+    """Raises SchemaMismatch for a revision that a newer program made."""
     if revision is None or revision == newest(scripts):
         return
     from alembic.script import ScriptDirectory
@@ -96,14 +107,14 @@ def _current(connection: Connection) -> str | None:
     return found
 
 
-def _upgrade(connection: Connection, scripts: str) -> None:
+def _upgrade(connection: Connection, scripts: str, revision: str = "head") -> None:
     from alembic import command
 
     if connection.in_transaction():
         connection.rollback()
     config = _config(scripts)
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _config(scripts: str) -> Config:

@@ -132,6 +132,12 @@ class Transaction:
         yield
 
     @contextmanager
+    def copying(self, statement: str) -> Iterator[Any]:
+        """Postgres's COPY, in this transaction: `TO STDOUT` is iterated over, `FROM STDIN` is written to."""
+        with self._driver.copy(statement) as copy:
+            yield copy
+
+    @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What is inside happens wholly or not at all, without ending the transaction around it."""
         self._depth += 1

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from reconciler.config import Sweep, format_duration
 from reconciler.ledger import Gate, Holding, JobState, OpenFinding
-from reconciler.ledger.findings import FEED_AGED_OUT
+from reconciler.ledger.findings import HOLES
 from reconciler.model import Cause, ResourceRef
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status.coverage import Gap, Reach, last_reason, reaches
@@ -187,7 +187,7 @@ def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach |
             if reason:
                 yield NotLookedAt(followed.account, kind.name, reason)
     for finding in observed.findings:
-        if finding.code == FEED_AGED_OUT:
+        if finding.code in HOLES:
             yield NotLookedAt(finding.account, EVERY_KIND, finding.text)
     configured = {(followed.account, kind) for followed in observed.followed for kind in followed.kinds}
     for holding in observed.holdings:

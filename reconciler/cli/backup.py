@@ -1,0 +1,88 @@
+"""`reconcile backup` and `reconcile restore`."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler import log
+from reconciler.cli.opening import read_config, require_existing
+from reconciler.cli.options import options_of
+from reconciler.cli.printing import print_json, talk
+from reconciler.clock import SystemClock
+from reconciler.errors import UsageError
+from reconciler.ledger import open_ledger
+from reconciler.ledger.backup import restore as bring_back
+from reconciler.ledger.backup import take, verify
+from reconciler.ledger.backup.archive import file_name
+
+
+def backup(
+    context: typer.Context,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file, or a folder for one named by its time. Default: here.", metavar="PATH"),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option("--verify", help="Take none; read this one whole and compare.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write the whole ledger into one file, from one consistent view, and read it back before giving it its name.
+
+    A daemon may go on meanwhile. Bodies and sealed tokens are in the file; the key that seals them is not: keep that
+    elsewhere. It is restored into the same kind of database; `reconcile export` moves to the other one.
+
+    \b
+    Examples:  reconcile backup --out /var/backups/
+               reconcile backup --verify ledger-20260301T040000Z.backup.zip
+    """
+    options = options_of(context)
+    output = options.format_among("table", "json")
+    if check is not None:
+        if out is not None:
+            raise UsageError("--verify takes no backup; leave out --out")
+        file, manifest = check, verify(check)
+    else:
+        log.configure(verbose=options.verbose)
+        now = SystemClock().now()
+        file = out if out is not None and not out.is_dir() else (out or Path()) / file_name(now)
+        with closing(open_ledger(read_config(options).ledger.url)) as ledger:
+            require_existing(ledger)  # at whatever schema: a backup comes before a migration
+            manifest = take(ledger.store, file, now=now)
+    rows = sum(table.rows for table in manifest.tables.values())
+    if output == "json":
+        print_json({"file": str(file), "verified": True} | manifest.model_dump(mode="json"))
+        return
+    talk(
+        f"{file}: whole; {rows:,} rows of {len(manifest.tables)} tables as of {manifest.taken_at:%Y-%m-%d %H:%M:%S}Z, "
+        f"schema {manifest.revision}, {file.stat().st_size:,} bytes"
+    )
+
+
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `reconcile backup` wrote.", metavar="FILE")],
+) -> None:
+    """Make a ledger of a backup, at the place that ledger.url names and where nothing may be yet.
+
+    Stop every node first. The restored ledger starts a new epoch: nothing that an old process still holds can change
+    it, every sweep runs at once from where it stood, and a finding names what they may not see until the backfill that
+    it asks for has run.
+
+    \b
+    Examples:  reconcile restore ledger-20260301T040000Z.backup.zip
+    """
+    options = options_of(context)
+    output = options.format_among("table", "json")
+    log.configure(verbose=options.verbose)
+    with closing(open_ledger(read_config(options).ledger.url)) as ledger:
+        restored = bring_back(ledger.store, file, actor=getpass.getuser(), now=SystemClock().now())
+    taken = f"{restored.manifest.taken_at:%Y-%m-%dT%H:%M:%SZ}"
+    if output == "json":
+        print_json({"taken_at": taken, "accounts": list(restored.accounts), "next": f"reconcile --since {taken}"})
+        return
+    talk(f"restored as of {taken}; start the nodes, and run `reconcile --since {taken}` to read what happened since")

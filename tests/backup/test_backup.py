@@ -1,0 +1,275 @@
+"""A backup is the ledger as it was at one instant; a restored one knows that it was asleep."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from reconciler.errors import SchemaMismatch, UsageError
+from reconciler.ledger import Ledger, Outcome, PageRow, open_ledger, schema
+from reconciler.ledger.backup import BadBackup, restore, take, verify
+from reconciler.ledger.breaks import verify_audit
+from reconciler.ledger.store import Store
+from reconciler.model import Cause
+from tests.databases import Postgres, sqlite_url
+from tests.ledger.factories import NOON, SETTLE, answer, by_hand, claim_all, ref, snapshot
+from tests.moving.ledgers import Past, exported
+
+LATER = NOON + timedelta(hours=3)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator[str]]:
+    """As many empty databases as the story needs."""
+    if request.param == "sqlite":
+        yield (sqlite_url(tmp_path / f"{number}.db") for number in range(1000))
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    made: list[str] = []
+
+    def fresh() -> Iterator[str]:
+        while True:
+            made.append(server.create())
+            yield server.url(made[-1])
+
+    yield fresh()
+    for name in made:
+        server.drop(name)
+
+
+@contextmanager
+def ledger_at(url: str) -> Iterator[Ledger]:
+    with closing(open_ledger(url)) as ledger:
+        ledger.require_current_schema()
+        yield ledger
+
+
+@contextmanager
+def restored_at(url: str, file: Path) -> Iterator[Ledger]:
+    with closing(open_ledger(url)) as ledger:
+        restore(ledger.store, file, actor="ann", now=LATER)
+        ledger.require_current_schema()
+        yield ledger
+
+
+def comparable(lines: list[bytes]) -> list[bytes]:
+    """Without what a restore changes on purpose: when jobs are due, and its own line in the audit log."""
+    kept = []
+    for line in lines:
+        name, content = next(iter(orjson.loads(line).items()))
+        if name == "job":
+            content.pop("due_at")
+        if name != "audit_log" or content["action"] != "restore":
+            kept.append(orjson.dumps({name: content}))
+    return kept
+
+
+# --- what is in it --------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_restored_ledger_exports_what_the_old_one_did(
+    places: Iterator[str], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    file = tmp_path_factory.mktemp("kept") / "one.zip"
+    with ledger_at(next(places)) as ledger:
+        past = Past(ledger)
+        for _ in range(data.draw(st.integers(0, 25))):
+            past.act(data)
+        before = exported(ledger)
+        take(ledger.store, file, now=past.clock.now())
+        for _ in range(3):
+            past.act(data)
+    with restored_at(next(places), file) as again:
+        assert comparable(exported(again)) == comparable(before)
+        with again.store.read() as tx:
+            assert verify_audit(tx) == []
+
+
+def test_backup_beside_a_writer_holds_only_whole_transactions(places: Iterator[str], tmp_path: Path) -> None:
+    """Two resources that always change together are always equal in a backup, however busy the ledger is."""
+    pair, stop, file = [ref("ch_1"), ref("ch_2")], threading.Event(), tmp_path / "one.zip"
+    wrote = threading.Semaphore(0)
+
+    def write(ledger: Ledger) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            at = NOON + timedelta(minutes=number)
+            rows = [PageRow(snapshot(each, number)) for each in pair]
+            start = ledger.tick()
+            settle = {"charge": timedelta(0)}
+            ledger.apply_page(rows, start=start, started_at=at, cause=Cause.SWEEP, settle=settle, now=at)
+            wrote.release()
+
+    with ledger_at(next(places)) as ledger:
+        busy = threading.Thread(target=write, args=(ledger,))
+        busy.start()
+        try:
+            for _ in range(20):
+                assert wrote.acquire(timeout=60)
+            take(ledger.store, file, now=NOON)
+            for _ in range(20):
+                assert wrote.acquire(timeout=60), "nobody may wait for a backup"
+        finally:
+            stop.set()
+            busy.join()
+    with restored_at(next(places), file) as again, again.view() as view:
+        first, second = (view.versions(found) for one in pair if (found := view.resource(one)) is not None)
+        assert len(first) == len(second) >= 20
+        assert [each.body for each in first] == [{**(each.body or {}), "id": "ch_1"} for each in second]
+
+
+def test_ledger_of_an_older_program_is_kept_and_comes_back_migrated(places: Iterator[str], tmp_path: Path) -> None:
+    file = tmp_path / "one.zip"
+    with closing(Store(next(places))) as store:
+        schema.create_at(store, "0001")
+        with store.write() as tx:
+            tx.run(text("INSERT INTO job (name, due_at, progress) VALUES ('feed/main', 17, '{}')"))
+        assert take(store, file, now=NOON).revision == "0001"
+    with restored_at(next(places), file) as again:
+        assert schema.current(again.store) == schema.REVISION
+        with again.view() as view:
+            assert [job.name for job in view.jobs()] == ["feed/main"]
+
+
+# --- a new epoch ----------------------------------------------------------------------------------
+
+
+def test_nothing_from_before_the_restore_changes_anything(places: Iterator[str], tmp_path: Path) -> None:
+    file = tmp_path / "one.zip"
+    with ledger_at(next(places)) as ledger:
+        ledger.mark([by_hand(ref("ch_1"))], NOON)
+        (before,) = claim_all(ledger, NOON)
+        take(ledger.store, file, now=NOON)
+        ledger.mark([by_hand(ref("ch_2"))], NOON)
+        (after,) = claim_all(ledger, NOON)
+        page_start = ledger.tick()
+    with restored_at(next(places), file) as again:
+        (claim,) = claim_all(again, LATER)
+        assert claim.token > max(before.token, after.token, page_start)
+        assert answer(again, claim, snapshot(ref("ch_1"), "new"), now=LATER).outcome is Outcome.CHANGED
+        assert answer(again, before, snapshot(ref("ch_1"), "old"), now=LATER).outcome is Outcome.CLAIM_LOST
+        rows = [PageRow(snapshot(ref("ch_1"), "old"))]
+        (row,) = again.apply_page(
+            rows, start=page_start, started_at=LATER, cause=Cause.SWEEP, settle={"charge": SETTLE}, now=LATER
+        )
+        assert row.outcome is Outcome.DEFERRED
+
+
+def test_what_was_under_way_is_due_and_the_gap_is_named(places: Iterator[str], tmp_path: Path) -> None:
+    file = tmp_path / "one.zip"
+    with ledger_at(next(places)) as ledger:
+        ledger.mark([by_hand(ref("ch_1"))], NOON)
+        claim_all(ledger, NOON, lease=timedelta(days=9))
+        job = ledger.take_job("feed/main", owner="old", lease=timedelta(days=9), now=NOON)
+        assert job is not None
+        ledger.renew_job(job, progress={"page": 3}, lease=timedelta(days=9), now=NOON, watermark=NOON)
+        done = ledger.take_job("complete/main/charge", owner="old", lease=timedelta(days=9), now=NOON)
+        assert done is not None
+        ledger.finish_job(done, due_at=NOON + timedelta(days=9), now=NOON, complete=True)
+        take(ledger.store, file, now=NOON)
+    with restored_at(next(places), file) as again:
+        assert [claim.ref for claim in claim_all(again, LATER)] == [ref("ch_1")]
+        feed = again.take_job("feed/main", owner="new", lease=SETTLE, now=LATER)
+        assert feed is not None
+        assert (feed.watermark, feed.progress) == (NOON, {"page": 3})
+        assert again.take_job("complete/main/charge", owner="new", lease=SETTLE, now=LATER) is not None
+        with again.view() as view:
+            (finding,) = view.open_findings()
+        assert (finding.account, finding.code, finding.subject) == (
+            "main",
+            "restored-from-backup",
+            "2026-05-05T12:00:00Z",
+        )
+        assert "reconcile --since 2026-05-05T12:00:00Z" in finding.remedy
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(places: Iterator[str], tmp_path: Path) -> Path:
+    file = tmp_path / "one.zip"
+    with ledger_at(next(places)) as ledger:
+        ledger.mark([by_hand(ref(f"ch_{number}")) for number in range(50)], NOON)
+        for claim in claim_all(ledger, NOON):
+            answer(ledger, claim, snapshot(claim.ref, "x" * 500), now=NOON)
+        take(ledger.store, file, now=NOON)
+    return file
+
+
+def test_any_damage_is_found_and_nothing_is_restored(kept: Path, places: Iterator[str]) -> None:
+    whole = kept.read_bytes()
+    assert verify(kept).tables["resource"].rows == 50
+    with zipfile.ZipFile(kept) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.compress_size)
+    middle = largest.header_offset + 100 + largest.compress_size // 2
+    spoilt = {
+        "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "cut off": whole[: len(whole) // 2],
+        "empty": b"",
+        "other": b"PK\x05\x06" + bytes(18),
+    }
+    url = next(places)
+    for name, content in spoilt.items():
+        kept.write_bytes(content)
+        with closing(Store(url)) as store, pytest.raises(BadBackup, match=r"damaged|cut off|no backup|not what"):
+            restore(store, kept, actor="ann", now=LATER)
+        with closing(Store(url)) as store:
+            assert schema.current(store) is None, name
+
+
+def test_restore_replaces_nothing(kept: Path, places: Iterator[str]) -> None:
+    url = next(places)
+    with ledger_at(url) as ledger:
+        ledger.mark([by_hand(ref("ch_9"))], NOON)
+        with pytest.raises(UsageError, match=r"exists|not empty"):
+            restore(ledger.store, kept, actor="ann", now=LATER)
+        assert [claim.ref for claim in claim_all(ledger, NOON)] == [ref("ch_9")]
+
+
+def test_backup_replaces_no_file_and_leaves_none_behind(kept: Path, places: Iterator[str]) -> None:
+    before = kept.read_bytes()
+    with ledger_at(next(places)) as ledger:
+        with pytest.raises(UsageError, match="exists"):
+            take(ledger.store, kept, now=NOON)
+        with pytest.raises(UsageError, match="cannot be written"):
+            take(ledger.store, kept.parent / "missing" / "one.zip", now=NOON)
+    assert kept.read_bytes() == before
+    assert [each.name for each in kept.parent.iterdir() if ".part" in each.name or each.name.startswith(".")] == []
+
+
+def test_backup_of_a_newer_program_is_refused(kept: Path, places: Iterator[str], tmp_path: Path) -> None:
+    newer = tmp_path / "newer.zip"
+    with zipfile.ZipFile(kept) as old, zipfile.ZipFile(newer, "w") as archive:
+        for name in old.namelist():
+            content = old.read(name)
+            archive.writestr(
+                name, content.replace(schema.REVISION.encode(), b"9999") if name == "manifest.json" else content
+            )
+    with closing(Store(next(places))) as store, pytest.raises(SchemaMismatch, match="newer"):
+        restore(store, newer, actor="ann", now=LATER)
+
+
+def test_other_kind_of_database_is_refused(postgres: Postgres, tmp_path: Path) -> None:
+    file, name = tmp_path / "one.zip", postgres.create()
+    try:
+        with ledger_at(sqlite_url(tmp_path / "a.db")) as ledger:
+            take(ledger.store, file, now=datetime(2026, 1, 1, tzinfo=UTC))
+        with closing(Store(postgres.url(name))) as store, pytest.raises(UsageError, match="reconcile export"):
+            restore(store, file, actor="ann", now=LATER)
+    finally:
+        postgres.drop(name)
