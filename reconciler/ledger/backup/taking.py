@@ -131,8 +131,8 @@ _COLUMNS = text(
 def _columns_of_postgres(tx: Transaction) -> dict[str, tuple[str, ...]]:
     """Its clock is a sequence there, which no table holds; its revision is in the manifest."""
     found: dict[str, tuple[str, ...]] = {}
-    for table, column in tx.run(_COLUMNS).tuples():
-        found[table] = (*found.get(table, ()), column)
+    for row in tx.run(_COLUMNS):
+        found[row.table_name] = (*found.get(row.table_name, ()), row.column_name)
     found.pop(_ALEMBIC, None)
     return found
 
