@@ -180,12 +180,30 @@ def _say(results: Sequence[Result]) -> None:
                 empty="nothing was created or changed in the window",
             ),
             table(
+                "Drift: changed without a webhook's word, healed now",
+                ("resource",),
+                _drifted(results),
+                empty="none; what had changed had been told, or was new",
+            ),
+            table(
                 "Not verified",
                 ("account", "kind", "reason"),
                 [(result.account, result.kind, reason) for result in results for reason in result.reasons],
                 empty="nothing; everything in the window was looked at",
             ),
         ]
+    )
+
+
+_DRIFT_SHOWN = 20
+
+
+def _drifted(results: Sequence[Result]) -> list[tuple[str]]:
+    """Known resources that had changed without anybody telling us; healed now."""
+    names = [(str(ref),) for result in results for ref in result.drifted]
+    more = sum(result.drift for result in results) - len(names[:_DRIFT_SHOWN])
+    return names[:_DRIFT_SHOWN] + (
+        [(f"and {more:,} more (--format json names a thousand of each kind)",)] if more > 0 else []
     )
 
 
@@ -197,6 +215,7 @@ def _document(result: Result) -> dict[str, object]:
         "pages": result.pages,
         "changed": result.changed,
         "drift": result.drift,
+        "drifted": [str(ref) for ref in result.drifted],
         "read_singly": result.singly,
         "missed_events": result.missed,
         "verified": result.verified,

@@ -212,11 +212,13 @@ class Pending:
     ref: ResourceRef
     dead: bool
     error: str
+    discarded: bool = False
+    """A dead letter of which an operator said to leave it."""
 
 
 _PENDING = text(
     """
-    SELECT provider, account, kind, remote_id, dead_at, last_error FROM resource
+    SELECT provider, account, kind, remote_id, dead_at, discarded_at, last_error FROM resource
     WHERE account = :account AND kind = :kind AND generation > settled_generation AND first_marked_at <= :before
     ORDER BY id LIMIT :limit
     """
@@ -226,7 +228,12 @@ _PENDING = text(
 def pending(tx: Transaction, account: str, kind: str, *, marked_before: datetime, limit: int) -> list[Pending]:
     """What still waits for a read that was asked for by then, by whomever."""
     rows = tx.run(_PENDING, {"account": account, "kind": kind, "before": to_micros(marked_before), "limit": limit})
-    return [Pending(_ref(row), row.dead_at is not None, row.last_error or "not read yet") for row in rows]
+    return [
+        Pending(
+            _ref(row), row.dead_at is not None, row.last_error or "not read yet", discarded=row.discarded_at is not None
+        )
+        for row in rows
+    ]
 
 
 def _ref(row: Any) -> ResourceRef:

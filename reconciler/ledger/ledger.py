@@ -11,6 +11,7 @@ from reconciler.ledger import apply as applying
 from reconciler.ledger import (
     buckets,
     candidates,
+    causes,
     claims,
     deliveries,
     expectations,
@@ -23,6 +24,7 @@ from reconciler.ledger import (
 )
 from reconciler.ledger.apply import Answer, Applied, PageRow
 from reconciler.ledger.candidates import Pending
+from reconciler.ledger.causes import Caused
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
@@ -337,6 +339,11 @@ class Ledger:
     def pending(self, account: str, kind: str, *, marked_before: datetime, limit: int = 10_000) -> list[Pending]:
         with self._store.read() as tx:
             return candidates.pending(tx, account, kind, marked_before=marked_before, limit=limit)
+
+    def caused(self, account: str, kind: str, cause: Cause, *, since: datetime, limit: int = 1000) -> Caused:
+        """What was stored because of it since then, and which known resources turned out to have changed."""
+        with self._store.read() as tx:
+            return causes.caused(tx, account, kind, cause, since=since, limit=limit)
 
     # --- expectations ---
 
