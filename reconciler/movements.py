@@ -125,6 +125,9 @@ class FinanceReader:
     """Pure. Raises `BadReply` for a body that cannot be read: it must be looked at, never skipped."""
     sells: bool = False
     """Whether its bodies hold a shop's own record of payments: the left side of the order match."""
+    revision: int = 1
+    """To be raised with every change of what `read` says of a body: whatever was kept of earlier readings is then
+    read again."""
 
 
 def reader_of(provider: object) -> FinanceReader | None:

@@ -321,6 +321,9 @@ _INSERT_VERSION = insert_into(
         "api_version": WORDS,
     },
 )
+INSERT_UNREAD = insert_into(
+    "unread", {"resource_id": WHOLE, "version": WHOLE}, "ON CONFLICT (resource_id, version) DO NOTHING"
+)
 
 
 # --- the acts -------------------------------------------------------------------------------------
@@ -477,6 +480,9 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
             }
             for change in changes
         ],
+    )
+    INSERT_UNREAD.run(
+        tx, [{"resource_id": change.resource_id, "version": change.columns["version"]} for change in changes]
     )
     replace_entries(
         tx,

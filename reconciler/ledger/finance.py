@@ -6,7 +6,7 @@ A fact counts as of T if `recorded_at <= T`; an entry also must not have been su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -17,11 +17,9 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import Coverage
 from reconciler.ledger.store import Transaction
-from reconciler.model import ResourceRef, Snapshot, Window
-from reconciler.movements import Movement
+from reconciler.model import Window
 
 _KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
 _CHUNK = 1000
@@ -101,14 +99,6 @@ class TotalFact:
     key: BalanceKey
     minor: int
     as_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A movement, and when the version that says so was recorded."""
-
-    movement: Movement
-    recorded_at: datetime
 
 
 def _over(sql: str) -> TextClause:
@@ -372,55 +362,6 @@ def _entry(row: Any) -> EntryFact:
         payout_id=row.payout_id,
         fee_details=row.fee_details,
     )
-
-
-# --- movements ------------------------------------------------------------------------------------
-
-_AS_KNOWN = """
-    SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.recorded_at, v.api_version
-    FROM resource r JOIN version v ON v.resource_id = r.id
-      AND v.version = (SELECT max(w.version) FROM version w WHERE w.resource_id = r.id AND w.recorded_at <= :as_of)
-    WHERE r.account = :account AND r.kind = :kind AND v.state = 'present'
-"""
-_MOVEMENTS = text(_AS_KNOWN)
-_MOVEMENTS_BY_ID = text(f"{_AS_KNOWN} AND r.remote_id IN :ids").bindparams(bindparam("ids", expanding=True))
-_HISTORY = text(
-    """
-    SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.recorded_at, v.api_version
-    FROM resource r JOIN version v ON v.resource_id = r.id
-    WHERE r.account = :account AND r.kind = :kind AND v.state = 'present' AND v.recorded_at <= :as_of
-    ORDER BY r.remote_id, v.version
-    """
-)
-Read = Callable[[Snapshot], tuple[Movement, ...]]
-
-
-def movements(tx: Transaction, account: str, kind: str, as_of: datetime, read: Read) -> Iterator[Known]:
-    """What the last version known then says, of every resource of a kind; tombstones say nothing."""
-    yield from _known(tx, _MOVEMENTS, {"account": account, "kind": kind, "as_of": to_micros(as_of)}, read)
-
-
-def movements_by_id(
-    tx: Transaction, account: str, kind: str, ids: Collection[str], as_of: datetime, read: Read
-) -> Iterator[Known]:
-    named = sorted(ids)
-    for at in range(0, len(named), _CHUNK):
-        given = {"account": account, "kind": kind, "ids": named[at : at + _CHUNK], "as_of": to_micros(as_of)}
-        yield from _known(tx, _MOVEMENTS_BY_ID, given, read)
-
-
-def history(tx: Transaction, account: str, kind: str, as_of: datetime, read: Read) -> Iterator[Known]:
-    """What every version known then says, in order."""
-    yield from _known(tx, _HISTORY, {"account": account, "kind": kind, "as_of": to_micros(as_of)}, read)
-
-
-def _known(tx: Transaction, statement: TextClause, given: Mapping[str, Any], read: Read) -> Iterator[Known]:
-    for row in tx.run(statement, given).yield_per(_CHUNK):
-        ref = ResourceRef(row.provider, row.account, row.kind, row.remote_id)
-        snapshot = Snapshot(ref, orjson.loads(unpack(row.body)), api_version=row.api_version)
-        recorded_at = from_micros(row.recorded_at)
-        for movement in read(snapshot):
-            yield Known(movement, recorded_at)
 
 
 # --- payouts and what they paid out ---------------------------------------------------------------

@@ -16,6 +16,7 @@ import orjson
 from sqlalchemy import text
 
 from reconciler.clock import to_micros
+from reconciler.ledger.aside import read_again
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.codec import pack, unpack
@@ -109,6 +110,7 @@ def redact_versions(
         if (body := _shrunk(row, kept)) is not None
     ]
     tx.run_many(_REWRITE, shrunk)
+    read_again(tx, [(each["resource_id"], each["version"]) for each in shrunk])
     return len(shrunk), (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
 
 

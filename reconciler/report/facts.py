@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from reconciler.ledger.aside import Flow
 from reconciler.ledger.breaks import BreakEvent, PeriodLock
 from reconciler.ledger.facts import Coverage
 from reconciler.ledger.finance import (
@@ -129,6 +130,8 @@ class Facts:
     coverage: tuple[Coverage, ...] = ()
     covered_since: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     movements: tuple[Movement, ...] = ()
+    aside: tuple[Flow, ...] = ()
+    """Inside the period: what movements that were set aside say, which are then not among `movements`."""
     disputes: tuple[DisputeFact, ...] = ()
     entries: Mapping[tuple[str, str], tuple[EntryFact, ...]] = field(default_factory=dict)
     """(account, source id) -> the entries that it caused, oldest first."""

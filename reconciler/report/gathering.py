@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.ledger import breaks, finance
+from reconciler.ledger import aside, breaks, finance, movements
+from reconciler.ledger.aside import Flow, Unread
 from reconciler.ledger.breaks import LockPolicy, PeriodLock
 from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, Opened, TotalFact
+from reconciler.ledger.movements import Known
 from reconciler.ledger.store import Transaction
+from reconciler.model import ResourceRef
 from reconciler.movements import Movement, Role
 from reconciler.report import fees
+from reconciler.report.aside import names_met, readings_hash, terms_hash
 from reconciler.report.facts import AccountTerms, BalanceFacts, Composition, DisputeFact, Facts, FeeFacts, UnsettledSum
 from reconciler.report.model import Params
 from reconciler.report.periods import Calendar, Period
@@ -22,6 +26,9 @@ STREAM = "balance_transaction"
 """The kind whose complete coverage says where the entries of an account begin."""
 LISTED = 2000
 """How many unsettled items are shown one by one; older ones stand in one line."""
+_PAGE = 500
+_UNREAD_PAGES = 40
+"""With more than so many pages unread, everything is read: there is little to save."""
 _OLDEST = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
 
 
@@ -29,26 +36,54 @@ def gather(tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> Fa
     """Everything that was known at `params.as_of`, of these accounts."""
     chosen = tuple(sorted((term for term in terms if term.name in params.accounts), key=lambda term: term.name))
     period = Period(params.from_day, params.to_day, Calendar.of(params.timezone, params.day_start))
-    return _Gathering(tx, chosen, period, params).facts()
+    return _Gathering(tx, chosen, period, params, _Kept.of(tx, terms, params)).facts()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What of the projection holds for this report."""
+
+    rows: bool
+    """Readings were kept by the readers that these accounts have."""
+    groups: bool
+    """And set aside under the very terms of this report."""
+
+    @classmethod
+    def of(cls, tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> _Kept:
+        known = tuple(sorted(terms, key=lambda term: term.name))
+        state = aside.state(tx)
+        rows = state is not None and state.readings == readings_hash(known)
+        whole = set(params.accounts) == {term.name for term in known}
+        terms_are = terms_hash(known, params.rules.gateways)
+        return cls(rows, rows and whole and state is not None and state.terms == terms_are)
 
 
 class _Gathering:
-    def __init__(self, tx: Transaction, terms: tuple[AccountTerms, ...], period: Period, params: Params) -> None:
+    def __init__(
+        self, tx: Transaction, terms: tuple[AccountTerms, ...], period: Period, params: Params, kept: _Kept
+    ) -> None:
         self._tx = tx
         self._terms = terms
         self._period = period
         self._params = params
         self._accounts = [term.name for term in terms]
+        self._by_name = {term.name: term for term in terms}
+        self._rows_hold = kept.rows
+        self._cut: set[int] = set()
+        self._groups_hold = kept.groups and self._meet_unread()
+        if not self._groups_hold:
+            self._cut = set()
+        self._aside_flows: tuple[Flow, ...] = ()
 
     def facts(self) -> Facts:
         tx, as_of, period = self._tx, self._params.as_of, self._period
         if not self._accounts:
             return Facts(())
         locks = breaks.locked_periods(breaks.period_locks(tx, self._accounts), as_of)
-        movements = self._movements()
+        things = self._movements()
         disputes = self._disputes()
-        entries = self._entries([*movements, *(each.movement for each in disputes)])
-        payouts = [each for each in movements if each.role is Role.PAYOUT]
+        entries = self._entries([*things, *(each.movement for each in disputes)])
+        payouts = [each for each in things if each.role is Role.PAYOUT]
         paid = _PaidOut(tx, self._accounts, payouts, period.end, as_of)
         balances = self._balances(as_of, locks)
         return Facts(
@@ -57,14 +92,15 @@ class _Gathering:
             day_sums=tuple(finance.day_sums(tx, [each.key for each in balances], period.bounds, as_of)),
             coverage=tuple(finance.covered(tx, self._accounts, period.start, period.end, as_of)),
             covered_since=finance.covered_since(tx, self._accounts, as_of),
-            movements=movements,
+            movements=things,
+            aside=tuple(each for each in self._aside_flows if each.code),
             disputes=disputes,
             entries=entries,
-            conversions=self._conversions(movements, entries),
+            conversions=self._conversions(things, entries),
             compositions=paid.compositions,
             unsettled_sums=tuple(paid.unsettled),
             unsettled=tuple(paid.items(LISTED)),
-            fees=self._fees(movements),
+            fees=self._fees(things),
             events=tuple(breaks.break_events(tx, as_of)),
             locks=tuple(locks),
             late=self._late(locks),
@@ -162,26 +198,71 @@ class _Gathering:
     # --- things ---
 
     def _movements(self) -> tuple[Movement, ...]:
+        """What the report has to look at itself: all of it, or what is not set aside."""
+        self._aside_flows = self._set_aside()
         found = [
-            known.movement
+            each
             for term in self._terms
             for kind in sorted(term.finance.kinds - {STREAM, "dispute"})
-            for known in finance.movements(self._tx, term.name, kind, self._params.as_of, term.finance.read)
+            for each in self._known(term, kind, self._params.as_of)
         ]
         if any(term.finance.sells for term in self._terms):
             found += self._own_payments()
-        return tuple(sorted(found, key=lambda each: each.ref))
+        found += [each.movement for each in movements.of_groups(self._tx, self._cut, self._params.as_of)]
+        return tuple(sorted(self._in_match(found), key=lambda each: each.ref))
 
     def _own_payments(self) -> list[Movement]:
-        """Movements that are entries themselves (a shop's own payments), where their gateway is in the match."""
-        gateways = self._params.rules.gateways
+        """Movements that are entries themselves (a shop's own payments)."""
         return [
-            known.movement
+            each
             for term in self._terms
             if term.finance.sells and STREAM in term.finance.kinds
-            for known in finance.movements(self._tx, term.name, STREAM, self._params.as_of, term.finance.read)
-            if known.movement.gateway in gateways
+            for each in self._known(term, STREAM, self._params.as_of)
         ]
+
+    def _in_match(self, found: Iterable[Movement]) -> Iterator[Movement]:
+        """A shop's own payments are in it only where their gateway is."""
+        gateways = self._params.rules.gateways
+        for each in found:
+            if each.ref.kind != STREAM or each.gateway in gateways:
+                yield each
+
+    def _known(self, term: AccountTerms, kind: str, as_of: datetime) -> Iterator[Movement]:
+        tx, read = self._tx, term.finance.read
+        if self._rows_hold:
+            for known in movements.from_rows(tx, term.name, kind, as_of, only_open=self._groups_hold):
+                yield known.movement
+        for known in movements.from_bodies(tx, term.name, kind, as_of, read, unread=self._rows_hold):
+            yield known.movement
+
+    def _set_aside(self) -> tuple[Flow, ...]:
+        """The flows of what need not be looked at; what the period or something unread cuts through must be."""
+        if not self._groups_hold:
+            return ()
+        start, end, as_of = self._period.start, self._period.end, self._params.as_of
+        self._cut |= aside.cut(self._tx, start, end, as_of)
+        return tuple(aside.flows(self._tx, start, end, as_of, self._cut))
+
+    def _meet_unread(self) -> bool:
+        """Collect the groups that unread versions have to do with. False: too much is unread to be worth it."""
+        after, pages = (-(2**63), 0), 0
+        while some := aside.unread(self._tx, after=after, limit=_PAGE):
+            pages += 1
+            if pages > _UNREAD_PAGES:
+                return False
+            after = (some[-1].resource_id, some[-1].version)
+            sources = aside.sources(self._tx, {each.resource_id for each in some})
+            met: set[int] = set()
+            for each in some:
+                met |= names_met(each, self._read(each), sources.get(each.resource_id, ()))
+            self._cut |= aside.met_groups(self._tx, met)
+        return True
+
+    def _read(self, each: Unread) -> tuple[Movement, ...]:
+        term = self._by_name.get(each.row.account)
+        if term is None or each.row.body is None or each.row.kind not in term.finance.kinds:
+            return ()
+        return term.finance.read(movements.snapshot_of(each.row))
 
     def _disputes(self) -> tuple[DisputeFact, ...]:
         """The last version recorded before the cut-off, and since when it has been in that state."""
@@ -189,7 +270,7 @@ class _Gathering:
         for term in self._terms:
             if "dispute" not in term.finance.kinds:
                 continue
-            for known in finance.history(self._tx, term.name, "dispute", self._params.as_of, term.finance.read):
+            for known in self._dispute_history(term):
                 if known.recorded_at >= self._period.end:
                     continue
                 movement = known.movement
@@ -199,10 +280,18 @@ class _Gathering:
                 found[movement.ref] = DisputeFact(movement, since)
         return tuple(sorted(found.values(), key=lambda each: each.movement.ref))
 
-    def _entries(self, movements: Iterable[Movement]) -> dict[tuple[str, str], tuple[EntryFact, ...]]:
+    def _dispute_history(self, term: AccountTerms) -> Iterator[Known]:
+        as_of = self._params.as_of
+        if self._rows_hold:
+            yield from movements.history_from_rows(self._tx, term.name, "dispute", as_of)
+        yield from movements.history_from_bodies(
+            self._tx, term.name, "dispute", as_of, term.finance.read, unread=self._rows_hold
+        )
+
+    def _entries(self, things: Iterable[Movement]) -> dict[tuple[str, str], tuple[EntryFact, ...]]:
         caused = (Role.CHARGE, Role.REFUND, Role.DISPUTE, Role.PAYOUT)
         ids: dict[str, set[str]] = defaultdict(set)
-        for movement in movements:
+        for movement in things:
             if movement.role in caused:
                 ids[movement.ref.account].add(movement.ref.id)
         found: dict[tuple[str, str], list[EntryFact]] = defaultdict(list)
@@ -212,11 +301,11 @@ class _Gathering:
         return {key: tuple(some) for key, some in found.items()}
 
     def _conversions(
-        self, movements: Sequence[Movement], entries: dict[tuple[str, str], tuple[EntryFact, ...]]
+        self, things: Sequence[Movement], entries: dict[tuple[str, str], tuple[EntryFact, ...]]
     ) -> dict[tuple[str, str], Movement]:
         """Rates are read only where an entry is in another currency than the thing that caused it."""
         abroad: dict[str, set[str]] = defaultdict(set)
-        for movement in movements:
+        for movement in things:
             for entry in entries.get((movement.ref.account, movement.ref.id), ()):
                 if entry.key.currency != movement.amount.currency:
                     abroad[movement.ref.account].add(entry.id)
@@ -224,17 +313,21 @@ class _Gathering:
         return {
             (account, known.movement.ref.id): known.movement
             for account, ids in sorted(abroad.items())
-            for known in finance.movements_by_id(self._tx, account, STREAM, ids, self._params.as_of, reads[account])
+            for known in movements.from_bodies_by_id(self._tx, account, STREAM, ids, self._params.as_of, reads[account])
             if known.movement.role is Role.CONVERSION
         }
 
     # --- fees ---
 
-    def _fees(self, movements: Sequence[Movement]) -> tuple[FeeFacts, ...]:
+    def _fees(self, things: Sequence[Movement]) -> tuple[FeeFacts, ...]:
         rules = [rule for rule in self._params.rules.fee_rules if rule.account in self._accounts]
         if not rules:
             return ()
-        countries = {(each.ref.account, each.ref.id): each.country for each in movements if each.role is Role.CHARGE}
+        countries = {(each.ref.account, each.ref.id): each.country for each in things if each.role is Role.CHARGE}
+        for flow in self._aside_flows:
+            if flow.right_ref:
+                ref = ResourceRef.parse(flow.right_ref)
+                countries[ref.account, ref.id] = flow.country
 
         def country_of(account: str, charge: str | None) -> str | None:
             return countries.get((account, charge or ""))
@@ -292,10 +385,7 @@ class _Gathering:
 
     def _payouts_known(self, as_of: datetime) -> tuple[Movement, ...]:
         return tuple(
-            known.movement
-            for term in self._terms
-            if "payout" in term.finance.kinds
-            for known in finance.movements(self._tx, term.name, "payout", as_of, term.finance.read)
+            each for term in self._terms if PAYOUT in term.finance.kinds for each in self._known(term, PAYOUT, as_of)
         )
 
 

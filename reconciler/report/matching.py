@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from reconciler.ledger import aside
 from reconciler.money import Money
 from reconciler.movements import Condition, Key, Movement, Role
 from reconciler.report.facts import Facts
@@ -66,6 +67,7 @@ class Matching:
                 self._refunds[leg.movement.parent].append(leg)
         self._charges = {each.ref.id: each for each in facts.movements if each.role is Role.CHARGE}
         self._suggestions = Suggestions(scope, self._linked)
+        self._nothing = {currency: scope.amount(0, currency) for currency in {each.currency for each in facts.aside}}
 
     def at(self, cut: datetime, *, since: datetime) -> Standing:
         """What is open just before `cut`, whatever its age, and what was settled from `since` on."""
@@ -78,7 +80,25 @@ class Matching:
                 self._alone(standing, leg, cut, BreakType.MISSING_IN_STRIPE)
         self._rights(standing, cut, matched)
         self._outside(standing, cut)
+        standing.flows += [self._aside(each) for each in self._facts.aside if standing.since <= each.later < cut]
         return standing
+
+    def _aside(self, each: aside.Flow) -> Flow:
+        """Settled long ago, and kept as what it comes to."""
+        if each.code != "matched":
+            return Flow(each.code, each.currency, each.minor, 0, each.later)
+        pair = Pair(
+            plane=Plane.ORDER,
+            state="MATCHED",
+            key=each.key,
+            left=each.left_ref,
+            right=each.right_ref,
+            currency=each.currency,
+            amount=self._scope.amount(each.minor, each.currency),
+            residual=self._nothing[each.currency],
+        )
+        gap = (self._scope.day_of(each.later) - self._scope.day_of(each.earlier)).days
+        return Flow("matched", each.currency, each.minor, each.minor, each.later, (pair,), gap)
 
     # --- linked legs ---
 

@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
-from reconciler.ledger.apply import TOMBSTONE_HASH
+from reconciler.ledger.apply import INSERT_UNREAD, TOMBSTONE_HASH
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.codec import pack, unpack
 from reconciler.ledger.facts import rebuild_all_entries
@@ -143,6 +143,7 @@ def store(tx: Transaction, rows: Sequence[tuple[int, Row]]) -> int:
             for ((resource_id, _), row), seq in zip(fresh.items(), tx.ticks(len(fresh)), strict=True)
         ],
     )
+    INSERT_UNREAD.run(tx, [{"resource_id": resource_id, "version": version} for resource_id, version in fresh])
     return len(fresh)
 
 

@@ -1,0 +1,363 @@
+"""Setting aside what is settled, so that a report's cost follows its period and what is open, not the ledger's age.
+
+Two steps, each in small transactions of its own: what unread versions say is kept as rows; then everything new is
+looked at together with all that could have to do with it. Whether it is settled is asked of the very code that makes
+the report, at a cut-off after everything: nothing in a group may then be open, pending or different. Such a group can
+never show in a later period, and inside a period shows as the flows that are kept of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+import orjson
+
+from reconciler.clock import to_micros
+from reconciler.errors import BadReply
+from reconciler.ledger import Ledger, aside
+from reconciler.ledger.aside import Group, Kept, Unread
+from reconciler.ledger.finance import EntryFact, entries_by_source
+from reconciler.ledger.movements import FORMAT, OPEN, name_of, names_of, snapshot_of
+from reconciler.ledger.store import Transaction
+from reconciler.movements import Condition, Movement, Role
+from reconciler.report.facts import AccountTerms, Facts
+from reconciler.report.linking import right_time
+from reconciler.report.matching import Flow, Matching, Standing
+from reconciler.report.model import Params, Rules
+from reconciler.report.objects import examine
+from reconciler.report.scope import Scope
+
+BATCH = 500
+"""Versions that one transaction keeps, and resources that one looks at: some ten milliseconds of the ledger's turn."""
+_MOST = 20_000
+"""Resources that are looked at together; a name that more of them share says nothing about who belongs to whom."""
+_RIGHTS = (Role.CHARGE, Role.REFUND)
+_EVER = datetime(1970, 1, 2, tzinfo=UTC)
+_LAST_DAY = date(2200, 1, 1)
+_FAR = datetime(2200, 1, 2, tzinfo=UTC)
+"""After everything that any ledger knows."""
+
+
+def readings_hash(terms: Sequence[AccountTerms]) -> str:
+    """Rows that were kept under another one may say something else than the bodies."""
+    return _hash([FORMAT, [[term.name, term.provider, term.finance.revision] for term in terms]])
+
+
+def terms_hash(terms: Sequence[AccountTerms], gateways: Sequence[str]) -> str:
+    """Groups that were set aside under another one are of no use to a report."""
+    return _hash([readings_hash(terms), [term.finance.sells for term in terms], sorted(gateways)])
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run did; `complete` False: there is more, or another process has its turn."""
+
+    read: int = 0
+    looked: int = 0
+    complete: bool = True
+
+
+class SettingAside:
+    """Works on one ledger under one configuration. Interrupted at any point, the next run goes on."""
+
+    def __init__(self, ledger: Ledger, terms: Sequence[AccountTerms], gateways: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._terms = tuple(sorted(terms, key=lambda term: term.name))
+        self._by_name = {term.name: term for term in self._terms}
+        self._gateways = tuple(gateways)
+        self._turn = -1
+
+    def run(self, *, batches: int | None = None) -> Done:
+        """Everything there is to do, or so many transactions of it."""
+        if not self._terms:
+            return Done()
+        with self._ledger.store.write() as tx:
+            self._turn = aside.begin(tx, readings_hash(self._terms), terms_hash(self._terms, self._gateways))
+        read = looked = 0
+        after = (-(2**63), 0)
+        left = -1 if batches is None else batches
+        while left:
+            step = self._read_some(after)
+            if step is None:
+                break
+            after, count = step
+            if count < 0:
+                return Done(read, looked, complete=False)
+            read += count
+            left -= 1
+        while left:
+            count = self._look_at_some()
+            if count == 0:
+                return Done(read, looked)
+            if count < 0:
+                break
+            looked += count
+            left -= 1
+        return Done(read, looked, complete=False)
+
+    def _write(self, tx: Transaction) -> bool:
+        if not aside.take_turn(tx, self._turn):
+            return False
+        self._turn += 1
+        return True
+
+    # --- reading ---
+
+    def _read_some(self, after: tuple[int, int]) -> tuple[tuple[int, int], int] | None:
+        """(where to go on, how many were read, -1: not our turn); None: nothing is unread."""
+        with self._ledger.store.read() as tx:
+            found = aside.unread(tx, after=after, limit=BATCH)
+            if not found:
+                return None
+            sources = aside.sources(tx, {each.resource_id for each in found})
+        read = [(each, movements) for each in found if (movements := self._movements(each)) is not None]
+        met: set[int] = set()
+        for each, movements in read:
+            met |= names_met(each, movements, sources.get(each.resource_id, ()))
+        with self._ledger.store.write() as tx:
+            if not self._write(tx):
+                return after, -1
+            aside.keep(tx, read, met)
+        return (found[-1].resource_id, found[-1].version), len(read)
+
+    def _movements(self, each: Unread) -> tuple[Movement, ...] | None:
+        """None: it cannot be read. It stays unread, so that the report names it."""
+        term = self._by_name.get(each.row.account)
+        if term is None or each.row.body is None or each.row.kind not in term.finance.kinds:
+            return ()
+        try:
+            return term.finance.read(snapshot_of(each.row))
+        except BadReply:
+            return None
+
+    # --- looking ---
+
+    def _look_at_some(self) -> int:
+        with self._ledger.store.read() as tx:
+            new = aside.unlooked(tx, BATCH)
+            if not new:
+                return 0
+            crowd = _Crowd(tx, new)
+            found = crowd.groups()
+            settled = _Settled(tx, self._terms, self._gateways, [group for group, whole in found if whole])
+            groups = list(settled.groups())
+        aside_ids = {resource_id for group in groups for resource_id in group.resource_ids}
+        with self._ledger.store.write() as tx:
+            if not self._write(tx):
+                return -1
+            aside.release_groups(tx, crowd.released)
+            aside.set_aside(tx, groups, crowd.ids - aside_ids)
+        return len(crowd.ids)
+
+
+def names_met(each: Unread, movements: Iterable[Movement], sources: Iterable[str]) -> set[int]:
+    """Under which names an unread version may mean something that was kept earlier."""
+    met = {name_of(each.ref.id), *(name_of(source) for source in sources)}
+    for movement in movements:
+        met |= names_of(movement)
+    return met
+
+
+class _Crowd:
+    """Some resources and all that share names with them, directly or through one another."""
+
+    def __init__(self, tx: Transaction, start: set[int]) -> None:
+        self.ids: set[int] = set()
+        self.released: set[int] = set()
+        """Groups that turn out to have something to do with the new ones."""
+        self._kept: dict[int, list[Kept]] = defaultdict(list)
+        self._names: dict[int, set[int]] = defaultdict(set)
+        met: set[int] = set()
+        fresh = set(start)
+        while fresh:
+            self.ids |= fresh
+            for each in aside.kept(tx, fresh):
+                self._kept[each.resource_id].append(each)
+                self._names[each.resource_id] |= names_of(each.known.movement)
+                if each.group_id is not None and each.group_id > OPEN:
+                    self.released.add(each.group_id)
+            names = set().union(*(self._names[resource_id] for resource_id in fresh)) - met
+            met |= names
+            fresh = aside.meeting(tx, names) - self.ids
+            if len(self.ids) + len(fresh) > _MOST:
+                break
+        self._beyond = fresh
+        self._tx = tx
+
+    def groups(self) -> Iterator[tuple[dict[int, list[Kept]], bool]]:
+        """Those that belong together, and whether that is all of them."""
+        parent: dict[int, int] = {}
+
+        def root(key: int) -> int:
+            while parent.setdefault(key, key) != key:
+                parent[key] = parent[parent[key]]
+                key = parent[key]
+            return key
+
+        first: dict[int, int] = {}
+        for resource_id in sorted(self._kept):
+            for name in self._names[resource_id]:
+                other = first.setdefault(name, resource_id)
+                parent[root(resource_id)] = root(other)
+        found: dict[int, dict[int, list[Kept]]] = defaultdict(dict)
+        for resource_id in sorted(self._kept):
+            found[root(resource_id)][resource_id] = self._kept[resource_id]
+        for group in found.values():
+            yield group, not self._beyond or self._is_whole(group)
+
+    def _is_whole(self, group: Mapping[int, list[Kept]]) -> bool:
+        """Whether nobody outside shares a name with it: asked where the crowd grew too large to follow."""
+        if len(group) > _MOST // 2:
+            return False
+        names = set().union(*(self._names[resource_id] for resource_id in group))
+        return aside.meeting(self._tx, names) <= group.keys()
+
+
+@dataclass(slots=True)
+class _Members:
+    """One group: its readings, and what stands in them now."""
+
+    kept: list[Kept]
+    movements: list[Movement] = field(default_factory=list)
+
+
+class _Settled:
+    """Which of these groups are settled among themselves, asked of the report's own code."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        terms: tuple[AccountTerms, ...],
+        gateways: tuple[str, ...],
+        groups: Sequence[Mapping[int, list[Kept]]],
+    ) -> None:
+        self._gateways = gateways
+        self._groups = [_Members([each for some in group.values() for each in some]) for group in groups]
+        for members in self._groups:
+            members.movements = [each.known.movement for each in members.kept if each.superseded_at is None]
+        movements = sorted((each for members in self._groups for each in members.movements), key=lambda each: each.ref)
+        causes: dict[str, set[str]] = defaultdict(set)
+        for members in self._groups:
+            for each in members.kept:
+                ref = each.known.movement.ref
+                causes[ref.account].add(ref.id)
+        self._entries: dict[tuple[str, str], tuple[EntryFact, ...]] = {}
+        self._changed: dict[tuple[str, str], int] = {}
+        for account, ids in sorted(causes.items()):
+            by_source: dict[str, list[EntryFact]] = defaultdict(list)
+            for entry in entries_by_source(tx, account, ids, _FAR):
+                by_source[str(entry.source_id)].append(entry)
+            self._entries |= {(account, source): tuple(some) for source, some in by_source.items()}
+            for source, at in aside.entries_changed(tx, account, ids).items():
+                self._changed[account, source] = at
+        params = Params(
+            _LAST_DAY,
+            _LAST_DAY,
+            _FAR,
+            accounts=tuple(term.name for term in terms),
+            rules=Rules(grace_days=0, gateways=gateways),
+        )
+        facts = Facts(terms, movements=tuple(movements), entries=self._entries)
+        self._scope = Scope.of(params, facts)
+        self._sells = any(term.finance.sells for term in terms)
+        standing = Matching(self._scope, facts).at(_FAR, since=_EVER)
+        examined = examine(self._scope, facts)
+        self._unsettled = {leg.ref for leg in standing.pending}
+        for item in (*standing.breaks, *standing.timing, *examined.breaks, *examined.timing):
+            self._unsettled |= {item.left, item.right}
+        self._flows = _flows_by_ref(standing)
+
+    def groups(self) -> Iterator[Group]:
+        for members in self._groups:
+            if any(str(each.ref) in self._unsettled for each in members.movements):
+                continue
+            yield Group(
+                resource_ids=tuple(sorted({each.resource_id for each in members.kept})),
+                first_at=min(self._times(members)),
+                last_at=max(self._times(members)),
+                changed_at=max(self._changes(members)),
+                flows=self._plain(members.movements),
+            )
+
+    def _times(self, members: _Members) -> Iterator[datetime]:
+        for each in members.kept:
+            yield each.known.movement.occurred_at
+            for entry in self._of(each.known.movement):
+                yield entry.effective_at
+
+    def _changes(self, members: _Members) -> Iterator[int]:
+        for each in members.kept:
+            ref = each.known.movement.ref
+            yield to_micros(each.known.recorded_at)
+            yield each.superseded_at or 0
+            yield self._changed.get((ref.account, ref.id), 0)
+
+    def _of(self, movement: Movement) -> tuple[EntryFact, ...]:
+        return self._entries.get((movement.ref.account, movement.ref.id), ())
+
+    # --- plain ones: what they say fits into flows ---
+
+    def _plain(self, movements: Sequence[Movement]) -> tuple[aside.Flow, ...] | None:
+        flows: dict[tuple[str, str], aside.Flow] = {}
+        by_ref = {str(each.ref): each for each in movements}
+        for movement in movements:
+            if not self._is_simple(movement):
+                return None
+            if movement.condition is not Condition.SETTLED or movement.role is Role.INTENT:
+                continue
+            if movement.role in _RIGHTS and movement.gateway not in (None, *self._gateways):
+                continue  # the counterpart of sales that are out of scope
+            flow = self._flow(movement, by_ref)
+            if flow is None:
+                return None
+            flows[flow.left_ref, flow.right_ref] = flow
+        return tuple(flows[key] for key in sorted(flows))
+
+    def _is_simple(self, movement: Movement) -> bool:
+        """Booked once, as it is, where it counts; not at all where it does not. Then no cut-off can fall between."""
+        match movement.role:
+            case Role.SALE:
+                return movement.condition is not Condition.PENDING
+            case Role.INTENT:
+                return True
+            case Role.CHARGE | Role.REFUND:
+                entries = self._of(movement)
+                if movement.condition is not Condition.SETTLED or movement.gateway is not None:
+                    return movement.condition is not Condition.PENDING and not entries
+                return [(entry.id, entry.key.currency) for entry in entries] == [
+                    (movement.entry_id, movement.amount.currency)
+                ]
+        return False
+
+    def _flow(self, movement: Movement, by_ref: Mapping[str, Movement]) -> aside.Flow | None:
+        ref = str(movement.ref)
+        minor = self._scope.shared(movement.ref.account, movement.amount)
+        matched = self._flows.get(ref)
+        if matched is not None:
+            if matched.code != "matched" or len(matched.pairs) != 1:
+                return None
+            (pair,) = matched.pairs
+            right = by_ref[pair.right]
+            times = (by_ref[pair.left].occurred_at, right_time(right, self._of(right)))
+            return aside.Flow(
+                "matched", pair.key, pair.currency, minor, pair.left, pair.right, right.country, min(times), max(times)
+            )
+        if movement.role is Role.SALE and movement.gateway not in self._gateways:
+            code, at = f"out_of_scope.{movement.gateway}", movement.occurred_at
+            return aside.Flow(code, "", movement.amount.currency, minor, ref, "", None, at, at)
+        if movement.role in _RIGHTS and not self._sells:
+            at = right_time(movement, self._of(movement))
+            return aside.Flow("", "", movement.amount.currency, minor, "", ref, movement.country, at, at)
+        return None
+
+
+def _flows_by_ref(standing: Standing) -> dict[str, Flow]:
+    return {ref: flow for flow in standing.flows for pair in flow.pairs for ref in (pair.left, pair.right) if ref}
