@@ -26,6 +26,8 @@ from reconciler.metrics import WorkMetrics
 from reconciler.periodic import Runner
 from reconciler.provider import Provider
 from reconciler.redaction import Redactor
+from reconciler.report.facts import terms_of_providers
+from reconciler.report.keeping import Keeping
 from reconciler.retry import RetryPolicy
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
@@ -227,6 +229,8 @@ class Daemon:
                 lambda now: next_cut_off(now, zone, day_start),
                 clock,
             )
+        terms = terms_of_providers({name: fetcher.provider for name, fetcher in fetchers.items()})
+        jobs.append(Keeping(writer, terms, config.report.gateways).periodic())
         runner = Runner(writer, clock, owner=owner, policy=retry_policy(config), rng=self._rng, on_run=worker.wake)
         return Scheduler(jobs, runner, writer, clock, allocations=allocations, rng=self._rng)
 

@@ -20,9 +20,8 @@ from reconciler.ledger.breaks import kept_report, period_locks
 from reconciler.ledger.finance import BalanceKey
 from reconciler.ledger.itemised import itemised
 from reconciler.ledger.store import Transaction
-from reconciler.movements import reader_of
 from reconciler.report.engine import report as answer
-from reconciler.report.facts import AccountTerms, Facts
+from reconciler.report.facts import AccountTerms, Facts, terms_of_providers
 from reconciler.report.formats.accounts import BookAccounts
 from reconciler.report.formats.dossier import Dossier, EntryLine, Evidence
 from reconciler.report.gathering import gather
@@ -114,12 +113,7 @@ def answer_in(tx: Transaction, at: Desk, question: Question) -> Answer:
 
 def terms_of(at: Desk) -> tuple[AccountTerms, ...]:
     """The configured accounts that money moves through."""
-    found = []
-    for account in at.accounts.values():
-        reader = reader_of(account.provider)
-        if reader is not None:
-            found.append(AccountTerms(account.name, account.provider.name, account.provider.exponents, reader))
-    return tuple(sorted(found, key=lambda term: term.name))
+    return terms_of_providers({account.name: account.provider for account in at.accounts.values()})
 
 
 def book_of(config: Config) -> BookAccounts:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, assert_never
 
 import typer
 
-from reconciler.cli.asking import Question, answer_in
+from reconciler.cli.asking import Question, answer_in, terms_of
 from reconciler.cli.evidence import evidence_of
 from reconciler.cli.opening import Desk, desk
 from reconciler.cli.options import DONE, UNPROVEN, Options, options_of
@@ -19,10 +20,11 @@ from reconciler.cli.report_page import page, rows
 from reconciler.cli.signing import Signing, tell_signatures
 from reconciler.cli.status import verdict
 from reconciler.cli.times import parse_instant
-from reconciler.errors import UsageError
-from reconciler.ledger import View
+from reconciler.errors import LedgerUnavailable, UsageError
+from reconciler.ledger import Ledger, View
 from reconciler.ledger.breaks import LockPolicy
 from reconciler.ledger.store import Transaction
+from reconciler.report.aside import SettingAside
 from reconciler.report.formats import outputs
 from reconciler.report.formats.columns import Sheet
 from reconciler.report.formats.dossier import Dossier
@@ -120,7 +122,7 @@ def report(
     question = Question(from_day, to_day, timezone, day_start, tuple(account or ()), currency, as_of, compare)
     signing = Signing(prepare, review, lock, reopen, by or "", LockPolicy(policy.value), reason or "")
     signing.check()
-    with desk(options) as at, at.ledger.store.read() as tx:
+    with desk(options) as at, _prepared(at).store.read() as tx:
         found = answer_in(tx, at, question)
         if found.report.params.as_of > at.clock.now():
             talk("--as-of lies in the future: what becomes known until then will change this report")
@@ -129,6 +131,13 @@ def report(
         _deliver(found.dossier(None if status is None else evidence_of(status)), formats, section or (), out)
         tell_signatures(at, found.report)
     raise typer.Exit(_code(found.report, fail_on, status if question.of_this_moment else None))
+
+
+def _prepared(at: Desk) -> Ledger:
+    """What the daemon has not kept yet is kept first. Where the ledger cannot be written, the report takes longer."""
+    with suppress(LedgerUnavailable):
+        SettingAside(terms_of(at), at.config.report.gateways).run(at.ledger)
+    return at.ledger
 
 
 def _status(tx: Transaction, at: Desk, since: str | None) -> Status:

@@ -151,7 +151,7 @@ def sources(tx: Transaction, resource_ids: Collection[int]) -> dict[int, set[str
 
 
 def keep(tx: Transaction, read: Sequence[tuple[Unread, Sequence[Movement]]], met: Collection[int]) -> None:
-    """Keep readings as rows. `met`: all names under which they may mean something kept earlier, to be looked at anew."""
+    """Keep readings as rows. `met`: names under which they may mean something kept earlier, to be looked at anew."""
     keys = [{"resource_id": each.resource_id, "version": each.version} for each, _ in read]
     tx.run_many(_DELETE_MOVEMENT, [key for key, (_, movements) in zip(keys, read, strict=True) if movements])
     _INSERT_MOVEMENT.run(

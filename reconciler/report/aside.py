@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -56,77 +56,76 @@ def _hash(content: object) -> str:
     return hashlib.sha256(orjson.dumps(content)).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a run did; `complete` False: there is more, or another process has its turn."""
+Place = tuple[int, int]
+"""(resource, version): how far a run has read."""
+BEGINNING: Place = (-(2**63), 0)
 
-    read: int = 0
-    looked: int = 0
-    complete: bool = True
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something worked out from one view of the ledger, to be written only if nobody else wrote meanwhile."""
+
+    turn: int
+    write: Callable[[Transaction], None]
+    place: Place
+    """Where the next step goes on reading."""
+    count: int
+
+    def carry_out(self, ledger: Ledger) -> bool:
+        """False: another process was faster, and nothing was written."""
+        with ledger.store.write() as tx:
+            if not aside.take_turn(tx, self.turn):
+                return False
+            self.write(tx)
+            return True
 
 
 class SettingAside:
-    """Works on one ledger under one configuration. Interrupted at any point, the next run goes on."""
+    """The work of one configuration. Interrupted at any point, the next run goes on from there."""
 
-    def __init__(self, ledger: Ledger, terms: Sequence[AccountTerms], gateways: Sequence[str]) -> None:
-        self._ledger = ledger
+    def __init__(self, terms: Sequence[AccountTerms], gateways: Sequence[str], *, batch: int = BATCH) -> None:
         self._terms = tuple(sorted(terms, key=lambda term: term.name))
         self._by_name = {term.name: term for term in self._terms}
         self._gateways = tuple(gateways)
-        self._turn = -1
+        self._batch = batch
 
-    def run(self, *, batches: int | None = None) -> Done:
-        """Everything there is to do, or so many transactions of it."""
-        if not self._terms:
-            return Done()
-        with self._ledger.store.write() as tx:
-            self._turn = aside.begin(tx, readings_hash(self._terms), terms_hash(self._terms, self._gateways))
-        read = looked = 0
-        after = (-(2**63), 0)
-        left = -1 if batches is None else batches
-        while left:
-            step = self._read_some(after)
-            if step is None:
+    def run(self, ledger: Ledger, *, steps: int | None = None) -> int:
+        """Everything there is to do, or so many steps of it; how many were done."""
+        self.begin(ledger)
+        place, done = BEGINNING, 0
+        while done != steps and (step := self.next_step(ledger, place)) is not None:
+            if not step.carry_out(ledger):
                 break
-            after, count = step
-            if count < 0:
-                return Done(read, looked, complete=False)
-            read += count
-            left -= 1
-        while left:
-            count = self._look_at_some()
-            if count == 0:
-                return Done(read, looked)
-            if count < 0:
-                break
-            looked += count
-            left -= 1
-        return Done(read, looked, complete=False)
+            place, done = step.place, done + 1
+        return done
 
-    def _write(self, tx: Transaction) -> bool:
-        if not aside.take_turn(tx, self._turn):
-            return False
-        self._turn += 1
-        return True
+    def begin(self, ledger: Ledger) -> None:
+        """Once before the steps: what was kept under another configuration is forgotten."""
+        if self._terms:
+            with ledger.store.write() as tx:
+                aside.begin(tx, readings_hash(self._terms), terms_hash(self._terms, self._gateways))
+
+    def next_step(self, ledger: Ledger, place: Place) -> Step | None:
+        """Reads only. None: nothing is left to do, or the ledger speaks of another configuration by now."""
+        with ledger.store.read() as tx:
+            state = aside.state(tx)
+            if state is None or state.terms != terms_hash(self._terms, self._gateways):
+                return None
+            return self._reading(tx, state.turn, place) or self._looking(tx, state.turn, place)
 
     # --- reading ---
 
-    def _read_some(self, after: tuple[int, int]) -> tuple[tuple[int, int], int] | None:
-        """(where to go on, how many were read, -1: not our turn); None: nothing is unread."""
-        with self._ledger.store.read() as tx:
-            found = aside.unread(tx, after=after, limit=BATCH)
-            if not found:
-                return None
-            sources = aside.sources(tx, {each.resource_id for each in found})
+    def _reading(self, tx: Transaction, turn: int, place: Place) -> Step | None:
+        found = aside.unread(tx, after=place, limit=self._batch)
+        if not found:
+            return None
+        sources = aside.sources(tx, {each.resource_id for each in found})
         read = [(each, movements) for each in found if (movements := self._movements(each)) is not None]
         met: set[int] = set()
         for each, movements in read:
             met |= names_met(each, movements, sources.get(each.resource_id, ()))
-        with self._ledger.store.write() as tx:
-            if not self._write(tx):
-                return after, -1
-            aside.keep(tx, read, met)
-        return (found[-1].resource_id, found[-1].version), len(read)
+        last = (found[-1].resource_id, found[-1].version)
+        return Step(turn, lambda tx: aside.keep(tx, read, met), last, len(found))
 
     def _movements(self, each: Unread) -> tuple[Movement, ...] | None:
         """None: it cannot be read. It stays unread, so that the report names it."""
@@ -140,22 +139,20 @@ class SettingAside:
 
     # --- looking ---
 
-    def _look_at_some(self) -> int:
-        with self._ledger.store.read() as tx:
-            new = aside.unlooked(tx, BATCH)
-            if not new:
-                return 0
-            crowd = _Crowd(tx, new)
-            found = crowd.groups()
-            settled = _Settled(tx, self._terms, self._gateways, [group for group, whole in found if whole])
-            groups = list(settled.groups())
-        aside_ids = {resource_id for group in groups for resource_id in group.resource_ids}
-        with self._ledger.store.write() as tx:
-            if not self._write(tx):
-                return -1
+    def _looking(self, tx: Transaction, turn: int, place: Place) -> Step | None:
+        new = aside.unlooked(tx, self._batch)
+        if not new:
+            return None
+        crowd = _Crowd(tx, new)
+        whole = [group for group, is_whole in crowd.groups() if is_whole]
+        groups = list(_Settled(tx, self._terms, self._gateways, whole).groups())
+        still_open = crowd.ids - {resource_id for group in groups for resource_id in group.resource_ids}
+
+        def write(tx: Transaction) -> None:
             aside.release_groups(tx, crowd.released)
-            aside.set_aside(tx, groups, crowd.ids - aside_ids)
-        return len(crowd.ids)
+            aside.set_aside(tx, groups, still_open)
+
+        return Step(turn, write, place, len(crowd.ids))
 
 
 def names_met(each: Unread, movements: Iterable[Movement], sources: Iterable[str]) -> set[int]:

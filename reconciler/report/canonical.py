@@ -6,11 +6,11 @@ The top-level keys and the shapes that the documentation names are stable; furth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
-from enum import Enum
+from functools import cache
 from typing import Any
 
 import orjson
@@ -21,12 +21,13 @@ from reconciler.report.model import Amount, CoverageLine, OpenItem, Params, Repo
 
 def tree(report: Report) -> dict[str, Any]:
     """The report as JSON values, complete with its id."""
-    return {"report_id": report.report_id, **_content(report)}
+    read: dict[str, Any] = orjson.loads(encode(report))
+    return read
 
 
-def encode(report: Report) -> bytes:
-    """What `--format json` prints, what a lock keeps, and what the console serves."""
-    return orjson.dumps(tree(report), option=orjson.OPT_SORT_KEYS)
+def encode(report: Report, **also: Any) -> bytes:
+    """What `--format json` prints, what a lock keeps, and what the console serves; `also` joins the top level."""
+    return _dumped({"report_id": report.report_id, **_content(report), **also})
 
 
 def digest(report: Report) -> str:
@@ -36,8 +37,15 @@ def digest(report: Report) -> str:
 
 def identified(report: Report) -> Report:
     """The same report, named by the hash of everything else in it."""
-    content = orjson.dumps(_content(report), option=orjson.OPT_SORT_KEYS)
-    return replace(report, report_id=f"rep_{hashlib.sha256(content).hexdigest()[:32]}")
+    return replace(report, report_id=f"rep_{hashlib.sha256(_dumped(_content(report))).hexdigest()[:32]}")
+
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def _dumped(content: dict[str, Any]) -> bytes:
+    """Values become JSON one at a time, while they are written: a month may hold a hundred thousand pairs."""
+    return orjson.dumps(content, default=_one, option=_OPTIONS)
 
 
 def _content(report: Report) -> dict[str, Any]:
@@ -46,14 +54,14 @@ def _content(report: Report) -> dict[str, Any]:
         "as_of": plain(report.params.as_of),
         "verdicts": {verdict.currency: verdict.standing.value for verdict in report.verdicts},
         "coverage": [_coverage(line) for line in report.coverage],
-        "balance": [plain(block) for block in report.balance],
-        "unsettled": [plain(line) for line in report.unsettled],
-        "payouts": [plain(line) for line in report.payouts],
+        "balance": report.balance,
+        "unsettled": report.unsettled,
+        "payouts": report.payouts,
         "matches": {
-            "lines": [plain(line) for line in report.match_lines],
-            "pairs": [plain(pair) for pair in report.pairs],
-            "roll_forward": [plain(each) for each in report.roll_forward],
-            "kpis": {verdict.currency: plain(verdict.kpis) for verdict in report.verdicts},
+            "lines": report.match_lines,
+            "pairs": report.pairs,
+            "roll_forward": report.roll_forward,
+            "kpis": {verdict.currency: verdict.kpis for verdict in report.verdicts},
             "reasons": {verdict.currency: list(verdict.reasons) for verdict in report.verdicts},
             "resolved": [
                 {
@@ -64,17 +72,17 @@ def _content(report: Report) -> dict[str, Any]:
                 }
                 for each in report.resolved
             ],
-            "unsettled_totals": [plain(total) for total in report.unsettled_totals],
+            "unsettled_totals": report.unsettled_totals,
         },
         "breaks": [_open_item(item) for item in report.breaks],
         "timing": [{**_open_item(item), "clears_on": plain(item.clears_on)} for item in report.timing],
-        "open_items": [plain(total) for total in report.open_items],
-        "ages": [plain(line) for line in report.ages],
-        "fees": {currency: _without(plain(section), "currency") for currency, section in report.fees.items()},
-        "fx": plain(report.fx),
-        "disputes": {currency: _without(plain(each), "currency") for currency, each in report.disputes.items()},
-        "changes": [plain(change) for change in report.changes],
-        "exceptions": [plain(late) for late in report.exceptions],
+        "open_items": report.open_items,
+        "ages": report.ages,
+        "fees": {currency: _without(section, "currency") for currency, section in report.fees.items()},
+        "fx": report.fx,
+        "disputes": {currency: _without(each, "currency") for currency, each in report.disputes.items()},
+        "changes": report.changes,
+        "exceptions": report.exceptions,
     }
 
 
@@ -94,37 +102,42 @@ def _coverage(line: CoverageLine) -> dict[str, Any]:
 
 
 def _open_item(item: OpenItem) -> dict[str, Any]:
-    return _without(plain(item), "clears_on")
+    return _without(item, "clears_on")
 
 
-def _without(shown: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in shown.items() if key != name}
+def _without(value: object, name: str) -> dict[str, Any]:
+    return {key: part for key, part in _parts(value).items() if key != name}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    kind: Hashable = type(value)
+    return {name: getattr(value, name) for name in _names(kind)}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
+def _one(value: Any) -> Any:
+    """One step: what it holds may still be values of the report."""
+    if isinstance(value, Amount):
+        return {"minor": value.minor, "currency": value.currency, "exponent": value.exponent, "amount": value.text}
+    if is_dataclass(value):
+        return _parts(value)
+    if isinstance(value, datetime):
+        return require_utc(value).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, time):
+        return value.isoformat("minutes")
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, Mapping):
+        return {str(key): each for key, each in value.items()}
+    raise TypeError(f"{type(value).__name__} has no JSON form in a report")
 
 
 def plain(value: Any) -> Any:
     """A value of the report as JSON: amounts as integers with their decimals beside them, instants with a Z."""
-    match value:
-        case Amount():
-            return {
-                "minor": value.minor,
-                "currency": value.currency,
-                "exponent": value.exponent,
-                "amount": value.text,
-            }
-        case Enum():
-            return value.value
-        case datetime():
-            return require_utc(value).isoformat().replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case time():
-            return value.isoformat("minutes")
-        case Decimal():
-            return f"{value:f}"
-        case Mapping():
-            return {str(key): plain(each) for key, each in value.items()}
-        case tuple() | list():
-            return [plain(each) for each in value]
-    if is_dataclass(value):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
-    return value
+    return orjson.loads(orjson.dumps(value, default=_one, option=_OPTIONS))

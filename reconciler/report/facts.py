@@ -17,7 +17,8 @@ from reconciler.ledger.finance import (
     TotalFact,
 )
 from reconciler.money import Exponents
-from reconciler.movements import FinanceReader, Movement
+from reconciler.movements import FinanceReader, Movement, reader_of
+from reconciler.provider import Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,16 @@ class AccountTerms:
     provider: str
     exponents: Exponents
     finance: FinanceReader
+
+
+def terms_of_providers(providers: Mapping[str, Provider | type[Provider]]) -> tuple[AccountTerms, ...]:
+    """Of the accounts that money moves through, sorted by their names; `providers` is by account."""
+    found = []
+    for name, provider in sorted(providers.items()):
+        reader = reader_of(provider)
+        if reader is not None:
+            found.append(AccountTerms(name, provider.name, provider.exponents, reader))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ class Amount:
     @property
     def text(self) -> str:
         """Plain decimal with exactly the currency's decimals, no thousands sign: `-12.30`, `1200`."""
-        return f"{self.major:f}"
+        if self.exponent <= 0:
+            return f"{self.major:f}"
+        whole, part = divmod(abs(self.minor), 10**self.exponent)
+        return f"{'-' if self.minor < 0 else ''}{whole}.{part:0{self.exponent}d}"
 
 
 class Standing(StrEnum):

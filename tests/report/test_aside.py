@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from reconciler.ledger import Ledger
+from reconciler.ledger.redaction import Asked
+from reconciler.model import Redaction
 from reconciler.report import canonical
-from reconciler.report.aside import SettingAside
+from reconciler.report.aside import BEGINNING, SettingAside
 from reconciler.report.engine import report
 from reconciler.report.gathering import gather
 from reconciler.report.model import FeeRule, Params, Report, Rules
-from tests.report.books import TERMS
+from tests.report.books import TERMS, Books, break_types, on
 from tests.report.histories import KNOWN, SECOND, THIRD, Story, Teller, stories, write
 from tests.report.test_invariants import BOTH, FEBRUARY, JANUARY, PROPERTY, fill
 
@@ -60,16 +62,16 @@ def test_a_report_does_not_depend_on_what_is_set_aside(
 ) -> None:
     facts = Teller().tell(story)
     fill(ledger, [])
-    setting = SettingAside(ledger, TERMS, RULES.gateways)
+    setting = SettingAside(TERMS, RULES.gateways)
     before = 0
     for cut in sorted(cuts):
         upto = len(facts) * cut // 100
         write(ledger, facts[before:upto])
         before = upto
-        setting.run(batches=batches)
+        setting.run(ledger, steps=batches)
     write(ledger, facts[before:])
     behind = everything(ledger)
-    setting.run()
+    setting.run(ledger)
     assert count(ledger, "unread") == 0
     assert count(ledger, "movement", "group_id IS NULL") == 0
     kept = everything(ledger)
@@ -77,3 +79,84 @@ def test_a_report_does_not_depend_on_what_is_set_aside(
     plain = everything(ledger)
     assert kept == plain
     assert behind == plain
+
+
+# --- what is kept and set aside -----------------------------------------------------------------------
+
+
+def test_a_settled_pair_is_set_aside_and_what_comes_later_brings_it_back(ledger: Ledger) -> None:
+    books = Books(ledger)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    missing = books.charge(700, at=on(6))
+    setting = SettingAside(TERMS, RULES.gateways)
+    setting.run(ledger)
+    assert count(ledger, "aside_group") == 1
+    assert count(ledger, "movement", "group_id = 0") == 1, missing
+    shown = books.report()
+    assert [pair.right for pair in shown.pairs] == [f"stripe/main/charge/{charge}"]
+
+    again = books.sale("100.00", at=on(20), authorization=charge)
+    assert break_types(books.report()).count("AMBIGUOUS") == 3, "unread as it is, it already speaks"
+    setting.run(ledger)
+    assert count(ledger, "aside_group") == 0, again
+    assert break_types(books.report()).count("AMBIGUOUS") == 3
+
+
+def test_what_is_set_aside_is_not_read_by_a_later_period(ledger: Ledger) -> None:
+    """Not even looked at: of twenty pairs of December, January's facts hold nothing."""
+    books = Books(ledger)
+    for day in range(1, 21):
+        charge = books.charge(1000 + day, at=on(day, month=12, year=2025))
+        books.sale(f"{(1000 + day) / 100:.2f}", at=on(day, month=12, year=2025), authorization=charge, order=day)
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    params = Params(*JANUARY, as_of=KNOWN, accounts=("main", "shop"), rules=RULES)
+    with ledger.store.read() as tx:
+        facts = gather(tx, TERMS, params)
+    assert facts.movements == ()
+    assert facts.aside == ()
+    assert facts.entries == {}
+
+
+def test_other_gateways_make_other_groups(ledger: Ledger) -> None:
+    """Cash is out of scope until somebody says that it is not."""
+    books = Books(ledger)
+    books.sale("9.00", at=on(5), gateway="cash")
+    SettingAside(TERMS, ("stripe",)).run(ledger)
+    assert count(ledger, "aside_group") == 1
+    wider = Rules(gateways=("stripe", "cash"))
+    assert break_types(books.report(rules=wider)) == ["MISSING_IN_STRIPE"], "groups of other terms are not believed"
+    SettingAside(TERMS, ("stripe", "cash")).run(ledger)
+    assert count(ledger, "aside_group") == 0
+    assert break_types(books.report(rules=wider)) == ["MISSING_IN_STRIPE"]
+
+
+def test_two_at_once_write_nothing_twice(ledger: Ledger) -> None:
+    books = Books(ledger)
+    books.charge(10000, at=on(5))
+    setting = SettingAside(TERMS, RULES.gateways)
+    setting.begin(ledger)
+    slow, fast = setting.next_step(ledger, BEGINNING), setting.next_step(ledger, BEGINNING)
+    assert slow is not None
+    assert fast is not None
+    assert fast.carry_out(ledger)
+    assert not slow.carry_out(ledger)
+    setting.run(ledger)
+    assert count(ledger, "movement") == 1
+
+
+def test_what_is_forgotten_of_a_person_is_forgotten_here_too(ledger: Ledger) -> None:
+    books = Books(ledger)
+    charge = books.charge(10000, at=on(5), billing_details={"email": "ann@example.com"})
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    assert count(ledger, "movement", "reading LIKE '%ann@example.com%'") == 1
+    ledger.redact_versions(
+        Asked("main", Redaction("charge", charge), "evt_1"),
+        {"charge": frozenset({"id", "status", "amount", "amount_captured", "currency", "created"})},
+        after=(0, 0),
+        limit=100,
+    )
+    assert count(ledger, "movement", "reading LIKE '%ann@example.com%'") == 0
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    assert count(ledger, "movement", "reading LIKE '%ann@example.com%'") == 0
+    assert count(ledger, "movement", "kind = 'charge'") == 1

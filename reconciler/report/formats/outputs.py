@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import orjson
-
 from reconciler.errors import UsageError
 from reconciler.report import canonical
 from reconciler.report.formats import beancount, csv_files, hledger, html, markdown, qbo, xero, xlsx
@@ -24,8 +22,7 @@ def json_text(dossier: Dossier, sheets: Sequence[Sheet]) -> Iterable[str]:
     if dossier.evidence is None:
         yield canonical.encode(dossier.report).decode()
         return
-    document = {**canonical.tree(dossier.report), "evidence": dossier.evidence.document}
-    yield orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
+    yield canonical.encode(dossier.report, evidence=dossier.evidence.document).decode()
 
 
 def csv_text(dossier: Dossier, sheets: Sequence[Sheet]) -> Iterable[str]:
