@@ -6,11 +6,10 @@ The top-level keys and the shapes that the documentation names are stable; furth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
-from functools import cache
 from typing import Any
 
 import orjson
@@ -110,13 +109,7 @@ def _without(value: object, name: str) -> dict[str, Any]:
 
 
 def _parts(value: Any) -> dict[str, Any]:
-    kind: Hashable = type(value)
-    return {name: getattr(value, name) for name in _names(kind)}
-
-
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def _one(value: Any) -> Any:
