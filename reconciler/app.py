@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
-from reconciler.config import Config, expectation_tokens
+from reconciler.config import Config, api_tokens, expectation_tokens
 from reconciler.deadlines import Deadlines
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher, FetchSettings
@@ -23,6 +23,8 @@ from reconciler.ledger import Applied, GroupCommit, Ledger, open_ledger
 from reconciler.ledger.signal import MarkSignal
 from reconciler.loading import Account
 from reconciler.metrics import WorkMetrics
+from reconciler.outbox.bell import Bell
+from reconciler.outbox.placing import Placer
 from reconciler.periodic import Runner
 from reconciler.provider import Provider
 from reconciler.redaction import Redactor
@@ -33,7 +35,7 @@ from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
 from reconciler.tokens import keep_tokens
 from reconciler.transport import HttpTransport
-from reconciler.web import ExpectationsDoor, Readiness, Site, WebServer
+from reconciler.web import Bearer, ChangesDoor, ExpectationsDoor, Readiness, Site, WebServer
 from reconciler.worker import Worker, WorkerSettings, owner_name
 
 log = structlog.get_logger(__name__)
@@ -82,7 +84,13 @@ def fetcher_of(
     clock: Clock,
     rng: random.Random,
     metrics: WorkMetrics,
+    applied: Bell | None = None,
 ) -> Fetcher:
+    def on_applied(results: Sequence[Applied]) -> None:
+        metrics.applied(results)
+        if applied is not None:
+            applied.ring()
+
     return Fetcher(
         account,
         provider,
@@ -91,7 +99,7 @@ def fetcher_of(
         policy=retry_policy(config),
         settings=FetchSettings(lease=config.worker.lease, least_interval=config.worker.least_interval),
         rng=rng,
-        on_applied=metrics.applied,
+        on_applied=on_applied,
         on_failed=metrics.failed,
     )
 
@@ -115,6 +123,10 @@ class Daemon:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._registry = CollectorRegistry()
         self._metrics = WorkMetrics(self._registry)
+        self._applied = Bell()
+        """Rung when this process has stored new versions."""
+        self._placed = Bell()
+        """Rung when there is something new to read in the change feed."""
         self.listening = asyncio.Event()
         """Set once the server accepts requests."""
         self.url: str | None = None
@@ -169,13 +181,22 @@ class Daemon:
                     requests_per_second=float(section.deliveries_per_second) or None,
                 ),
             )
+        changes = ChangesDoor(
+            writer,
+            self._clock,
+            Bearer(api_tokens(self._config)).knows,
+            lambda: section.public_url or self.url or "",
+            self._placed,
+        )
         site = Site(
             readiness=Readiness(writer, providers, self._clock),
             registry=self._registry,
             intake=intake,
             expectations=ExpectationsDoor(providers, writer, self._clock, expectation_tokens(self._config)),
+            changes=changes,
         )
         server = await stack.enter_async_context(WebServer(site, host=section.host, port=section.port))
+        stack.callback(changes.close)  # before the server stops, which waits for requests in flight
         self.url = server.url
         self.listening.set()
 
@@ -185,11 +206,13 @@ class Daemon:
         config, clock = self._config, self._clock
         owner = owner_name(clock.now())
         fetchers = {
-            name: fetcher_of(config, name, provider, writer, clock, self._rng, self._metrics)
+            name: fetcher_of(config, name, provider, writer, clock, self._rng, self._metrics, self._applied)
             for name, provider in providers.items()
         }
         settings = WorkerSettings(concurrency=config.worker.concurrency, lease=config.worker.lease)
         worker = Worker(fetchers, writer, clock, owner=owner, settings=settings)
+        placing = asyncio.create_task(Placer(writer, self._applied, self._placed).run(), name="placer")
+        stack.push_async_callback(_cancelled, placing)
         scheduler = self._scheduler(writer, fetchers, owner, worker)
         running = asyncio.create_task(worker.run(), name="worker")
         scheduler.start()
@@ -210,6 +233,7 @@ class Daemon:
 
         def applied(results: Sequence[Applied]) -> None:
             self._metrics.applied(results)
+            self._applied.ring()
             worker.wake()
 
         jobs = []
@@ -304,6 +328,11 @@ async def backfill_of(
         lag=lambda kind: sweep_settings(config, kind).lag,
         watch=watch,
     )
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _unsettled(ledger: Ledger) -> bool:

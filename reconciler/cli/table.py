@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Line] = {
     "breaks": Line("breaks:app", "What finance must explain: list, note, assign, resolve, reopen."),
     "audit": Line("audit:app", "The audit log: every act on a break and every sign-off."),
     "show": Line("show:show", "One resource: state, versions with cause and difference, deliveries, entries."),
+    "changes": Line("changes:changes", "The change feed: what changed since a cursor, and what changes from now on."),
     "mark": Line("mark:mark", "Have resources read again; revives dead letters."),
     "dead-letters": Line("dead_letters:app", "Resources that could not be read: list, retry, discard."),
     "expect": Line("expect:expect", "Say that a payment was created: confirmed in time, or named."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.config.durations import Duration, format_duration, parse_duration
 from reconciler.config.model import Config, FeeRule, JournalSection, ReportSection, Sweep
-from reconciler.config.reading import account_settings, expectation_tokens, load, require_known
+from reconciler.config.reading import account_settings, api_tokens, expectation_tokens, load, require_known
 
 __all__ = [
     "Config",
@@ -14,6 +14,7 @@ __all__ = [
     "ReportSection",
     "Sweep",
     "account_settings",
+    "api_tokens",
     "expectation_tokens",
     "format_duration",
     "load",

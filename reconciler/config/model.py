@@ -52,6 +52,10 @@ class ServerSection(Section):
     """For one sender's address; beyond it 429. 0: no limit."""
     expectation_tokens: tuple[str, ...] = ()
     """Pointers (`env:NAME`, `file:/path`) to the tokens that `POST /expectations` accepts; none: it accepts nothing."""
+    api_tokens: tuple[str, ...] = ()
+    """Pointers to the tokens with which programs may read the change feed, bodies included; none: nobody may."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")
+    """How the outside reaches this server, for references in what is sent; empty: the address it listens on."""
 
 
 class Deadline(Section):

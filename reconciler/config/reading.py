@@ -60,6 +60,13 @@ def expectation_tokens(config: Config) -> tuple[str, ...]:
     return pointers.secrets(config.server.expectation_tokens, ("server", "expectation_tokens"))
 
 
+def api_tokens(config: Config) -> tuple[str, ...]:
+    """The tokens with which programs may read the change feed. Raises ConfigurationError."""
+    origins = config.origins
+    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    return pointers.secrets(config.server.api_tokens, ("server", "api_tokens"))
+
+
 def require_known(config: Config, kinds: Iterable[str]) -> None:
     """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
     known = list(kinds)

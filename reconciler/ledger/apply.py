@@ -21,6 +21,7 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import span_micros, to_micros
 from reconciler.errors import LedgerError
+from reconciler.ledger import changes as feed
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.claims import Claim
 from reconciler.ledger.codec import pack, storable
@@ -484,6 +485,7 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
     INSERT_UNREAD.run(
         tx, [{"resource_id": change.resource_id, "version": change.columns["version"]} for change in changes]
     )
+    feed.note(tx, [(change.resource_id, change.columns["version"]) for change in changes])
     replace_entries(
         tx,
         [

@@ -25,6 +25,7 @@ from reconciler.ledger import (
 from reconciler.ledger.apply import Answer, Applied, PageRow
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
+from reconciler.ledger.changes import Changes
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.facts import Coverage
@@ -47,6 +48,8 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.changes = Changes(store)
+        """The feed that other systems follow."""
 
     @property
     def store(self) -> Store:

@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from reconciler.intake import PREFIX
 from reconciler.intake.asgi import Answer, ASGIApp, Receive, Scope, Send, answer_json
+from reconciler.web.changes import ChangesDoor
 from reconciler.web.expectations import PATH as EXPECTATIONS
 from reconciler.web.readiness import Readiness
 
@@ -27,12 +28,14 @@ class Site:
         registry: CollectorRegistry,
         intake: ASGIApp | None = None,
         expectations: ASGIApp | None = None,
+        changes: ASGIApp | None = None,
         console: ASGIApp | None = None,
     ) -> None:
         self._readiness = readiness
         self._registry = registry
         self._intake = intake
         self._expectations = expectations
+        self._changes = changes
         self._console = console
         self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {
             "/healthz": _alive,
@@ -47,6 +50,9 @@ class Site:
             return
         if self._expectations is not None and path == EXPECTATIONS:
             await self._expectations(scope, receive, send)
+            return
+        if self._changes is not None and ChangesDoor.serves(path):
+            await self._changes(scope, receive, send)
             return
         page = self._pages.get(path)
         if page is not None:

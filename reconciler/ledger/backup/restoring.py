@@ -3,6 +3,7 @@
 * The ledger clock jumps ahead, so that no token and no start of a read from before means anything any more.
 * Leases are gone, everything that was under way is due, and every periodic job runs at once: the sweeps go on where
   they stood when the backup was taken, and so read what happened since.
+* Cursors of the change feed are refused, so that no reader takes what follows now for what followed then.
 * What the sweeps cannot bring back (deliveries that were acknowledged in between, edits that the provider's feed no
   longer holds) is named by a finding for each account, until a backfill from before the backup has verified everything.
 """
@@ -25,6 +26,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.backup.archive import BadBackup, Manifest, pieces, reading, verify
 from reconciler.ledger.backup.taking import DATABASE_FILE, copy_of, member_of
 from reconciler.ledger.breaks import append_audit
+from reconciler.ledger.changes import begin_epoch
 from reconciler.ledger.findings import RESTORED, note_findings
 from reconciler.ledger.store import Store, Transaction
 from reconciler.ledger.tables import metadata
@@ -112,6 +114,7 @@ def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: dateti
         tx.run(text("SELECT setval('ledger_clock', :value)"), {"value": clock})
     else:
         tx.run(text("UPDATE ledger_clock_row SET value = :value WHERE id = 1"), {"value": clock})
+    begin_epoch(tx)
     tx.run(text("UPDATE resource SET due_at = :at WHERE lease_until IS NOT NULL"), {"at": at})
     for name, table in metadata.tables.items():
         for column in {"lease_until", "lease_owner"} & set(table.columns.keys()):

@@ -15,6 +15,7 @@ from datetime import datetime
 import orjson
 
 from reconciler.errors import UsageError
+from reconciler.ledger.changes import note_missing
 from reconciler.ledger.facts import spread_all_members
 from reconciler.ledger.moving import deliveries, resources, versions
 from reconciler.ledger.moving.facts import Row
@@ -122,6 +123,7 @@ def _finish(tx: Transaction, readers: Mapping[str, Reader], imported: Imported) 
     try:
         if "version" in imported.lines:
             versions.join_to_resources(tx, readers)
+            note_missing(tx)
         if "resource" in imported.lines:
             resources.require_versions(tx)
     except WrongLine as error:

@@ -1,0 +1,60 @@
+"""Giving changes their positions soon after they commit, so that whoever reads the feed by SQL alone sees them too.
+
+Has something to do on Postgres only. Any number of nodes may do it: whoever finds another one at it leaves it alone.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from reconciler.errors import LedgerError
+from reconciler.ledger import GroupCommit
+from reconciler.ledger.changes import PLACED_AT_ONCE
+from reconciler.ledger.ledger import Ledger
+from reconciler.outbox.bell import Bell
+
+log = structlog.get_logger(__name__)
+
+POLL: Final = timedelta(seconds=1)
+"""What another node or a command applied is placed within this, if nobody else places it sooner."""
+
+
+class Placer:
+    """`placed` rings when there is something new to read."""
+
+    def __init__(self, ledger: GroupCommit, applied: Bell, placed: Bell) -> None:
+        self._ledger = ledger
+        self._applied = applied
+        self._placed = placed
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            heard = self._applied.listen()
+            try:
+                count = await place(self._ledger)
+            except LedgerError as error:
+                log.warning("changes could not be placed, trying again", error=str(error))
+                count = 0
+            if count:
+                self._placed.ring()
+            if count < PLACED_AT_ONCE and await heard.wait(POLL.total_seconds()):
+                self._placed.ring()  # on SQLite they are placed as they are applied
+
+
+async def place(ledger: GroupCommit) -> int:
+    """Place what has committed, if anything has; a ledger where nothing waits for its place is only read."""
+    if not await ledger.read(_any_unplaced):
+        return 0
+    return await ledger.call(_place)
+
+
+def _any_unplaced(ledger: Ledger) -> bool:
+    return ledger.changes.any_unplaced()
+
+
+def _place(ledger: Ledger) -> int:
+    return ledger.changes.place()
