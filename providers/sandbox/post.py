@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import urlsplit
 
 _MOST_ANSWER_BYTES = 65_536
@@ -12,6 +13,14 @@ _MOST_ANSWER_BYTES = 65_536
 
 class PostFailed(Exception):
     """No answer arrived: refused, broken, or too slow."""
+
+
+class Post(Protocol):
+    """The way out to an endpoint: `post` itself, or a simulated network."""
+
+    async def __call__(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float, announce: int | None = None
+    ) -> int: ...
 
 
 async def post(

@@ -13,7 +13,7 @@ from enum import StrEnum
 import orjson
 
 from providers.sandbox.faults import Faults
-from providers.sandbox.post import PostFailed, post
+from providers.sandbox.post import Post, PostFailed, post
 from providers.sandbox.signing import signature
 from providers.sandbox.store import Body
 from providers.sandbox.thin import PING, thin
@@ -94,12 +94,14 @@ class Sender:
         clock: Clock,
         schedule: RetrySchedule,
         concurrency: int = 8,
+        post: Post = post,
     ) -> None:
         self._worlds = worlds
         self._main = main
         self._faults = faults
         self._clock = clock
         self._schedule = schedule
+        self._post = post
         self._slots = asyncio.Semaphore(concurrency)
         self._due: list[tuple[float, int, Sending]] = []
         self._order = 0
@@ -237,7 +239,7 @@ class Sender:
         headers = {"content-type": "application/json; charset=utf-8", "user-agent": "Stripe/1.0 (sandbox)",
                    "accept": "*/*; q=0.5, application/xml", "stripe-signature": header}  # fmt: skip
         try:
-            status = await post(endpoint["url"], headers, body, announce=announce,
+            status = await self._post(endpoint["url"], headers, body, announce=announce,
                                 timeout_seconds=self._schedule.timeout_seconds)  # fmt: skip
         except PostFailed as failed:
             return None, str(failed), fault

@@ -16,6 +16,7 @@ from providers.sandbox.journal import Journal
 from providers.sandbox.keys import ApiKey, KeyRing
 from providers.sandbox.limits import Limiter, Limits
 from providers.sandbox.listening import Listening, Receive, Scope, Send, read_body, send_answer
+from providers.sandbox.post import Post, post
 from providers.sandbox.sender import RetrySchedule, Sender
 from providers.sandbox.store import Body
 from providers.sandbox.world import World
@@ -44,8 +45,9 @@ class SandboxServer:
         concurrency: int = 8,
         host: str = "127.0.0.1",
         port: int = 0,
+        post: Post = post,
     ) -> None:
-        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other."""
+        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other, by `post`."""
         self.world = world
         self.worlds = {each.account: each for each in (world, *connected)}
         self.clock = world.clock
@@ -54,7 +56,7 @@ class SandboxServer:
         self.limiter = Limiter(limits, self.clock)
         self._faults = Faults(FaultPlan())
         self.sender = Sender(self.worlds, world, faults=lambda: self._faults, clock=self.clock,
-                             schedule=retries or RetrySchedule(), concurrency=concurrency)  # fmt: skip
+                             schedule=retries or RetrySchedule(), concurrency=concurrency, post=post)  # fmt: skip
         self.api = StripeApi(self.worlds, world, keys=self.keys, limiter=self.limiter, faults=lambda: self._faults,
                              journal=self.journal, clock=self.clock)  # fmt: skip
         self._control = Control(self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -44,14 +44,23 @@ class _Waiting:
 class GroupCommit:
     """The asynchronous door to a ledger. Belongs to one event loop."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, bound: int = QUEUE_BOUND) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        bound: int = QUEUE_BOUND,
+        thread: Executor | None = None,
+        readers: Executor | None = None,
+    ) -> None:
+        """`thread` runs one commit at a time, `readers` the reading calls; a simulation brings its own."""
         self._ledger = ledger
         self._clock = clock
         self._bound = bound
         self._waiting: deque[_Waiting] = deque()
         self._rejections: deque[Rejection] = deque(maxlen=bound)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._readers = ThreadPoolExecutor(4, thread_name_prefix="ledger-read")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._readers = readers or ThreadPoolExecutor(4, thread_name_prefix="ledger-read")
         self._running = False
         self._closed = False
         self._away = False

@@ -16,6 +16,7 @@ from reconciler.clock import ManualClock
 from reconciler.errors import LedgerSaturated, LedgerUnavailable
 from reconciler.ledger import GroupCommit, Ledger, Receipt, Rejection, Verdict
 from reconciler.ledger.store import Store
+from reconciler.ledger.writer import QUEUE_BOUND
 from tests.ledger.factories import by_hand, delivery, receipt, ref, row, table, webhook
 from tests.ledger.seams import Faults, faulty_ledger
 
@@ -35,8 +36,8 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def opened(ledger: Ledger, clock: ManualClock, **more: int) -> Any:
-    writer = GroupCommit(ledger, clock, **more)
+async def opened(ledger: Ledger, clock: ManualClock, *, bound: int = QUEUE_BOUND) -> Any:
+    writer = GroupCommit(ledger, clock, bound=bound)
     try:
         yield writer
     finally:
