@@ -7,39 +7,29 @@ the next, and what the shop does reaches nobody until its events are delivered (
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import orjson
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
 from providers.sandbox import FaultPlan, Limits, SandboxServer, World
 from providers.sandbox.journal import Entry
 from providers.sandbox.signing import signature
 from providers.sandbox.store import Body
-from providers.stripe import Stripe, StripeSettings
 from providers.stripe.kinds import ROUTES
 from reconciler.backfill import Backfill
 from reconciler.clock import Clock, ManualClock, from_micros
-from reconciler.deadlines import Deadlines
-from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.intake import Intake, IntakeMetrics
-from reconciler.ledger import Applied, Gate, Lane, Ledger, Mark, Resource, Version, open_ledger
+from reconciler.ledger import Gate, Lane, Ledger, Mark, Resource, Version, open_ledger
 from reconciler.model import Cause, ResourceRef, State, content_hash
-from reconciler.periodic import Periodic, Runner
-from reconciler.provider import Provider
-from reconciler.retry import RetryPolicy
-from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
-from reconciler.sweeps import Sweeper, SweepSettings
 from reconciler.transport import HttpTransport
-from reconciler.worker import IDLE_POLL, Worker, WorkerSettings, wait_for
+from reconciler.worker import IDLE_POLL, wait_for
 from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
+from tests.loop.wiring import Account, Node, Setup, Wiring
 from tests.sandbox_fixtures import SECRET
 
 T = TypeVar("T")
@@ -54,164 +44,39 @@ DAY = timedelta(days=1)
 KINDS = tuple(name for name in ROUTES if name != "balance")
 
 
-@dataclass(frozen=True)
-class Setup:
-    """How the loop under test is configured; the defaults are the product's."""
-
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    sweeps: SweepSettings = field(default_factory=SweepSettings)
-    fetch: FetchSettings = field(default_factory=FetchSettings)
-    worker: WorkerSettings = field(default_factory=WorkerSettings)
-    jobs: tuple[str, ...] = ()
-    """Prefixes of the periodic jobs to run (`feed`, `recent/main/charge`); empty: none of them."""
-    monthly_reads: int | None = None
-    key: str | None = None
-    provider: type[Stripe] = Stripe
-    owner: str = "node{number}:1:0"
-    """What the nodes call themselves in leases."""
-    seed: int = 1
-
-
 ADDED = {"invoice": "payments"}
 """Fields that only an expansion brings: the shop's own truth is without them."""
 
 ALL_JOBS = ("deadlines", "watch", "feed", "recent", "complete", "open", "members", "totals")
 
 
-@dataclass
-class Account:
-    """One account: a shop at the sandbox, and our parts that read for it."""
-
-    name: str
-    world: World
-    server: SandboxServer
-    provider: Provider
-    fetcher: Fetcher
-    sweeper: Sweeper
-    deadlines: Deadlines
-    allocation: Allocation
-    events: list[Body] = field(default_factory=list)
-    """What the shop's webhooks said so far, delivered or not, oldest first."""
-    delivered: int = 0
-
-
-class Node:
-    """One process of ours: its worker and its scheduler, on a ledger that several of them may share."""
-
-    def __init__(self, loop: Loop, owner: str) -> None:
-        setup = loop.setup
-        self.owner = owner
-        self.accounts = {account: loop.connect(account, self) for account in loop.shops}
-        self.worker = Worker(
-            {each.name: each.fetcher for each in self.accounts.values()},
-            loop.commit,
-            loop.clock,
-            owner=self.owner,
-            settings=setup.worker,
-            wait=loop.wait,
-        )
-        self.runner = Runner(
-            loop.commit,
-            loop.clock,
-            owner=self.owner,
-            policy=setup.policy,
-            rng=random.Random(setup.seed),
-            on_run=self.worker.wake,
-        )
-        self.jobs = {job.name: job for each in self.accounts.values() for job in loop.jobs_of(each)}
-        self.scheduler = Scheduler(
-            [job for job in self.jobs.values() if job.name.startswith(setup.jobs)] if setup.jobs else [],
-            self.runner,
-            loop.commit,
-            loop.clock,
-            allocations=[each.allocation for each in self.accounts.values()],
-            rng=random.Random(setup.seed),
-        )
-        self.running: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self.running = asyncio.create_task(self.worker.run(), name=f"worker {self.owner}")
-
-    async def stop(self) -> None:
-        self.worker.stop()
-        await self.scheduler.stop(timedelta(0))
-        if self.running is not None:
-            await self.running
-
-    async def kill(self) -> None:
-        """As by SIGKILL: nothing is given back."""
-        await self.scheduler.stop(timedelta(0))
-        tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith(f"{self.owner} reads")]
-        tasks += [] if self.running is None else [self.running]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.running = None
-
-
-class Loop:
+class Loop(Wiring):
     """What a story is told with."""
 
+    commit: WatchedLedger
+    transport: WatchedTransport
+
     def __init__(self, url: str, clock: Clock, setup: Setup, shops: Mapping[str, SandboxServer]) -> None:
-        self.clock = clock
-        self.setup = setup
-        self.shops = shops
         self.ledger: Ledger = open_ledger(url)
         self.under_way = UnderWay()
         self.timeline = Timeline(clock)
-        real = not isinstance(clock, ManualClock)
-        self.sleep = asyncio.sleep if real else self.timeline.sleep
-        self.wait = wait_for if real else self.timeline.wait
-        self.commit = WatchedLedger(self.ledger, clock, self.under_way)
         self.http = HttpTransport(trust_env=False)
         self.transport = WatchedTransport(self.http, self.under_way)
-        self.applied: list[Applied] = []
+        self.commit = WatchedLedger(self.ledger, clock, self.under_way)
+        real = not isinstance(clock, ManualClock)
+        super().__init__(
+            setup,
+            shops,
+            clock,
+            self.commit,
+            self.transport,
+            sleep=asyncio.sleep if real else self.timeline.sleep,
+            wait=wait_for if real else self.timeline.wait,
+        )
         self.intake: Intake
         self.nodes: list[Node] = []
 
-    # --- putting it together ---
-
-    def connect(self, name: str, node: Node) -> Account:
-        server, setup = self.shops[name], self.setup
-        settings = StripeSettings(
-            provider="stripe",
-            api_key=SecretStr(setup.key or server.api_key),
-            webhook_secrets=(SecretStr(SECRET),),
-            base_url=server.url,
-            monthly_reads=setup.monthly_reads,
-        )
-        provider = setup.provider(name, settings, self.transport, self.clock)
-
-        def applied(results: Sequence[Applied]) -> None:
-            self.applied.extend(results)
-            node.worker.wake()
-
-        fetcher = Fetcher(
-            name,
-            provider,
-            self.commit,
-            self.clock,
-            policy=setup.policy,
-            settings=setup.fetch,
-            rng=random.Random(setup.seed),
-            sleep=self.sleep,
-            on_applied=self.applied.extend,
-        )
-        sweeper = Sweeper(fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, on_applied=applied)
-        rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]
-        deadlines = Deadlines(name, provider.kinds, rules, self.commit, self.clock)
-        allocation = Allocation(name, setup.monthly_reads, 2 * len(provider.kinds))
-        return Account(name, server.world, server, provider, fetcher, sweeper, deadlines, allocation)
-
-    def jobs_of(self, account: Account) -> list[Periodic]:
-        return jobs_of(
-            account.sweeper,
-            account.deadlines,
-            lambda _kind: self.setup.sweeps,
-            account.allocation.pace,
-            lambda now: next_cut_off(now, ZoneInfo("UTC"), timedelta(0)),
-            self.clock,
-        )
+    # --- more of us, and other shops ---
 
     async def add_node(self, *, owner: str | None = None) -> Node:
         """One more process, running."""
