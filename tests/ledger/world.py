@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import rebuild_entries
 from reconciler.model import Cause, Entry, Priority, Reading, ResourceRef, Snapshot, Tombstone
 from tests.ledger.factories import LEASE, LEAST, NOON, SETTLE, entry, receipt, ref, seconds
+from tests.ledger.promises import broken_row, broken_versions
 from tests.ledger.seams import Crash, Faults
 
 LAGS = (timedelta(0), seconds(2), seconds(4.9))
@@ -392,13 +392,9 @@ class World:
             known.row = row
 
     def _verify_row(self, of: ResourceRef, row: dict[str, Any], known: Known) -> None:
-        dirty = row["generation"] > row["settled_generation"]
-        self._require(row["settled_generation"] <= row["generation"], "settled beyond what was marked", of)
-        self._require(not dirty or row["due_at"] is not None, "dirty and never woken", of)
-        self._require(row["lease_until"] is None or row["due_at"] is not None, "leased and never reclaimed", of)
-        for name in ("generation", "settled_generation", "version", "applied_seq", "lease_token"):
-            self._require(row[name] >= known.row.get(name, 0), f"{name} went back", of)
-        if dirty:
+        broken = broken_row(row, known.row)
+        self._require(broken is None, str(broken), of)
+        if row["generation"] > row["settled_generation"]:
             return
         self._require(
             known.marked_at_step <= known.settled_claim_step, "clean, though marked after the settling read began", of
@@ -413,14 +409,11 @@ class World:
     def _verify_versions(
         self, of: ResourceRef, row: dict[str, Any], known: Known, versions: list[tuple[Any, ...]]
     ) -> None:
-        self._require([each[0] for each in versions] == list(range(1, row["version"] + 1)), "a gap in the versions", of)
-        self._require(versions[: len(known.versions)] == known.versions, "a version was rewritten", of)
-        contents = [each[1:3] for each in versions]
-        self._require(all(one != two for one, two in pairwise(contents)), "two equal versions in a row", of)
+        broken = broken_versions(row, versions, known.versions)
+        self._require(broken is None, str(broken), of)
         known.versions = versions
         if not versions:
             return
-        self._require(contents[-1] == (row["state"], row["content_hash"]), "the row is not its last version", of)
         assert known.stored is not None
         reading = _reading(of, known.stored)
         expected = reading.content_hash if isinstance(reading, Snapshot) else ""

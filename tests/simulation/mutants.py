@@ -1,0 +1,220 @@
+"""For each invariant of DESIGN 4 a product without one of its guards. The simulation must notice every one of them.
+
+Ledgers that lack a guard are those of the swarm (`tests.ledger.mutants`); here are the others, and the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from providers.stripe import Stripe
+from reconciler.errors import AccessDenied, LedgerError, ProviderError, Unavailable
+from reconciler.ledger import (
+    Answer,
+    Applied,
+    GroupCommit,
+    Job,
+    Ledger,
+    PageRow,
+    Receipt,
+    Verdict,
+)
+from reconciler.model import Notice, Page, Reading, ResourceRef, Tombstone, Window
+from tests.ledger import mutants as swarm
+from tests.simulation.nodes import Mutant
+
+
+class AnswersBeforeItStores(GroupCommit):
+    """2xx first, the commit when it comes."""
+
+    async def receive(self, receipt: Receipt) -> Verdict:
+        storing = asyncio.ensure_future(super().receive(receipt))
+        storing.add_done_callback(lambda done: done.exception())
+        return Verdict.STORED
+
+
+class EveryReadIsAVersion(Ledger):
+    """A version for each read, whether or not anything changed."""
+
+    def apply(self, answers: Sequence[Answer], **more: Any) -> list[Applied]:
+        with self.together() as tx:
+            for each in answers:
+                swarm.put(tx, "content_hash = ''", each.claim.resource_id)
+            return super().apply(answers, **more)
+
+
+class ForgetsWhatWasMissed(Ledger):
+    """The feed is compared with the deliveries, and what never arrived is counted; nobody reads it."""
+
+    def note_missed(self, account: str, notices: Sequence[Notice], now: datetime) -> list[Notice]:
+        super().note_missed(account, notices, now)
+        return []
+
+
+class WatermarkAtTheWindowsEnd(Ledger):
+    """The watermark moves to now: the overlap, in which late events appear, is never read again."""
+
+    def finish_job(self, job: Job, *, now: datetime, watermark: datetime | None = None, **more: Any) -> None:
+        super().finish_job(job, now=now, watermark=None if watermark is None else now, **more)
+
+
+class WatermarkBeforeItsMarks(Ledger):
+    """The watermark moves with the first page: a run that dies has looked at the rest, as far as anybody knows."""
+
+    def renew_job(self, job: Job, *, now: datetime, watermark: datetime | None = None, **more: Any) -> None:
+        super().renew_job(job, now=now, watermark=now if job.watermark is not None else watermark, **more)
+
+
+class EntriesOfTheFirstVersion(Ledger):
+    """Entries are written once, and not anew with each version."""
+
+    def apply(self, answers: Sequence[Answer], **more: Any) -> list[Applied]:
+        known = [each.claim.resource_id for each in answers]
+        with self.together() as tx:
+            versions = swarm.column(tx, "version", known)
+            kept = [replace(each, entries=()) if versions[each.claim.resource_id] else each for each in answers]
+            return super().apply(kept, **more)
+
+    def apply_page(self, rows: Sequence[PageRow], **more: Any) -> list[Applied]:
+        return super().apply_page([replace(row, entries=()) for row in rows], **more)
+
+
+class WorkIsDeduplicated(Ledger):
+    """An event id that was seen is dropped before the log: no row, no mark."""
+
+    def receive(self, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
+        with self.together() as tx:
+            seen = {row.event_id for row in tx.run(text("SELECT event_id FROM delivery WHERE event_id IS NOT NULL"))}
+            fresh = [each for each in receipts if each.event_id not in seen]
+            verdicts = iter(super().receive(fresh, now))
+            return [Verdict.DUPLICATE if each.event_id in seen else next(verdicts) for each in receipts]
+
+
+class UnmarkedDeliveries(Ledger):
+    """The delivery is stored, and its mark is left to a later act that never comes."""
+
+    def receive(self, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
+        with self.together() as tx:
+            verdicts = super().receive(receipts, now)
+            for ref in {mark.ref for receipt in receipts for mark in receipt.marks}:
+                tx.run(
+                    text(
+                        "UPDATE resource SET settled_generation = generation WHERE version > 0"
+                        " AND account = :account AND kind = :kind AND remote_id = :id"
+                    ),
+                    {"account": ref.account, "kind": ref.kind, "id": ref.id},
+                )
+            return verdicts
+
+
+class RefusedMeansGone(Stripe):
+    """403 and 5xx are taken for "does not exist"."""
+
+    async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+        try:
+            return await super().fetch(refs)
+        except (AccessDenied, Unavailable):
+            return [Tombstone(ref) for ref in refs]
+
+
+class FailedPagesAreEmpty(Stripe):
+    """A list that could not be read counts as one without rows."""
+
+    async def page(self, kind: str, window: Window | None, cursor: str | None) -> Page:
+        try:
+            return await super().page(kind, window, cursor)
+        except ProviderError:
+            return Page((), None)
+
+
+class PagesBringBackTheDead(Ledger):
+    """A page row revives what a later read called deleted."""
+
+    def apply_page(self, rows: Sequence[PageRow], *, start: int, **more: Any) -> list[Applied]:
+        with self.together() as tx:
+            for row in rows:
+                ref = row.snapshot.ref
+                tx.run(
+                    text(
+                        "UPDATE resource SET applied_seq = 0, fetched_at = 0, settle_at = 0 WHERE state = 'deleted'"
+                        " AND account = :account AND kind = :kind AND remote_id = :id"
+                    ),
+                    {"account": ref.account, "kind": ref.kind, "id": ref.id},
+                )
+            return super().apply_page(rows, start=start, **more)
+
+
+class MarksThatAreForgotten(GroupCommit):
+    """An error of the database is swallowed, and the delivery answered as if it were stored."""
+
+    async def receive(self, receipt: Receipt) -> Verdict:
+        try:
+            return await super().receive(receipt)
+        except LedgerError:
+            return Verdict.STORED
+
+
+class RunsTheJobsOfOthers(Ledger):
+    """The end of a job by its name alone: a run that lost its lease ends its successor's."""
+
+    def finish_job(self, job: Job, **more: Any) -> None:
+        with self.together() as tx:
+            token = tx.run(text("SELECT lease_token FROM job WHERE name = :name"), {"name": job.name}).scalar_one()
+            tx.run(text("UPDATE job SET lease_until = COALESCE(lease_until, 1) WHERE name = :name"), {"name": job.name})
+            super().finish_job(replace(job, token=token), **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """An invariant, what breaks it here, and the way in which it is broken."""
+
+    invariant: int
+    name: str
+    mutant: Mutant
+
+
+def _of(ledger: type[Ledger]) -> Mutant:
+    return Mutant(ledger=ledger)
+
+
+_TABLE: Mapping[int, Iterable[Mutant]] = {
+    1: (
+        Mutant(commit=AnswersBeforeItStores),
+        Mutant(commit=MarksThatAreForgotten),
+        _of(UnmarkedDeliveries),
+    ),
+    2: (
+        _of(swarm.SettlesWhatItFinds),
+        _of(swarm.DeafUnderLease),
+        _of(swarm.PagesSettle),
+        _of(swarm.FailureSettles),
+    ),
+    3: (_of(swarm.ClearedAtClaim), _of(swarm.BelievesTheFirstRead), _of(ForgetsWhatWasMissed)),
+    4: (_of(EveryReadIsAVersion),),
+    5: (_of(swarm.NoFence), _of(swarm.FailureWithoutFence), _of(RunsTheJobsOfOthers)),
+    6: (_of(swarm.PagesUnchecked),),
+    7: (_of(PagesBringBackTheDead),),
+    8: (Mutant(provider=RefusedMeansGone), Mutant(provider=FailedPagesAreEmpty)),
+    9: (_of(swarm.ForgetsToWake), _of(swarm.CrashedClaimsStayOut)),
+    10: (_of(WatermarkAtTheWindowsEnd), _of(WatermarkBeforeItsMarks)),
+    11: (_of(EntriesOfTheFirstVersion),),
+    12: (_of(WorkIsDeduplicated),),
+}
+
+
+def _name(mutant: Mutant) -> str:
+    parts = (mutant.ledger, mutant.commit, mutant.provider)
+    return next(part.__name__ for part in parts if part not in (Ledger, GroupCommit, None))
+
+
+MUTANTS = tuple(
+    Guarded(invariant, _name(mutant), mutant) for invariant, mutants in _TABLE.items() for mutant in mutants
+)
+
+__all__ = ["MUTANTS", "Guarded"]

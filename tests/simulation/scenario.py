@@ -1,0 +1,227 @@
+"""What a seed means: who lives through what, as plain values, so that a failing one can be cut down."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from providers.sandbox.faults import Chance, FaultPlan
+from reconciler.retry import RetryPolicy
+from reconciler.sweeps import SweepSettings
+
+KINDS = ("payment_intent", "charge", "refund", "balance_transaction", "customer", "product", "payout")
+"""What the simulated shop has; the other kinds stay empty, and their sweeps are left out."""
+
+SETTLE_SECONDS = 5.0
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that happens once, at an instant."""
+
+    at: float
+    """Seconds after the beginning."""
+    what: str
+    node: int = 0
+    seconds: float = 0.0
+    """How long it lasts; for a clock, how far it is moved."""
+    detail: int = 0
+    """For a crash, the statement at which it happens; for a refusal, which kind is refused."""
+
+    def __str__(self) -> str:
+        return f"{self.what}(at={self.at:.0f}s, node={self.node}, seconds={self.seconds:.1f}, detail={self.detail})"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    seed: int
+    nodes: int
+    """Processes of ours on one ledger."""
+    minutes: float
+    """How long the shop is busy and everything goes wrong; then faults end and the ledger must become the truth."""
+    quiet_minutes: float
+    """How long that may take."""
+    pace: float
+    """Seconds between two acts of the shop, on average."""
+    rates: Mapping[str, float]
+    """Faults of the sandbox by name, with their rates."""
+    incidents: tuple[Incident, ...]
+    provider_skew: float = 0.0
+    node_skew: float = 0.0
+    sweeps: SweepSettings = field(default_factory=SweepSettings)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    stretch: float = 1.0
+    """How much longer idle processes wait between two looks than in the product: for weeks of quiet shops."""
+    bound: timedelta | None = None
+    """How long something may be wrong and unnamed while faults go on; None: not looked at."""
+
+    @property
+    def plan(self) -> FaultPlan:
+        chances: dict[str, Any] = {name: Chance(rate) for name, rate in self.rates.items()}
+        return FaultPlan(
+            seed=self.seed,
+            **chances,
+            delay_seconds=40.0,
+            hang_seconds=50.0,
+            stale_seconds=SETTLE_SECONDS - 0.5,
+            feed_lag_seconds=4.0,
+        )
+
+    @property
+    def clocks_agree(self) -> bool:
+        """Whether our clocks run as the settle window assumes: alike, and without steps."""
+        return self.node_skew == 0 and not any(each.what == "step" for each in self.incidents)
+
+    @property
+    def lists_are_whole(self) -> bool:
+        return "skip_row" not in self.rates
+
+    def faults(self) -> list[str]:
+        """What can be left out, by name: `rate:drop`, `incident:3`."""
+        return [f"rate:{name}" for name in self.rates] + [f"incident:{each}" for each in range(len(self.incidents))]
+
+    def without(self, left_out: frozenset[str]) -> Scenario:
+        kept = {name: rate for name, rate in self.rates.items() if f"rate:{name}" not in left_out}
+        incidents = tuple(each for number, each in enumerate(self.incidents) if f"incident:{number}" not in left_out)
+        return replace(self, rates=kept, incidents=incidents)
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{name} {rate:.0%}" for name, rate in self.rates.items())
+        lines = [
+            f"seed {self.seed}: {self.nodes} node(s), {self.minutes:g} minutes, an act every {self.pace:.1f} s",
+            f"  rates: {rates or 'none'}",
+            *(f"  {each}" for each in self.incidents),
+        ]
+        if self.provider_skew or self.node_skew:
+            lines.append(f"  skews: provider {self.provider_skew:+.1f} s, second node {self.node_skew:+.1f} s")
+        return "\n".join(lines)
+
+
+_DELIVERY_FAULTS = {
+    "drop": 0.3,
+    "duplicate": 0.3,
+    "delay": 0.3,
+    "reorder": 0.3,
+    "forge": 0.2,
+    "wrong_secret": 0.2,
+    "truncate": 0.2,
+    "cut": 0.2,
+    "unborn": 0.15,
+}
+_READ_FAULTS = {
+    "throttle": 0.1,
+    "throttle_silent": 0.1,
+    "lock_timeout": 0.1,
+    "server_error": 0.2,
+    "unavailable": 0.2,
+    "deny": 0.03,
+    "hang": 0.03,
+    "cut_answer": 0.1,
+    "malformed_answer": 0.1,
+    "stale": 0.6,
+    "skip_row": 0.1,
+    "repeat_row": 0.2,
+}
+_INCIDENTS = (
+    "crash",
+    "crash",
+    "crash_after_commit",
+    "kill",
+    "pause",
+    "step",
+    "database_away",
+    "disk_full",
+    "commit_unknown",
+    "outage",
+    "deny",
+    "api_version",
+    "backfill",
+)
+
+
+def short(seed: int) -> Scenario:
+    """A quarter of an hour of an unlucky shop: every kind of fault, more of them than any provider has."""
+    dice = random.Random(f"short/{seed}")
+    minutes = dice.choice([2.0, 3.0, 5.0])
+    nodes = dice.choice([1, 1, 2])
+    return Scenario(
+        seed=seed,
+        nodes=nodes,
+        minutes=minutes,
+        quiet_minutes=60.0,
+        pace=dice.choice([4.0, 8.0, 16.0]),
+        rates=dict(_rates(dice)),
+        incidents=tuple(_incidents(dice, minutes * _MINUTE, nodes, dice.choice([0, 1, 3, 6]))),
+        provider_skew=dice.choice([0.0, 0.0, 0.0, -20.0, 20.0]),
+        node_skew=dice.choice([0.0, 0.0, -2.0, 2.0]) if nodes > 1 else 0.0,
+        sweeps=SweepSettings(
+            every=timedelta(minutes=1),
+            lag=timedelta(seconds=10),
+            overlap=timedelta(minutes=1),
+            full_every=timedelta(minutes=4),
+        ),
+        policy=RetryPolicy(
+            attempts=dice.choice([3, 8]),
+            max_wait=timedelta(minutes=1),
+            parked=timedelta(minutes=3),
+            gate_max=timedelta(seconds=30),
+        ),
+    )
+
+
+def _rates(dice: random.Random) -> Iterator[tuple[str, float]]:
+    """Each seed prefers other faults, so that together they reach far corners; one seed in eight has none."""
+    if dice.random() < 0.125:
+        return
+    for name, most in (_DELIVERY_FAULTS | _READ_FAULTS).items():
+        if dice.random() < 0.4:
+            yield name, round(most * dice.random(), 3)
+
+
+def _incidents(dice: random.Random, seconds: float, nodes: int, count: int) -> Iterator[Incident]:
+    for at in sorted(dice.uniform(5.0, seconds) for _ in range(count)):
+        what = dice.choice(_INCIDENTS)
+        lasts = {
+            "pause": dice.choice([2.0, 20.0, 70.0, 150.0]),
+            "step": dice.choice([-1.0, 1.0]) * dice.choice([3.0, 40.0, 400.0, 3600.0]),
+            "commit_unknown": 1.0,
+            "backfill": 600.0,
+        }.get(what, dice.choice([1.0, 10.0, 60.0]))
+        yield Incident(at, what, dice.randrange(nodes), lasts, dice.choice([0, 0, 1, 2, 3, 5, 8, 13]))
+
+
+def week(seed: int) -> Scenario:
+    """Seven days with a fifth of the webhooks lost, a tenth doubled and reordered, failing reads and a crash a day."""
+    dice = random.Random(f"week/{seed}")
+    day = 24 * 60 * _MINUTE
+    crashes = [
+        Incident(day * number + dice.uniform(60.0, day - 60.0), "crash", 0, 60.0, dice.randrange(12))
+        for number in range(7)
+    ]
+    return Scenario(
+        seed=seed,
+        nodes=1,
+        minutes=7 * day / _MINUTE,
+        quiet_minutes=27 * 60.0,
+        pace=45 * _MINUTE,
+        rates={
+            "drop": 0.2,
+            "duplicate": 0.1,
+            "reorder": 0.1,
+            "server_error": 0.01,
+            "unavailable": 0.005,
+            "cut_answer": 0.005,
+        },
+        incidents=tuple(crashes),
+        sweeps=SweepSettings(every=timedelta(minutes=30)),
+        stretch=60.0,
+        bound=timedelta(hours=1),
+    )
+
+
+PROFILES = {"short": short, "week": week}
