@@ -191,11 +191,12 @@ class Daemon:
         site = Site(
             readiness=Readiness(writer, providers, self._clock),
             registry=self._registry,
-            intake=intake,
             expectations=ExpectationsDoor(providers, writer, self._clock, expectation_tokens(self._config)),
             changes=changes,
         )
-        server = await stack.enter_async_context(WebServer(site, host=section.host, port=section.port))
+        server = await stack.enter_async_context(
+            WebServer(site, webhooks=intake, host=section.host, port=section.port, clock=self._clock)
+        )
         stack.callback(changes.close)  # before the server stops, which waits for requests in flight
         self.url = server.url
         self.listening.set()

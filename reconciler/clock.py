@@ -62,7 +62,8 @@ def require_utc(instant: datetime) -> datetime:
 
 def to_micros(instant: datetime) -> int:
     """Microseconds since 1970-01-01 UTC: how the ledger stores every instant, exactly, on both databases."""
-    return (require_utc(instant) - _EPOCH) // _MICROSECOND
+    # The usual case first: every delivery's row has four instants, and astimezone is half of their cost.
+    return ((instant if instant.tzinfo is UTC else require_utc(instant)) - _EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:

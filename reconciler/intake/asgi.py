@@ -1,8 +1,9 @@
-"""The little of ASGI that we speak: its types, and answers that are made once and sent many times."""
+"""The little of HTTP that we speak: ASGI's types, and answers that are made once and sent many times."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -13,11 +14,21 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+def status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
 
 class Answer:
     """A constant answer with a short body. Safe to send any number of times, and to a HEAD request."""
 
-    __slots__ = ("_body", "_start", "status")
+    __slots__ = ("_head", "_start", "body", "closes", "status")
 
     def __init__(
         self,
@@ -25,25 +36,29 @@ class Answer:
         body: bytes,
         *,
         content_type: bytes = b"application/json",
-        headers: tuple[tuple[bytes, bytes], ...] = (),
+        headers: Headers = (),
     ) -> None:
         self.status = status
-        self._start: Message = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", content_type),
-                (b"content-length", str(len(body)).encode()),
-                (b"cache-control", b"no-store"),
-                *headers,
-            ],
-        }
-        self._body: Message = {"type": "http.response.body", "body": body}
+        self.body = body
+        lines = [
+            (b"content-type", content_type),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            *headers,
+        ]
+        self._start: Message = {"type": "http.response.start", "status": status, "headers": lines}
+        self._head = status_line(status) + b"".join(b"%b: %b\r\n" % line for line in lines)
+        self.closes = (b"connection", b"close") in headers
+        """The connection is to end after it."""
 
     async def send(self, send: Send) -> None:
         await send(self._start)
-        await send(self._body)
+        await send({"type": "http.response.body", "body": self.body})
+
+    def wire(self, more: bytes, *, with_body: bool) -> bytes:
+        """The bytes of the whole answer; `more` are header lines of the connection's own."""
+        return b"%b%b\r\n%b" % (self._head, more, self.body if with_body else b"")
 
 
-def answer_json(status: int, content: Mapping[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
+def answer_json(status: int, content: Mapping[str, Any], headers: Headers = ()) -> Answer:
     return Answer(status, orjson.dumps(content), headers=headers)

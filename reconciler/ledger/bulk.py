@@ -10,12 +10,13 @@ executemany; CORE.md section 4).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
 
-from reconciler.ledger.codec import storable
+from reconciler.ledger.codec import are_storable, storable
 from reconciler.ledger.store import Dialect, Transaction
 
 WHOLE = "bigint"
@@ -37,7 +38,7 @@ class Bulk:
 
     def __init__(self, template: str, columns: Mapping[str, str]) -> None:
         self._columns = columns
-        self._words = [name for name, kind in columns.items() if kind == WORDS]
+        self._words = [at for at, kind in enumerate(columns.values()) if kind == WORDS]
         self._template = template
         self._update: TextClause | None = None
         """SQLite's, where it is no insert."""
@@ -49,28 +50,37 @@ class Bulk:
 
     def run(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
         """How many rows of the table were written. Text is stored as `storable` leaves it."""
+        names = tuple(self._columns)
+        return self.run_rows(tx, [tuple([row[name] for name in names]) for row in rows])
+
+    def run_rows(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
+        """The same with the values in the order of the columns: for what runs in every commit of the intake."""
         if not rows:
             return 0
-        rows = [self._storable(row) for row in rows]
+        if not are_storable([row[at] for row in rows for at in self._words if row[at] is not None]):
+            rows = [self._storable(row) for row in rows]
         if self._is_insert and not tx.dialect.is_postgres:
             return self._insert(tx, rows)
         if not tx.dialect.is_postgres:
             if self._update is None:
                 self._update = self._compile_update(tx.dialect)
-            return tx.run_many(self._update, rows)
+            return tx.run_many(self._update, [dict(zip(self._columns, row, strict=True)) for row in rows])
         if self._unnested is None:
             self._unnested = self._compile_unnested(tx.dialect)
-        return tx.run_driver(self._unnested, tuple([_array(kind, name, rows) for name, kind in self._columns.items()]))
+        columns = zip(*rows, strict=True)
+        return tx.run_driver(
+            self._unnested,
+            tuple([_array(kind, values) for kind, values in zip(self._columns.values(), columns, strict=True)]),
+        )
 
-    def _storable(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        changed = {}
-        for name in self._words:
-            words = row[name]
-            if words is not None and (clean := storable(words)) is not words:
-                changed[name] = clean
-        return {**row, **changed} if changed else row
+    def _storable(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        changed = list(row)
+        for at in self._words:
+            if row[at] is not None:
+                changed[at] = storable(row[at])
+        return tuple(changed)
 
-    def _insert(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
+    def _insert(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
         """On SQLite."""
         written = done = 0
         while done < len(rows):
@@ -81,9 +91,7 @@ class Bulk:
                 sql = self._inserts[count] = self._template.format(
                     _source=f"VALUES {values}", _least=tx.dialect.least, _greatest=tx.dialect.greatest
                 )
-            written += tx.run_driver(
-                sql, tuple([row[name] for row in rows[done : done + count] for name in self._columns])
-            )
+            written += tx.run_driver(sql, tuple(chain.from_iterable(rows[done : done + count])))
             done += count
         return written
 
@@ -106,11 +114,11 @@ class Bulk:
         )
 
 
-def _array(kind: str, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _array(kind: str, values: Sequence[Any]) -> list[Any]:
     if kind != WHOLE:
-        return [row[name] for row in rows]
+        return list(values)
     # An IntEnum among plain numbers would be another type to the driver.
-    return [None if row[name] is None else int(row[name]) for row in rows]
+    return [None if value is None else int(value) for value in values]
 
 
 def insert_into(table: str, columns: Mapping[str, str], conflict: str = "") -> Bulk:

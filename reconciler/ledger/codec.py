@@ -4,49 +4,63 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 
 from reconciler.errors import LedgerError
+from reconciler.ledger import dictionary
 
 _RAW = b"r"
 _ZLIB = b"z"
+_FIRST = b"d"
+"""zlib with the dictionary `dictionary.FIRST`."""
+
 _SMALL = 128
 """Below this, compression costs more than it saves."""
 
-
-_WINDOW_BITS = 12
-_WINDOW_MEMORY = 5
-"""For content that fits into a 4 KB window: the same size to the byte as with zlib's own 32 KB window, which costs
-two thirds of the time of a webhook's 2 KB to set up."""
+_PREPARED = zlib.compressobj(1, zlib.DEFLATED, 14, 6, zlib.Z_DEFAULT_STRATEGY, dictionary.FIRST)
+"""Has read the dictionary and nothing else; never fed, only copied (2 us), because reading it anew costs 15 us."""
 
 
 def pack(content: bytes) -> bytes:
-    """Level 1: measured within 3 % of level 6 on provider bodies, at two thirds of the time."""
+    """A webhook of 2 KB comes to a quarter of its size, without the dictionary it is half and takes a third longer.
+
+    A 16 KB window holds the dictionary and all of most bodies. Higher levels gain 3 %.
+    """
     if len(content) < _SMALL:
         return _RAW + content
-    if len(content) <= 1 << _WINDOW_BITS:
-        squeeze = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _WINDOW_MEMORY)
-        packed = squeeze.compress(content) + squeeze.flush()
-    else:
-        packed = zlib.compress(content, 1)
-    return _ZLIB + packed if len(packed) < len(content) else _RAW + content
+    squeeze = _PREPARED.copy()
+    packed = squeeze.compress(content) + squeeze.flush()
+    return _FIRST + packed if len(packed) < len(content) else _RAW + content
 
 
 def unpack(stored: bytes) -> bytes:
-    """Raises LedgerError when the bytes are not what `pack` wrote."""
+    """Raises LedgerError when the bytes are not what `pack` wrote, now or in any earlier version."""
     form, content = stored[:1], stored[1:]
     if form == _RAW:
         return content
-    if form != _ZLIB:
-        raise LedgerError(f"stored bytes have the unknown format {form!r}; was this ledger written by a newer version?")
     try:
-        return zlib.decompress(content)
+        if form == _FIRST:
+            expand = zlib.decompressobj(14, dictionary.FIRST)
+            unpacked = expand.decompress(content)
+            if not expand.eof:
+                raise zlib.error("the end is missing")
+            return unpacked
+        if form == _ZLIB:
+            return zlib.decompress(content)
     except zlib.error as error:
         raise LedgerError(
             f"stored bytes are damaged ({error}); restore from a backup or read the resource again"
         ) from error
+    raise LedgerError(f"stored bytes have the unknown format {form!r}; was this ledger written by a newer version?")
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def are_storable(words: Iterable[str]) -> bool:
+    """Whether `storable` would leave every one of them as it is; much quicker than to ask for each."""
+    joined = "".join(words)
+    return joined.isascii() and "\x00" not in joined
 
 
 def storable(words: str) -> str:

@@ -84,6 +84,8 @@ _INSERT_DELIVERY_MARK = insert_into(
     {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "delivery_id": WHOLE},
     "ON CONFLICT DO NOTHING",
 )
+_Tallied = tuple[str, int, str, str]
+"""Account, the day's first microsecond, verdict, reason."""
 _TALLY_COLUMNS = {"account": WORDS, "day": WHOLE, "verdict": WORDS, "reason": WORDS, "count": WHOLE}
 _TALLY = Bulk(
     f"""
@@ -116,39 +118,44 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
         return []
     seen = _seen(tx, {(receipt.delivery.account, receipt.event_id) for receipt in receipts})
     verdicts: list[Verdict] = []
-    rows, links, marks = [], [], []
-    row_ids = iter(tx.ticks(len(receipts) + sum(len(receipt.marks) for receipt in receipts)))
+    rows, links, marks, tally = [], [], [], Counter[_Tallied]()
+    row_ids = iter(tx.ticks(len(receipts) + sum([len(receipt.marks) for receipt in receipts])))
     for receipt, row_id in zip(receipts, row_ids, strict=False):
-        key = (receipt.delivery.account, receipt.event_id)
+        delivery = receipt.delivery
+        account = delivery.account
+        key = (account, receipt.event_id)
         verdict = _judge(receipt, repeated=key in seen)
         seen.add(key)
         verdicts.append(verdict)
+        received_at = to_micros(delivery.received_at)
         rows.append(
-            _row(row_id, receipt.provider, receipt.delivery, verdict, None)
-            | {
-                "event_id": receipt.event_id,
-                "type": receipt.type,
-                "occurred_at": None if receipt.occurred_at is None else to_micros(receipt.occurred_at),
-                "body": pack(receipt.delivery.body),
-            }
+            (
+                row_id,
+                receipt.provider,
+                account,
+                receipt.event_id,
+                receipt.type,
+                received_at,
+                None if receipt.occurred_at is None else to_micros(receipt.occurred_at),
+                verdict.value,
+                None,
+                delivery.source,
+                _logged(delivery),
+                pack(delivery.body),
+                len(delivery.body),
+            )
         )
+        tally[account, received_at // _DAY * _DAY, verdict.value, ""] += 1
         if receipt.redact:
-            redaction.ask(tx, receipt.delivery.account, receipt.redact, event_id=receipt.event_id, now=now)
+            redaction.ask(tx, account, receipt.redact, event_id=receipt.event_id, now=now)
         for each in receipt.marks:
             marks.append(each)
-            links.append(
-                {
-                    "account": each.ref.account,
-                    "kind": each.ref.kind,
-                    "remote_id": each.ref.id,
-                    "delivery_id": row_id,
-                }
-            )
+            links.append((each.ref.account, each.ref.kind, each.ref.id, row_id))
     with tx.pipelined():
-        _INSERT_DELIVERY.run(tx, rows)
+        _INSERT_DELIVERY.run_rows(tx, rows)
         mark(tx, marks, now, row_ids)
-        _INSERT_DELIVERY_MARK.run(tx, links)
-        _tally(tx, [(receipt.delivery, verdict, "") for receipt, verdict in zip(receipts, verdicts, strict=True)])
+        _INSERT_DELIVERY_MARK.run_rows(tx, links)
+        _tally(tx, tally)
     return verdicts
 
 
@@ -156,18 +163,36 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
     """Audit rows, truncated, for rejected deliveries; those past the flood limit are counted only."""
     audited = [each for each in rejections if each.audited]
     rows = [
-        _row(row_id, each.provider, each.delivery, Verdict.REJECTED, each.reason)
-        | {
-            "event_id": None,
-            "type": None,
-            "occurred_at": None,
-            "body": pack(each.delivery.body[:REJECTED_BODY_BYTES]),
-            "size": each.size,
-        }
+        (
+            row_id,
+            each.provider,
+            each.delivery.account,
+            None,
+            None,
+            to_micros(each.delivery.received_at),
+            None,
+            Verdict.REJECTED.value,
+            each.reason,
+            each.delivery.source,
+            _logged(each.delivery),
+            pack(each.delivery.body[:REJECTED_BODY_BYTES]),
+            each.size,
+        )
         for row_id, each in zip(tx.ticks(len(audited)), audited, strict=True)
     ]
-    _INSERT_DELIVERY.run(tx, rows)
-    _tally(tx, [(each.delivery, Verdict.REJECTED, each.reason) for each in rejections])
+    _INSERT_DELIVERY.run_rows(tx, rows)
+    _tally(
+        tx,
+        Counter(
+            (
+                each.delivery.account,
+                to_micros(each.delivery.received_at) // _DAY * _DAY,
+                Verdict.REJECTED.value,
+                each.reason,
+            )
+            for each in rejections
+        ),
+    )
 
 
 def _seen(tx: Transaction, wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -185,32 +210,15 @@ def _judge(receipt: Receipt, *, repeated: bool) -> Verdict:
     return Verdict.DUPLICATE if repeated else Verdict.STORED
 
 
-def _row(row_id: int, provider: str, delivery: Delivery, verdict: Verdict, reason: str | None) -> dict[str, object]:
-    return {
-        "id": row_id,
-        "provider": provider,
-        "account": delivery.account,
-        "received_at": to_micros(delivery.received_at),
-        "verdict": verdict.value,
-        "reason": reason,
-        "source": delivery.source,
-        "headers": _logged(delivery),
-        "size": len(delivery.body),
-    }
-
-
 def _logged(delivery: Delivery) -> str:
     """The headers worth keeping, bounded; credentials are not."""
-    kept = [(name, value) for name, value in delivery.headers.items() if name not in _UNLOGGED]
-    return orjson.dumps({name[:_HEADER_LIMIT]: value[:_HEADER_LIMIT] for name, value in kept[:_HEADERS_LIMIT]}).decode()
+    kept = delivery.headers.items()
+    if len(kept) > _HEADERS_LIMIT:
+        kept = dict([each for each in kept if each[0] not in _UNLOGGED][:_HEADERS_LIMIT]).items()
+    return orjson.dumps(
+        {name[:_HEADER_LIMIT]: value[:_HEADER_LIMIT] for name, value in kept if name not in _UNLOGGED}
+    ).decode()
 
 
-def _tally(tx: Transaction, verdicts: Sequence[tuple[Delivery, Verdict, str]]) -> None:
-    counts = Counter(
-        (delivery.account, to_micros(delivery.received_at) // _DAY * _DAY, verdict.value, reason)
-        for delivery, verdict, reason in verdicts
-    )
-    _TALLY.run(
-        tx,
-        [dict(zip(_TALLY_COLUMNS, (*key, count), strict=True)) for key, count in sorted(counts.items())],
-    )
+def _tally(tx: Transaction, counts: Counter[_Tallied]) -> None:
+    _TALLY.run_rows(tx, [(*key, count) for key, count in sorted(counts.items())])

@@ -141,25 +141,25 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterabl
     merged = _merge(marks)
     at = to_micros(now)
     rows = [
-        {
-            "id": row_id,
-            "provider": each.ref.provider,
-            "account": each.ref.account,
-            "kind": each.ref.kind,
-            "remote_id": each.ref.id,
-            "generation": each.count,
-            "priority": PRIORITY_OF[each.cause] if each.priority is None else each.priority,
-            "cause": each.cause.value,
-            "due_at": at + span_micros(each.delay),
-            "first_marked_at": at,
-            "last_marked_at": at,
-            "settle_at": at + span_micros(each.settle) if each.settle else 0,
-            "hints": each.expected if each.expected is None or len(each.expected) <= _HINTS_LIMIT else None,
-            "created_at": None if each.created_at is None else to_micros(each.created_at),
-        }
+        (
+            row_id,
+            each.ref.provider,
+            each.ref.account,
+            each.ref.kind,
+            each.ref.id,
+            each.count,
+            PRIORITY_OF[each.cause] if each.priority is None else each.priority,
+            each.cause.value,
+            at + span_micros(each.delay) if each.delay else at,
+            at,
+            at,
+            at + span_micros(each.settle) if each.settle else 0,
+            each.expected if each.expected is None or len(each.expected) <= _HINTS_LIMIT else None,
+            None if each.created_at is None else to_micros(each.created_at),
+        )
         for each, row_id in zip(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, strict=False)
     ]
-    _MARK.run(tx, rows)
+    _MARK.run_rows(tx, rows)
     return len(rows)
 
 
@@ -214,11 +214,13 @@ def mark_parts(tx: Transaction, ref: ResourceRef, kinds: Sequence[str], cause: C
 
 
 def _merge(marks: Iterable[Mark]) -> list[Mark]:
-    by_ref: dict[ResourceRef, Mark] = {}
+    by_key: dict[tuple[str, str, str], Mark] = {}
     for each in marks:
-        seen = by_ref.get(each.ref)
-        by_ref[each.ref] = each if seen is None else _both(seen, each)
-    return [by_ref[ref] for ref in sorted(by_ref, key=lambda ref: (ref.account, ref.kind, ref.id))]
+        ref = each.ref
+        key = (ref.account, ref.kind, ref.id)
+        seen = by_key.get(key)
+        by_key[key] = each if seen is None else _both(seen, each)
+    return [by_key[key] for key in sorted(by_key)]
 
 
 def _both(first: Mark, second: Mark) -> Mark:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from reconciler.clock import Clock
@@ -36,7 +37,7 @@ class _Waiting:
 
     act: Callable[[Ledger], Any] | None
     receipt: Receipt | None
-    future: asyncio.Future[Any]
+    done: Callable[[Any, BaseException | None], None]
     result: Any = None
     error: BaseException | None = None
 
@@ -74,13 +75,20 @@ class GroupCommit:
 
     async def call(self, act: Callable[[Ledger], T]) -> T:
         """Run one ledger call; returns after its commit. Raises what it raised, having stored nothing of it."""
-        result: T = await self._enqueue(act, None)
-        return result
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Waiting(act, None, partial(_resolve, future)))
+        return await future
 
     async def receive(self, receipt: Receipt) -> Verdict:
         """Store one verified delivery and its marks; returns after the commit, so that a 2xx may follow."""
-        verdict: Verdict = await self._enqueue(None, receipt)
-        return verdict
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.submit(receipt, partial(_resolve, future))
+        return await future
+
+    def submit(self, receipt: Receipt, done: Callable[[Verdict | None, BaseException | None], None]) -> None:
+        """The same without a task that waits: `done` is called on the loop after the commit, with the verdict or
+        with what went wrong. Raises LedgerSaturated or LedgerUnavailable at once."""
+        self._enqueue(_Waiting(None, receipt, done))
 
     def reject(self, rejection: Rejection) -> None:
         """Note a rejected delivery with the next commit that succeeds. Nobody waits for it; beyond `bound` the oldest
@@ -106,15 +114,13 @@ class GroupCommit:
 
     # --- the turn ---
 
-    def _enqueue(self, act: Callable[[Ledger], Any] | None, receipt: Receipt | None) -> asyncio.Future[Any]:
+    def _enqueue(self, waiting: _Waiting) -> None:
         if self._closed:
             raise LedgerUnavailable("the ledger is closing; try again after the restart")
         if len(self._waiting) >= self._bound:
             raise LedgerSaturated(f"{self._bound} ledger calls are waiting; try again in a moment")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(act, receipt, future))
+        self._waiting.append(waiting)
         self._start()
-        return future
 
     def _start(self) -> None:
         if self._running or not (self._waiting or self._rejections):
@@ -213,12 +219,13 @@ class GroupCommit:
         if unstored:
             self._rejections = deque([*unstored, *self._rejections], maxlen=self._bound)
         for waiting in group:
-            if waiting.future.done():
-                continue
-            if waiting.error is not None:
-                waiting.future.set_exception(waiting.error)
-            else:
-                waiting.future.set_result(waiting.result)
+            try:
+                waiting.done(waiting.result, waiting.error)
+            except Exception as error:
+                # One who cannot take his answer must not cost the others theirs.
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a caller of the ledger failed over its answer", "exception": error}
+                )
         if self._waiting or (self._rejections and not away):
             self._submit()
         else:
@@ -226,6 +233,15 @@ class GroupCommit:
             self._idle.set()
         if any(waiting.receipt is not None for waiting in group):
             self.on_marked()
+
+
+def _resolve(future: asyncio.Future[T], result: T, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _settle(waiting: _Waiting, act: Callable[[Ledger], Any], ledger: Ledger) -> None:

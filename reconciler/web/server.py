@@ -1,40 +1,49 @@
-"""An ASGI application on uvicorn, inside the running event loop."""
+"""The web server: a socket that listens inside the running event loop, and the connections that came of it."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
-import uvicorn
-
+from reconciler.clock import Clock, SystemClock
 from reconciler.errors import UsageError
+from reconciler.intake import Webhooks
 from reconciler.intake.asgi import ASGIApp
-from reconciler.web.connection import BoundedConnection, ServerLimits
+from reconciler.intake.patience import Patience
+from reconciler.web.connection import Connection, Listener, ServerLimits
+from reconciler.web.dates import DateLine
 
 _BACKLOG = 2048
 
 
 class WebServer:
-    """`async with WebServer(app) as server: ...`; `server.port` is the bound port, also where 0 was asked for."""
+    """`async with WebServer(app) as server: ...`; `server.port` is the bound port, also where 0 was asked for.
+
+    `webhooks` takes what lies below its prefix, `app` the rest.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
+        webhooks: Webhooks | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         sock: socket.socket | None = None,
         limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen, so sharing the default is safe
+        clock: Clock | None = None,
     ) -> None:
         self._app = app
+        self._webhooks = webhooks
         self._host = host
         self._port = port
         self._given = sock
         self._limits = limits
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._clock = clock or SystemClock()
+        self._listener: Listener | None = None
+        self._server: asyncio.Server | None = None
         self._bound: tuple[str, int] = (host, port)
 
     @property
@@ -62,66 +71,35 @@ class WebServer:
         """Returns when connections are accepted. Raises UsageError when the address cannot be bound."""
         listening = self._given or _bind(self._host, self._port)
         self._bound = listening.getsockname()[:2]
-        self._server = _Server(self._config())
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]), name="web server")
-        accepting = asyncio.create_task(self._server.accepting.wait())
-        await asyncio.wait({self._serving, accepting}, return_when=asyncio.FIRST_COMPLETED)
-        if not accepting.done():
-            accepting.cancel()
-            self._serving.result()
-            raise UsageError(f"the web server at {self.url} ended before it began")
+        loop = asyncio.get_running_loop()
+        listener = self._listener = Listener(
+            self._app, self._webhooks, self._limits, Patience(loop), DateLine(self._clock, loop)
+        )
+        self._server = await loop.create_server(lambda: Connection(listener), sock=listening, backlog=_BACKLOG)
 
     async def stop(self) -> None:
-        """Refuse new connections, finish requests in flight within `stop_seconds`, cancel the others. Idempotent."""
-        if self._server is None or self._serving is None:
+        """Refuse new connections, finish requests in flight within `stop_seconds`, give up the others. Idempotent."""
+        if self._server is None or self._listener is None:
             return
-        self._server.should_exit = True
-        await asyncio.wait({self._serving}, timeout=self._limits.stop_seconds + 2.0)
-        self._server.abort_connections()
-        self._serving.cancel()
-        await asyncio.gather(self._serving, return_exceptions=True)
-        self._server = self._serving = None
+        listener, self._listener = self._listener, None
+        self._server.close()
+        self._server = None
+        listener.stopping = True
+        for connection in list(listener.connections):
+            connection.shut()
+        if await self._emptied(listener, self._limits.stop_seconds):
+            return
+        for connection in list(listener.connections):
+            connection.abort()
+        await self._emptied(listener, 1.0)
 
-    def _config(self) -> uvicorn.Config:
-        limits = self._limits
-        # uvicorn constructs one for each connection, and its signature has no room for our limits.
-        protocol = type("Connection", (BoundedConnection,), {"limits": limits})
-        return uvicorn.Config(
-            cast("Any", self._app),
-            interface="asgi3",
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            loop="none",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=limits.connections,
-            timeout_keep_alive=limits.idle_seconds,
-            timeout_graceful_shutdown=limits.stop_seconds,
-        )
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the program around it, and says when it accepts connections."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.accepting.set()
-
-    def abort_connections(self) -> None:
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+    async def _emptied(self, listener: Listener, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await listener.empty.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def _bind(host: str, port: int) -> socket.socket:

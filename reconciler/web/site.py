@@ -1,4 +1,4 @@
-"""What is where on our port: the webhooks, the three addresses that machines ask, and the console for the rest."""
+"""What is where on our port, beside the webhooks: the addresses that machines ask, and the console for the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from reconciler.intake import PREFIX
 from reconciler.intake.asgi import Answer, ASGIApp, Receive, Scope, Send, answer_json
 from reconciler.web.changes import ChangesDoor
 from reconciler.web.expectations import PATH as EXPECTATIONS
@@ -26,14 +25,12 @@ class Site:
         *,
         readiness: Readiness,
         registry: CollectorRegistry,
-        intake: ASGIApp | None = None,
         expectations: ASGIApp | None = None,
         changes: ASGIApp | None = None,
         console: ASGIApp | None = None,
     ) -> None:
         self._readiness = readiness
         self._registry = registry
-        self._intake = intake
         self._expectations = expectations
         self._changes = changes
         self._console = console
@@ -45,9 +42,6 @@ class Site:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        if self._intake is not None and path.startswith(PREFIX):
-            await self._intake(scope, receive, send)
-            return
         if self._expectations is not None and path == EXPECTATIONS:
             await self._expectations(scope, receive, send)
             return

@@ -41,12 +41,9 @@ async def serve(url: str) -> None:
     providers = {ACCOUNT: cast("Provider", Stripe(ACCOUNT, settings, _NoTransport(), clock))}
     commit = GroupCommit(ledger, clock)
     registry = CollectorRegistry()
-    site = Site(
-        intake=Intake(providers, commit, clock, IntakeMetrics(registry)),
-        readiness=Readiness(commit, providers, clock),
-        registry=registry,
-    )
-    async with WebServer(site) as server:
+    intake = Intake(providers, commit, clock, IntakeMetrics(registry))
+    site = Site(readiness=Readiness(commit, providers, clock), registry=registry)
+    async with WebServer(site, webhooks=intake) as server:
         print(server.port, flush=True)  # noqa: T201 - how the benchmark learns the port
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await commit.close()

@@ -112,12 +112,12 @@ async def serving(
     registry = CollectorRegistry()
     with closing(open_ledger(url)) as ledger:
         commit = GroupCommit(ledger, clock, bound=queue_bound)
+        intake = Intake(providers, commit, clock, IntakeMetrics(registry), limits)
         site = Site(
-            intake=Intake(providers, commit, clock, IntakeMetrics(registry), limits),
             readiness=Readiness(commit, providers, clock),
             registry=registry,
             console=console,
         )
-        async with WebServer(site, limits=server_limits) as server:
+        async with WebServer(site, webhooks=intake, limits=server_limits) as server:
             yield Served(server.port, ledger, commit, clock)
         await commit.close()
