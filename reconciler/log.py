@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
@@ -35,16 +37,38 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None, as_json: b
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if machine:
-        tail: list[Processor] = [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
-    else:
-        tail = [structlog.processors.format_exc_info, redact, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    # A traceback becomes text before anything renders it, and the console renderer may not choose its own form (rich),
+    # which prints local variables: among them keys, tokens and the bodies of webhooks.
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if machine
+        else structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    )
     structlog.configure(
-        processors=[*shared, *tail],
+        processors=[*shared, structlog.processors.format_exc_info, redact, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
+
+
+class _Lines:
+    """Writes lines, or drops them: a full disk or a closed pipe behind the log must not fail what is being logged."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def msg(self, line: str) -> None:
+        # ValueError: the stream is closed.
+        with _WRITING, suppress(OSError, ValueError):
+            self._out.write(line + "\n")
+            self._out.flush()
+
+    log = debug = info = warning = error = critical = msg
+
+
+_WRITING = threading.Lock()
+"""One line at a time, whichever thread it comes from."""
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -13,19 +13,23 @@ from reconciler.errors import MalformedDelivery
 def event_of(body: bytes) -> Mapping[str, Any]:
     """Raises `MalformedDelivery` with reason `not_utf8`, `not_json`, `not_an_object` or `envelope`."""
     try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise MalformedDelivery("not_utf8", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
-    try:
-        event = orjson.loads(text)
+        event = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MalformedDelivery("not_json", f"the body is not JSON: {error}") from error
+        raise _unreadable(body, error) from error
     if isinstance(event, list) and event and isinstance(event[0], dict):
         _refuse_envelope(event[0])
     if not isinstance(event, dict):
         raise MalformedDelivery("not_an_object", "the body is JSON, but not an object")
     _refuse_envelope(event)
     return event
+
+
+def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> MalformedDelivery:
+    try:
+        body.decode()
+    except UnicodeDecodeError as unicode:
+        return MalformedDelivery("not_utf8", f"the body is not UTF-8: {unicode.reason} at byte {unicode.start}")
+    return MalformedDelivery("not_json", f"the body is not JSON: {error}")
 
 
 def _refuse_envelope(body: Mapping[str, Any]) -> None:

@@ -81,7 +81,7 @@ def split(resource_id: str) -> tuple[str | None, str]:
 
 def id_of(value: object) -> str | None:
     """The id in a field that holds an id, or the object itself where it was expanded; None where it names nothing."""
-    if isinstance(value, Mapping):
+    if not isinstance(value, str) and isinstance(value, Mapping):
         value = value.get("id")
     return value if isinstance(value, str) and value else None
 

@@ -57,7 +57,8 @@ class Stripe:
         self._settings = settings
         self._secrets = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
         self._api = Api(account, settings, transport, clock)
-        self._limits = limits(livemode=settings.livemode)
+        self._livemode = settings.livemode
+        self._limits = limits(livemode=self._livemode)
 
     @property
     def limits(self) -> Mapping[str, Limit]:
@@ -168,7 +169,7 @@ class Stripe:
     # --- inside -----------------------------------------------------------------------------------
 
     def _notice(self, event: Mapping[str, Any]) -> Notice:
-        return events.notice(event, self._account, own=self._settings.account_id, livemode=self._settings.livemode)
+        return events.notice(event, self._account, own=self._settings.account_id, livemode=self._livemode)
 
     async def _fetch_one(self, ref: ResourceRef) -> list[Reading]:
         route = ROUTES[ref.kind]

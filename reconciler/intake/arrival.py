@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -214,18 +215,20 @@ class Arrival:
         self._door.meter.count(verdict.value, "", self._shared.clock.monotonic() - self._began)
 
     def _failed(self, error: BaseException | None) -> None:
-        """Answered before it is logged: no log line may cost the answer, whatever happens to the log."""
+        """Answered before it is logged, and then whatever happens to the log: no log line may cost an answer."""
         if isinstance(error, LedgerSaturated):
             self._refuse(Refused(Refusal.SATURATED))
             return
         account, path = self._door.account, self._path[:_TEXT_LIMIT]
         if isinstance(error, LedgerUnavailable):
             self._refuse(Refused(Refusal.UNAVAILABLE))
-            log.warning("delivery not stored", account=account, error=str(error))
+            with suppress(Exception):
+                log.warning("delivery not stored", account=account, error=str(error))
             return
         # A fault of ours must not cost the delivery: 503 has the provider send it again, a 2xx or a 4xx would not.
         self._refuse(Refused(Refusal.FAULT))
-        log.error("delivery failed", account=account, path=path, exc_info=error)
+        with suppress(Exception):
+            log.error("delivery failed", account=account, path=path, exc_info=error)
 
     def _refuse(self, refused: Refused) -> None:
         if self._done:
@@ -298,7 +301,11 @@ def _marks(provider: Provider, notice: Notice) -> tuple[Mark, ...]:
 
 def _check_text(notice: Notice) -> None:
     """Text that both databases can store and index. Postgres refuses NUL, and UTF-8 has no lone surrogates."""
-    for text in (notice.event_id, notice.type, *[hint.ref.id for hint in notice.hints]):
+    texts = [notice.event_id, notice.type, *[hint.ref.id for hint in notice.hints]]
+    joined = "".join(texts)
+    if len(joined) <= _TEXT_LIMIT and joined.isascii() and "\0" not in joined:
+        return  # the usual case
+    for text in texts:
         if len(text) > _TEXT_LIMIT or "\0" in text or not (text.isascii() or _is_unicode(text)):
             raise MalformedDelivery("text", "an id or a type holds NUL, half a character, or more than 255 characters")
 

@@ -92,6 +92,8 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         """What arrived of an unfinished head, before the chunk that is being read."""
         self._chunk_bytes = 0
+        self._ended_one = False
+        """Whether a request ended in the chunk that is being read."""
         self._too_large = False
         self._timed: object = None
         """What the time that runs is given for: a head or a body; None: for anything else."""
@@ -135,6 +137,7 @@ class Connection(asyncio.Protocol):
             self._throw_away(len(data))
             return
         self._chunk_bytes = len(data)
+        self._ended_one = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -145,7 +148,8 @@ class Connection(asyncio.Protocol):
             self._refuse(self._broken(), _TOO_LARGE if self._too_large else _BAD)
             return
         if self._in_head:
-            self._head_bytes += len(data)
+            # Where the chunk began with the end of another request, what was parsed of this one is all we know.
+            self._head_bytes += self._parsed_bytes() if self._ended_one else len(data)
             if self._head_bytes > self.listener.limits.header_bytes:
                 self._refuse(self._broken(), _TOO_LARGE)
             elif self._timed is not _HEAD:
@@ -181,12 +185,14 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         # A head that came in small chunks was measured as they came; only a large chunk can hold a larger one.
-        if self._head_bytes + self._chunk_bytes > self.listener.limits.header_bytes:
-            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
-            if size > self.listener.limits.header_bytes:
-                self._too_large = True
-                raise ValueError("the head is too large")  # the parser stops
+        limit = self.listener.limits.header_bytes
+        if self._head_bytes + self._chunk_bytes > limit and self._parsed_bytes() > limit:
+            self._too_large = True
+            raise ValueError("the head is too large")  # the parser stops
         self._begin()
+
+    def _parsed_bytes(self) -> int:
+        return len(self._url) + sum([len(name) + len(value) + 4 for name, value in self._headers])
 
     def on_body(self, body: bytes) -> None:
         turn = self._current
@@ -199,6 +205,7 @@ class Connection(asyncio.Protocol):
         turn, self._current = self._current, None
         self._unwanted_bytes = 0
         self._timed = None
+        self._ended_one = True
         if turn is not None and not turn.over:
             turn.exchange.complete()
         elif not self._turns:

@@ -69,3 +69,41 @@ def test_references_and_counters_stay_readable() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip  # noqa: E501
 def test_redacting_any_value_yields_something_that_json_can_hold(value: Any) -> None:
     json.dumps(log.redact(None, "info", {"value": value}))
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("out", [io.StringIO(), _Terminal()])
+def test_a_traceback_never_shows_local_variables(out: io.StringIO) -> None:
+    log.configure(stream=out)
+    try:
+        _fail_beside_a_secret()
+    except ValueError:
+        structlog.get_logger().exception("something failed")
+    finally:
+        structlog.reset_defaults()
+    assert "_fail_beside_a_secret" in out.getvalue()
+    assert "the reason" in out.getvalue()
+    assert "plainsecret" not in out.getvalue()
+
+
+def _fail_beside_a_secret() -> None:
+    body = "plain" + "secret"
+    assert body
+    raise ValueError("the reason")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
+def test_a_line_that_cannot_be_written_is_dropped(error: Exception) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    log.configure(stream=Broken())
+    try:
+        structlog.get_logger().info("something happened")
+    finally:
+        structlog.reset_defaults()

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from reconciler.clock import ManualClock
 from reconciler.intake import IntakeLimits
@@ -119,6 +120,25 @@ def test_a_fault_of_ours_asks_for_the_delivery_again(ledger_url: str) -> None:
             assert [row[1:3] for row in await served.rows(LOG)] == [("rejected", "fault")]
 
     asyncio.run(story())
+
+
+def test_a_log_that_cannot_be_written_changes_no_answer(sqlite_ledger_url: str) -> None:
+    def broken(*_: object) -> str:
+        raise OSError("no space left on device")
+
+    async def story() -> None:
+        async with serving(sqlite_ledger_url) as served, connection(served.port) as (reader, writer):
+            requests = [event(1, kind="bug"), event(2), event(3, kind="bug"), event(4)]
+            writer.write(b"".join(served.request(body) for body in requests))
+            assert [(await read_reply(reader)).status for _ in requests] == [503, 200, 503, 200]
+            await served.commit.close()
+            assert (await served.post(event(5))).status == 503
+
+    structlog.configure(processors=[broken])
+    try:
+        asyncio.run(story())
+    finally:
+        structlog.reset_defaults()
 
 
 def test_get_and_head_are_refused_with_what_is_allowed(ledger_url: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +18,9 @@ from sqlalchemy.engine import make_url
 
 from reconciler.clock import ManualClock
 from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
-from reconciler.ledger import Ledger, Mark, Store, open_ledger
+from reconciler.ledger import Ledger, Mark, Store, dictionary, open_ledger
 from reconciler.ledger.codec import pack, storable, unpack
+from tests.benchmarks.events import Deliveries
 from tests.databases import sqlite_url
 from tests.ledger.factories import by_hand, ref, row, table
 from tests.ledger.processes import child, finished, together
@@ -154,7 +157,23 @@ def test_repetitive_bytes_are_compressed_and_noise_is_not_enlarged() -> None:
     assert len(pack(noise)) <= len(noise) + 1
 
 
-@pytest.mark.parametrize("stored", [b"", b"?rest", b"zdamaged"])
+def test_what_earlier_versions_stored_stays_readable() -> None:
+    content = b'{"id":"evt_1","object":"event"}' * 20
+    assert unpack(b"z" + zlib.compress(content, 1)) == content
+    assert unpack(b"r" + content) == content
+    # Changing one letter of the dictionary would make every stored body unreadable: add another one instead.
+    digest = hashlib.sha256(dictionary.FIRST).hexdigest()
+    assert digest == "8dfddc87975db0bbf2ce5571e99d4e1aeb65cda141ca96ccc8ca9e0a85430bef"
+    squeeze = zlib.compressobj(6, zlib.DEFLATED, 14, 8, zlib.Z_DEFAULT_STRATEGY, dictionary.FIRST)
+    assert unpack(b"d" + squeeze.compress(content) + squeeze.flush()) == content
+
+
+def test_a_delivery_takes_a_third_of_its_size() -> None:
+    body = Deliveries("size").body()
+    assert len(pack(body)) < 0.35 * len(body)
+
+
+@pytest.mark.parametrize("stored", [b"", b"?rest", b"zdamaged", b"ddamaged", pack(b"whole" * 100)[:-6]])
 def test_damaged_bytes_are_named(stored: bytes) -> None:
     with pytest.raises(LedgerError, match=r"format|damaged"):
         unpack(stored)

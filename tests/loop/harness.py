@@ -23,7 +23,8 @@ from providers.sandbox.store import Body
 from providers.stripe.kinds import ROUTES
 from reconciler.backfill import Backfill
 from reconciler.clock import Clock, ManualClock, from_micros
-from reconciler.intake import Intake, IntakeMetrics
+from reconciler.intake import Head, Intake, IntakeMetrics
+from reconciler.intake.asgi import Answer
 from reconciler.ledger import Gate, Lane, Ledger, Mark, Resource, Version, open_ledger
 from reconciler.model import Cause, ResourceRef, State, content_hash
 from reconciler.transport import HttpTransport
@@ -189,23 +190,13 @@ class Loop(Wiring):
         self.node.accounts[account].delivered = len(self.node.accounts[account].events)
 
     async def _post(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
-        sent: list[Mapping[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": path,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-        }
-        await self.intake(scope, receive, send)
-        return int(sent[0]["status"])
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        exchange = self.intake.take(Head("POST", path, "127.0.0.1", raw), answered.set_result)
+        if not answered.done():
+            exchange.body(body)
+            exchange.complete()
+        return (await answered).status
 
     async def mark(self, *refs: ResourceRef, cause: Cause = Cause.MANUAL, **more: Any) -> None:
         await self.commit.call(lambda ledger: ledger.mark([Mark(ref, cause, **more) for ref in refs], self.now()))
