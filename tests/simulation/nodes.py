@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ from sqlalchemy.exc import OperationalError
 from providers.sandbox.post import PostFailed
 from reconciler.backfill import Backfill, Request
 from reconciler.fetcher import FetchSettings
-from reconciler.intake import Intake, IntakeMetrics
+from reconciler.intake import Head, Intake, IntakeMetrics
+from reconciler.intake.asgi import Answer
 from reconciler.ledger import GroupCommit, Ledger, Store
 from reconciler.worker import IDLE_POLL, wait_for
 from tests.ledger.seams import Crash, Faults
@@ -222,27 +223,18 @@ class Host:
         cut: bool,
         answer: asyncio.Future[int],
     ) -> None:
-        messages: Iterator[dict[str, Any]] = iter(
-            [{"type": "http.request", "body": body, "more_body": cut}, {"type": "http.disconnect"}]
-        )
+        def reply(given: Answer) -> None:
+            self.oracle.answered(event_id, given.status)
+            if not answer.done():
+                answer.set_result(given.status)
 
-        async def receive() -> dict[str, Any]:
-            return next(messages)
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                self.oracle.answered(event_id, int(message["status"]))
-                if not answer.done():
-                    answer.set_result(int(message["status"]))
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": path,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-        }
-        await life.intake(scope, receive, send)
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        exchange = life.intake.take(Head("POST", path, "127.0.0.1", raw), reply)
+        exchange.body(body)
+        if cut:
+            exchange.lost()
+        else:
+            exchange.complete()
 
     # --- what people do ---
 
