@@ -12,16 +12,17 @@ from zoneinfo import ZoneInfo
 import structlog
 from prometheus_client import CollectorRegistry
 
+from reconciler.alerts import Alarm, Manners, Quiet, Rules
 from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
-from reconciler.config import Config, api_tokens, expectation_tokens
+from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens
 from reconciler.deadlines import Deadlines
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
 from reconciler.ledger import Applied, GroupCommit, Ledger, open_ledger
 from reconciler.ledger.signal import MarkSignal
-from reconciler.loading import Account
+from reconciler.loading import Account, followed_of
 from reconciler.metrics import WorkMetrics
 from reconciler.outbox.bell import Bell
 from reconciler.outbox.placing import Placer
@@ -35,7 +36,7 @@ from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
 from reconciler.tokens import keep_tokens
 from reconciler.transport import HttpTransport
-from reconciler.web import Bearer, ChangesDoor, ExpectationsDoor, Readiness, Site, WebServer
+from reconciler.web import Bearer, ChangesDoor, ExpectationsDoor, LedgerGauges, Readiness, Site, WebServer
 from reconciler.worker import Worker, WorkerSettings, owner_name
 
 log = structlog.get_logger(__name__)
@@ -127,6 +128,7 @@ class Daemon:
         """Rung when this process has stored new versions."""
         self._placed = Bell()
         """Rung when there is something new to read in the change feed."""
+        self._transport: HttpTransport | None = None
         self.listening = asyncio.Event()
         """Set once the server accepts requests."""
         self.url: str | None = None
@@ -143,7 +145,7 @@ class Daemon:
             stack.callback(ledger.close)
             writer = GroupCommit(ledger, self._clock)
             stack.push_async_callback(writer.close)
-            transport = transport_of(self._config)
+            self._transport = transport = transport_of(self._config)
             stack.push_async_callback(transport.aclose)
             providers = {name: account.connect(transport, self._clock) for name, account in self._accounts.items()}
             keep_tokens(providers, writer, self._clock, self._config.origins.environment)
@@ -188,7 +190,9 @@ class Daemon:
             lambda: section.public_url or self.url or "",
             self._placed,
         )
+        gauges = LedgerGauges(self._registry, followed_of(self._config, self._accounts), writer, self._clock)
         site = Site(
+            measure=gauges.refresh,
             readiness=Readiness(writer, providers, self._clock),
             registry=self._registry,
             expectations=ExpectationsDoor(providers, writer, self._clock, expectation_tokens(self._config)),
@@ -256,8 +260,30 @@ class Daemon:
             )
         terms = terms_of_providers({name: fetcher.provider for name, fetcher in fetchers.items()})
         jobs.append(Keeping(writer, terms, config.report.gateways).periodic())
+        jobs.append(self._alarm(writer).periodic())
         runner = Runner(writer, clock, owner=owner, policy=retry_policy(config), rng=self._rng, on_run=worker.wake)
         return Scheduler(jobs, runner, writer, clock, allocations=allocations, rng=self._rng)
+
+    def _alarm(self, writer: GroupCommit) -> Alarm:
+        section = self._config.alerts
+        addresses, heartbeat = alert_addresses(self._config)
+        sender = None
+        if addresses:
+            from reconciler.alerts.sending import AppriseSender  # only where somebody is told: 20 MB
+
+            sender = AppriseSender(addresses)
+        zone = ZoneInfo(self._config.report.timezone)
+        return Alarm(
+            followed_of(self._config, self._accounts),
+            writer,
+            self._clock,
+            sender=sender,
+            rules=Rules(section.oldest_dirty, section.not_looked_at, section.untold_share, rejected=section.rejected),
+            manners=Manners(section.repeat, None if section.quiet is None else Quiet.parse(section.quiet, zone)),
+            every=section.every,
+            heartbeat=heartbeat,
+            transport=self._transport,
+        )
 
     async def _until_idle(self, stop: asyncio.Event, writer: GroupCommit, worker: Worker, scheduler: Scheduler) -> None:
         """Until nothing is under way, no job is due, and everything dirty is dead or behind a gate."""

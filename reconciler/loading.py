@@ -12,6 +12,7 @@ from reconciler.config import Config, account_settings, require_known
 from reconciler.errors import ConfigurationError, Unavailable
 from reconciler.model import Entry, ResourceRef, Snapshot
 from reconciler.provider import DeadlineRule, Kind, Provider, ProviderSettings, Reply, Request, Transport
+from reconciler.status import Followed
 
 SHIPPED: Mapping[str, str] = {"stripe": "providers.stripe:Stripe", "shopify": "providers.shopify:Shopify"}
 
@@ -115,3 +116,18 @@ def load_accounts(config: Config, *, with_secrets: bool = True) -> Mapping[str, 
     if accounts:
         require_known(config, sorted({kind for account in accounts.values() for kind in account.kinds}))
     return accounts
+
+
+def followed_of(config: Config, accounts: Mapping[str, Account]) -> tuple[Followed, ...]:
+    """What a status is judged against: each account, and how often its kinds should be looked at."""
+    return tuple(
+        Followed(
+            account.provider.name,
+            account.name,
+            account.kinds,
+            account.rules,
+            {kind: config.sweeps.of(kind) for kind in account.kinds},
+            account.settings.monthly_reads,
+        )
+        for account in accounts.values()
+    )

@@ -15,7 +15,7 @@ from reconciler.config import Config, load
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger.schema import current
-from reconciler.loading import Account, load_accounts
+from reconciler.loading import Account, followed_of, load_accounts
 from reconciler.status import Followed
 
 VARIABLE = "RECONCILER_CONFIG"
@@ -33,17 +33,7 @@ class Desk:
 
     @property
     def followed(self) -> tuple[Followed, ...]:
-        return tuple(
-            Followed(
-                account.provider.name,
-                account.name,
-                account.kinds,
-                account.rules,
-                {kind: self.config.sweeps.of(kind) for kind in account.kinds},
-                account.settings.monthly_reads,
-            )
-            for account in self.accounts.values()
-        )
+        return followed_of(self.config, self.accounts)
 
 
 def read_config(options: Options) -> Config:

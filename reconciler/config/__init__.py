@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from reconciler.config.durations import Duration, format_duration, parse_duration
-from reconciler.config.model import Config, FeeRule, JournalSection, ReportSection, Sweep
-from reconciler.config.reading import account_settings, api_tokens, expectation_tokens, load, require_known
+from reconciler.config.model import AlertsSection, Config, FeeRule, JournalSection, ReportSection, Sweep
+from reconciler.config.reading import (
+    account_settings,
+    alert_addresses,
+    api_tokens,
+    expectation_tokens,
+    load,
+    require_known,
+)
 
 __all__ = [
+    "AlertsSection",
     "Config",
     "Duration",
     "FeeRule",
@@ -14,6 +22,7 @@ __all__ = [
     "ReportSection",
     "Sweep",
     "account_settings",
+    "alert_addresses",
     "api_tokens",
     "expectation_tokens",
     "format_duration",

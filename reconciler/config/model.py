@@ -174,6 +174,21 @@ class ReportSection(Section):
     journal: JournalSection = JournalSection()
 
 
+class AlertsSection(Section):
+    urls: tuple[str, ...] = ()
+    """Pointers to the addresses that are told, as apprise writes them; none: nobody is told."""
+    heartbeat: str | None = None
+    """A pointer to an address that is fetched after each look; a dead man's switch."""
+    every: Interval = timedelta(seconds=30)
+    repeat: Interval = timedelta(hours=24)
+    quiet: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")
+    """Hours of `report.timezone` in which only errors are told."""
+    oldest_dirty: Span = timedelta(minutes=10)
+    not_looked_at: Span = timedelta(minutes=30)
+    untold_share: float = Field(default=0.2, ge=0, le=1)
+    rejected: int = Field(default=100, ge=1)
+
+
 def _account_name(name: str) -> str:
     if not _ACCOUNT_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name an account; use a-z, 0-9, _ and - only")
@@ -212,6 +227,7 @@ class Config(BaseSettings):
     worker: WorkerSection = WorkerSection()
     retry: RetrySection = RetrySection()
     report: ReportSection = ReportSection()
+    alerts: AlertsSection = AlertsSection()
 
     _origins: Origins = PrivateAttr(default_factory=lambda: Origins(Places(), {}))
 

@@ -67,6 +67,16 @@ def api_tokens(config: Config) -> tuple[str, ...]:
     return pointers.secrets(config.server.api_tokens, ("server", "api_tokens"))
 
 
+def alert_addresses(config: Config) -> tuple[tuple[str, ...], str | None]:
+    """Whom alerts are sent to, and where the heartbeat goes. Raises ConfigurationError."""
+    origins = config.origins
+    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    urls = pointers.secrets(config.alerts.urls, ("alerts", "urls"))
+    if config.alerts.heartbeat is None:
+        return urls, None
+    return urls, pointers.secrets((config.alerts.heartbeat,), ("alerts", "heartbeat"))[0]
+
+
 def require_known(config: Config, kinds: Iterable[str]) -> None:
     """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
     known = list(kinds)

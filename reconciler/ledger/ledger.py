@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from reconciler.ledger import apply as applying
 from reconciler.ledger import (
+    alerts,
     buckets,
     candidates,
     causes,
@@ -22,6 +22,8 @@ from reconciler.ledger import (
     redaction,
     tokens,
 )
+from reconciler.ledger import apply as applying
+from reconciler.ledger.alerts import Alert
 from reconciler.ledger.apply import Answer, Applied, PageRow
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
@@ -410,6 +412,12 @@ class Ledger:
     def hurry_job(self, name: str, now: datetime) -> None:
         with self._store.write() as tx:
             jobs.hurry(tx, name, now)
+
+    # --- alerts ---
+
+    def keep_alerts(self, kept: Sequence[Alert]) -> None:
+        with self._store.write() as tx:
+            alerts.keep_alerts(tx, kept)
 
     # --- what people read ---
 

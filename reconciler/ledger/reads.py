@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import buckets, claims, expectations, facts, jobs
+from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, facts, jobs
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -191,6 +191,17 @@ _DRIFT = text(
 _FOREVER = to_micros(datetime.fromisoformat("9999-12-31T00:00:00+00:00"))
 
 
+_BACKLOG = text(
+    """
+    SELECT account, kind, priority, count(*) AS n FROM resource
+    WHERE due_at IS NOT NULL AND generation > settled_generation AND dead_at IS NULL
+    GROUP BY account, kind, priority ORDER BY account, kind, priority
+    """
+)
+_SIZE_SQLITE = text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+_SIZE_POSTGRES = text("SELECT pg_database_size(current_database())")
+
+
 class View:
     """One consistent view of the ledger."""
 
@@ -355,6 +366,23 @@ class View:
 
     def read_tallies(self, since: datetime) -> list[buckets.ReadTally]:
         return buckets.read_tallies(self._tx, since)
+
+    def backlog(self) -> list[tuple[str, str, int, int]]:
+        """Account, kind, priority, and how many resources wait there to be read."""
+        return [(row.account, row.kind, row.priority, row.n) for row in self._tx.run(_BACKLOG)]
+
+    def size_bytes(self) -> int:
+        """Of the database; on SQLite without its journal."""
+        size = _SIZE_POSTGRES if self._tx.dialect.is_postgres else _SIZE_SQLITE
+        return int(self._tx.run(size).scalar_one())
+
+    def alerts(self) -> list[alerts.Alert]:
+        """Conditions that somebody was or will be told of."""
+        return alerts.alerts(self._tx)
+
+    def anomalies(self, now: datetime) -> anomalies.Anomalies:
+        """What is unusual about the deliveries of the last minutes."""
+        return anomalies.anomalies(self._tx, now)
 
     def unconfirmed_expectations(self, now: datetime, *, limit: int = 1000) -> list[expectations.Expectation]:
         return expectations.unconfirmed_expectations(self._tx, now, limit=limit)

@@ -684,4 +684,20 @@ class FeedRow(SQLModel, table=True):
     """Which ledger counted: a cursor of another one means nothing here."""
 
 
+class AlertRow(SQLModel, table=True):
+    """A condition that somebody was or will be told of; kept until its end has been told too."""
+
+    __tablename__: ClassVar[Any] = "alert"
+
+    code: str = _words(key=True)
+    subject: str = _words(key=True, default="")
+    severity: str = _words()
+    text: str = _words()
+    remedy: str = _words()
+    opened_at: int = _whole()
+    told_at: int | None = _whole(optional=True)
+    """When it was last told; NULL while nobody knows."""
+    ended_at: int | None = _whole(optional=True)
+
+
 metadata = SQLModel.metadata

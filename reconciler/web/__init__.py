@@ -6,8 +6,18 @@ from reconciler.web.bearer import Bearer
 from reconciler.web.changes import ChangesDoor
 from reconciler.web.connection import ServerLimits
 from reconciler.web.expectations import ExpectationsDoor
+from reconciler.web.gauges import LedgerGauges
 from reconciler.web.readiness import Readiness
 from reconciler.web.server import WebServer
 from reconciler.web.site import Site
 
-__all__ = ["Bearer", "ChangesDoor", "ExpectationsDoor", "Readiness", "ServerLimits", "Site", "WebServer"]
+__all__ = [
+    "Bearer",
+    "ChangesDoor",
+    "ExpectationsDoor",
+    "LedgerGauges",
+    "Readiness",
+    "ServerLimits",
+    "Site",
+    "WebServer",
+]

@@ -18,19 +18,22 @@ _READ_ONLY = answer_json(405, {"error": "send a GET request"}, ((b"allow", b"GET
 
 
 class Site:
-    """A router of three lines. `console` answers whatever nobody else does; None of them is needed to run."""
+    """A router of three lines. `measure` brings the registry up to date before it is shown; `console` answers whatever
+    nobody else does."""
 
     def __init__(
         self,
         *,
         readiness: Readiness,
         registry: CollectorRegistry,
+        measure: Callable[[], Awaitable[None]] | None = None,
         expectations: ASGIApp | None = None,
         changes: ASGIApp | None = None,
         console: ASGIApp | None = None,
     ) -> None:
         self._readiness = readiness
         self._registry = registry
+        self._measure = measure
         self._expectations = expectations
         self._changes = changes
         self._console = console
@@ -65,6 +68,8 @@ class Site:
         return answer_json(200, {"ready": True})
 
     async def _metrics(self) -> Answer:
+        if self._measure is not None:
+            await self._measure()
         return Answer(200, generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST.encode())
 
 

@@ -27,6 +27,7 @@ from reconciler.ledger.backup.archive import BadBackup, Manifest, pieces, readin
 from reconciler.ledger.backup.taking import DATABASE_FILE, copy_of, member_of
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.changes import begin_epoch
+from reconciler.ledger.changes import begin_epoch
 from reconciler.ledger.findings import RESTORED, note_findings
 from reconciler.ledger.store import Store, Transaction
 from reconciler.ledger.tables import metadata
@@ -120,6 +121,7 @@ def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: dateti
         for column in {"lease_until", "lease_owner"} & set(table.columns.keys()):
             tx.run(text(f"UPDATE {name} SET {column} = NULL WHERE {column} IS NOT NULL"))
     tx.run(text("UPDATE job SET due_at = :at WHERE due_at > :at"), {"at": at})
+    begin_epoch(tx)  # of the change feed: cursors from before may point at other changes now
     accounts = tuple(tx.run(text("SELECT DISTINCT account FROM resource ORDER BY account")).scalars())
     taken = f"{manifest.taken_at:%Y-%m-%dT%H:%M:%SZ}"
     for account in accounts:

@@ -1,0 +1,81 @@
+"""What is unusual about the deliveries of the last minutes, measured by those of the day before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from reconciler.clock import to_micros
+from reconciler.ledger.store import Transaction
+
+WINDOW = timedelta(minutes=10)
+BEFORE = timedelta(days=1)
+LEAST = 100
+"""Deliveries within the window from which on anything is unusual."""
+SURGE = 10
+"""How many times the usual rate is a surge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anomalies:
+    rejected: tuple[tuple[str, str, int], ...] = ()
+    """Account, reason, how many rows; a flood is logged only in part, and says so by reaching any threshold."""
+    new_sources: tuple[tuple[str, str, int], ...] = ()
+    """Account, address, how many: none of them in the day before, in which the account did get deliveries."""
+    surges: tuple[tuple[str, str, int, float], ...] = ()
+    """Account, type, how many, and how many were usual in that time."""
+
+
+_REJECTED = text(
+    """
+    SELECT account, coalesce(reason, '') AS reason, count(*) AS n FROM delivery
+    WHERE received_at >= :since AND verdict = 'rejected' GROUP BY account, reason ORDER BY account, reason
+    """
+)
+_MANY_BY_SOURCE = text(
+    """
+    SELECT account, source, count(*) AS n FROM delivery
+    WHERE received_at >= :since AND source <> '' GROUP BY account, source HAVING count(*) >= :least
+    ORDER BY account, source
+    """
+)
+_SENT_BEFORE = text(
+    """
+    SELECT coalesce(sum(CASE WHEN source = :source THEN 1 ELSE 0 END), 0) AS mine, count(*) AS all_of_them FROM delivery
+    WHERE received_at >= :before AND received_at < :since AND account = :account
+    """
+)
+_MANY_BY_TYPE = text(
+    """
+    SELECT account, type, count(*) AS n FROM delivery
+    WHERE received_at >= :since AND type IS NOT NULL AND verdict <> 'rejected'
+    GROUP BY account, type HAVING count(*) >= :least ORDER BY account, type
+    """
+)
+_OF_TYPE_BEFORE = text(
+    """
+    SELECT count(*) FROM delivery
+    WHERE received_at >= :before AND received_at < :since AND account = :account AND type = :type
+    """
+)
+
+
+def anomalies(tx: Transaction, now: datetime) -> Anomalies:
+    since = now - WINDOW
+    window = {"since": to_micros(since)}
+    span = window | {"before": to_micros(since - BEFORE)}
+    new_sources = []
+    for row in tx.run(_MANY_BY_SOURCE, window | {"least": LEAST}).all():
+        before = tx.run(_SENT_BEFORE, span | {"account": row.account, "source": row.source}).one()
+        if before.all_of_them and not before.mine:
+            new_sources.append((row.account, row.source, row.n))
+    surges = []
+    for row in tx.run(_MANY_BY_TYPE, window | {"least": LEAST}).all():
+        count = tx.run(_OF_TYPE_BEFORE, span | {"account": row.account, "type": row.type}).scalar_one()
+        usual = count * (WINDOW / BEFORE)
+        if count and row.n > SURGE * usual:
+            surges.append((row.account, row.type, row.n, usual))
+    rejected = tuple((row.account, row.reason, row.n) for row in tx.run(_REJECTED, window))
+    return Anomalies(rejected, tuple(new_sources), tuple(surges))
