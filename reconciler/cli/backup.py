@@ -31,9 +31,9 @@ def backup(
         Path | None, typer.Option("--verify", help="Take none; read this one whole and compare.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Write the whole ledger into one file, from one consistent view, and read it back before giving it its name.
+    """Write the whole ledger into one file, while everybody goes on working.
 
-    A daemon may go on meanwhile. Bodies and sealed tokens are in the file; the key that seals them is not: keep that
+    It is one consistent view, read back whole before it gets its name. Bodies and sealed tokens are in the file; the key that seals them is not: keep that
     elsewhere. It is restored into the same kind of database; `reconcile export` moves to the other one.
 
     \b
@@ -67,7 +67,7 @@ def restore(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="What `reconcile backup` wrote.", metavar="FILE")],
 ) -> None:
-    """Make a ledger of a backup, at the place that ledger.url names and where nothing may be yet.
+    """Make a ledger of a backup: at the place that ledger.url names and where nothing may be yet.
 
     Stop every node first. The restored ledger starts a new epoch: nothing that an old process still holds can change
     it, every sweep runs at once from where it stood, and a finding names what they may not see until the backfill that

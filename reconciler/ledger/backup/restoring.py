@@ -27,7 +27,6 @@ from reconciler.ledger.backup.archive import BadBackup, Manifest, pieces, readin
 from reconciler.ledger.backup.taking import DATABASE_FILE, copy_of, member_of
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.changes import begin_epoch
-from reconciler.ledger.changes import begin_epoch
 from reconciler.ledger.findings import RESTORED, note_findings
 from reconciler.ledger.store import Store, Transaction
 from reconciler.ledger.tables import metadata
