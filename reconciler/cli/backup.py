@@ -33,8 +33,9 @@ def backup(
 ) -> None:
     """Write the whole ledger into one file, while everybody goes on working.
 
-    It is one consistent view, read back whole before it gets its name. Bodies and sealed tokens are in the file; the key that seals them is not: keep that
-    elsewhere. It is restored into the same kind of database; `reconcile export` moves to the other one.
+    It is one consistent view, read back whole before it gets its name. Bodies and sealed tokens are in it; the key that
+    seals them is not: keep that elsewhere. It is restored into the same kind of database; `reconcile export` moves to
+    the other one.
 
     \b
     Examples:  reconcile backup --out /var/backups/
