@@ -1,0 +1,118 @@
+"""What people copy from docs/operations is understood by the programs that it is for, and names what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from reconciler.alerts import conditions
+from reconciler.clock import SystemClock
+from reconciler.config import load
+from reconciler.intake import IntakeMetrics
+from reconciler.ledger import GroupCommit, Ledger, open_ledger
+from reconciler.metrics import WorkMetrics
+from reconciler.web import LedgerGauges
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "docs" / "operations"
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+
+
+def metrics(ledger: Ledger) -> dict[str, frozenset[str]]:
+    """Every metric that a daemon exports, with its labels."""
+    registry, clock = CollectorRegistry(), SystemClock()
+    WorkMetrics(registry)
+    IntakeMetrics(registry)
+    LedgerGauges(registry, (), GroupCommit(ledger, clock), clock)
+    collectors: dict[Any, list[str]] = registry._collector_to_names
+    return {name: frozenset(each._labelnames) for each, names in collectors.items() for name in names}
+
+
+def expressions() -> list[str]:
+    rules = yaml.safe_load((FILES / "prometheus-rules.yaml").read_text())
+    board = json.loads((FILES / "grafana.json").read_text())
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    return found + [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def test_rules_and_dashboard_name_metrics_and_labels_that_there_are(sqlite_ledger_url: str) -> None:
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        exported = metrics(ledger)
+    asked = expressions()
+    assert len(asked) > 15
+    for expression in asked:
+        names = re.findall(r"reconciler_\w+", expression)
+        assert all(name in exported for name in names), expression
+        labels = set(re.findall(r"(\w+)=~?\"", expression)) - {"job"}
+        labels |= {each.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for each in group.split(",")}
+        assert all(any(label in exported[name] for name in names) for label in labels if names), expression
+
+
+def test_every_rule_says_what_to_do() -> None:
+    rules = yaml.safe_load((FILES / "prometheus-rules.yaml").read_text())
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["action"]
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_prometheus_itself_accepts_the_rules() -> None:
+    tool = shutil.which("promtool")
+    if tool is None:
+        assert not os.environ.get("CI"), "promtool is missing; .ci/run installs it"
+        pytest.skip("promtool is not here (Debian: prometheus)")
+    ran = subprocess.run(
+        [tool, "check", "rules", FILES / "prometheus-rules.yaml"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        assert not os.environ.get("CI"), "systemd-analyze is missing; .ci/run installs it"
+        pytest.skip("systemd-analyze is not here")
+    for unit in FILES.glob("reconciler*.[st]*"):
+        text = re.sub(r"ExecStart=\S+", f"ExecStart={shutil.which('true')}", unit.read_text())
+        (tmp_path / unit.name).write_text(text)
+    units = sorted(tmp_path.iterdir())
+    assert len(units) == 3
+    ran = subprocess.run([tool, "verify", *units], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_containers_set_keys_that_the_configuration_has() -> None:
+    """Each RECONCILER__ variable is read by the configuration itself, which refuses one that it does not know."""
+    given: dict[str, str] = {}
+    for document in yaml.safe_load_all((FILES / "kubernetes.yaml").read_text()):
+        for container in document["spec"].get("template", {}).get("spec", {}).get("containers", []):
+            given |= {each["name"]: each.get("value", "sqlite:///x.db") for each in container["env"]}
+    given |= yaml.safe_load((FILES / "compose.yaml").read_text())["services"]["worker"]["environment"]
+    ours = {name: value for name, value in given.items() if name.startswith("RECONCILER__")}
+    assert set(ours) == {"RECONCILER__SERVER__HOST", "RECONCILER__LEDGER__URL"}
+    config = load(None, ours)
+    assert config.server.host == ours["RECONCILER__SERVER__HOST"]
+    assert config.ledger.url.startswith("postgresql+psycopg://")
+
+
+def test_every_alert_stands_on_the_page() -> None:
+    source = Path(conditions.__code__.co_filename).read_text()
+    codes = set(re.findall(r'^ +"([a-z]+(?:-[a-z]+)*)",$', source, re.MULTILINE))
+    assert {"backlog", "dead-letters", "unconfirmed", "not-looked-at"} <= codes
+    assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
+
+
+def test_page_names_only_files_that_there_are() -> None:
+    named = re.findall(r"\]\(((?!http)[^)#]+)\)", PAGE)
+    assert named
+    assert [name for name in named if not (ROOT / "docs" / name).exists()] == []
