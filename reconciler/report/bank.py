@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
+from reconciler.ledger.bank import BankLine
 from reconciler.model import ResourceRef
 from reconciler.movements import Condition, Movement, Role
-from reconciler.report.facts import BankLine, Facts
-from reconciler.report.model import Amount, BreakType, OpenItem, Plane
+from reconciler.report.facts import Facts
+from reconciler.report.model import Amount, BankRow, BreakType, OpenItem, Plane
 from reconciler.report.scope import Scope, scaled
 from reconciler.report.work import item
 
@@ -35,26 +38,58 @@ class BankMatch:
         self._lines = facts.bank
         self._payouts = [each for each in facts.movements if each.role is Role.PAYOUT]
         self._banked: dict[ResourceRef, Banked] = {}
-        self._unused = list(facts.bank)
+        self._payout_of: dict[BankLine, ResourceRef] = {}
+        self._read: dict[str, tuple[date, date]] = {}
+        for line in self._lines:
+            since, through = self._read.get(line.currency, (line.booked_on, line.booked_on))
+            self._read[line.currency] = (min(since, line.booked_on), max(through, line.booked_on))
         for payout in sorted(self._payouts, key=lambda each: (each.occurred_at, each.ref)):
             self._take(payout)
 
     def of(self, payout: ResourceRef) -> Banked | None:
         return self._banked.get(payout)
 
+    def rows(self) -> Iterator[BankRow]:
+        """The lines booked in the period."""
+        params = self._scope.params
+        for line in self._lines:
+            if not params.from_day <= line.booked_on <= params.to_day:
+                continue
+            payout = self._payout_of.get(line)
+            banked = None if payout is None else self._banked[payout]
+            yield BankRow(
+                bank_account=line.bank_account,
+                statement=line.statement_id,
+                line=line.ordinal,
+                booked_on=line.booked_on,
+                reference=line.reference,
+                amount=_amount(line),
+                payout="" if payout is None else str(payout),
+                difference=None if banked is None else banked.difference,
+                implied_rate=None if banked is None else banked.implied_rate,
+            )
+
     def _take(self, payout: Movement) -> None:
-        if not payout.trace:
+        """A bank that sent money back and again names the trace on several lines: then the amount has to say which."""
+        if not payout.trace or not self._lines:
             return
-        named = [line for line in self._unused if payout.trace in line.reference]
+        whole = re.compile(rf"(?<![0-9A-Za-z]){re.escape(payout.trace)}(?![0-9A-Za-z])")
+        named = [line for line in self._lines if line not in self._payout_of and whole.search(line.reference)]
+        if len(named) > 1:
+            named = [line for line in named if self._is_as_much(line, payout)]
         if len(named) != 1:
             return
-        self._unused.remove(named[0])
+        self._payout_of[named[0]] = payout.ref
         self._banked[payout.ref] = self._banked_as(payout, named[0])
+
+    def _is_as_much(self, line: BankLine, payout: Movement) -> bool:
+        paid = self._scope.own(payout.amount.minor, payout.ref.account, payout.amount.currency)
+        return (line.currency, _amount(line).major) == (paid.currency, paid.major)
 
     def _banked_as(self, payout: Movement, line: BankLine) -> Banked:
         currency = payout.amount.currency
         exponent = self._scope.terms[payout.ref.account].exponents.of(currency)
-        seen = Amount(line.minor, line.currency, line.exponent)
+        seen = _amount(line)
         if line.currency == currency:
             finest = max(exponent, line.exponent)
             gap = scaled(line.minor, line.exponent, finest) - scaled(payout.amount.minor, exponent, finest)
@@ -64,26 +99,29 @@ class BankMatch:
         return Banked(line.reference, seen, None, None if rate is None else f"{rate:f}")
 
     def breaks(self) -> list[OpenItem]:
-        """Left is the bank, right the payout. A payout is missing only where the statements reach past its grace."""
-        if not self._lines:
-            return []
+        """Left is the bank, right the payout. A payout is missing only inside the time that the statements speak of."""
         found = []
-        read_through = max(line.booked_on for line in self._lines)
         for payout in self._payouts:
             if payout.condition is not Condition.SETTLED or payout.arrives_at is None:
                 continue
             if payout.arrives_at >= self._scope.end:
                 continue
             banked = self.of(payout.ref)
-            waited = self._scope.age(payout.arrives_at, self._scope.end)
-            if banked is not None and banked.difference is not None and banked.difference.minor:
+            if banked is None:
+                if self._is_overdue(payout.arrives_at.date(), payout.amount.currency):
+                    nothing = self._scope.own(0, payout.ref.account, payout.amount.currency)
+                    found.append(self._break(payout, BreakType.BANK_MISSING, nothing, self._suggestion(payout)))
+            elif banked.difference is not None and banked.difference.minor:
                 found.append(self._break(payout, BreakType.AMOUNT_MISMATCH, banked.amount, None))
-            if banked is None and waited > self._scope.params.rules.grace_days:
-                if read_through < payout.arrives_at.date():
-                    continue
-                nothing = self._scope.own(0, payout.ref.account, payout.amount.currency)
-                found.append(self._break(payout, BreakType.BANK_MISSING, nothing, self._suggestion(payout)))
         return found
+
+    def _is_overdue(self, arrived: date, currency: str) -> bool:
+        """Whether the statements of that currency reach from before its arrival to after its grace."""
+        if currency not in self._read:
+            return False
+        since, through = self._read[currency]
+        last = min(through, self._scope.day_of(min(self._scope.params.as_of, self._scope.end)))
+        return since <= arrived and (last - arrived).days > self._scope.params.rules.grace_days
 
     def _break(self, payout: Movement, type_: BreakType, left: Amount, suggestion: str | None) -> OpenItem:
         right = self._scope.own(payout.amount.minor, payout.ref.account, payout.amount.currency)
@@ -105,11 +143,11 @@ class BankMatch:
         )
 
     def _suggestion(self, payout: Movement) -> str | None:
-        alike: Sequence[BankLine] = [
-            line
-            for line in self._unused
-            if (line.minor, line.currency) == (payout.amount.minor, payout.amount.currency)
-        ]
+        alike = [line for line in self._lines if line not in self._payout_of and self._is_as_much(line, payout)]
         if not alike:
             return None
         return "Same amount: " + ", ".join(f"{line.reference} of {line.booked_on}" for line in alike[:3])
+
+
+def _amount(line: BankLine) -> Amount:
+    return Amount(line.minor, line.currency, line.exponent)

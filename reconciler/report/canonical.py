@@ -72,6 +72,7 @@ def _content(report: Report) -> dict[str, Any]:
                 for each in report.resolved
             ],
             "unsettled_totals": report.unsettled_totals,
+            "bank": report.bank,
         },
         "breaks": [_open_item(item) for item in report.breaks],
         "timing": [{**_open_item(item), "clears_on": plain(item.clears_on)} for item in report.timing],

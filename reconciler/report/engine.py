@@ -74,6 +74,7 @@ def report(facts: Facts, params: Params) -> Report:
             unsettled=tuple(unsettled),
             unsettled_totals=tuple(unsettled_totals),
             payouts=tuple(paid),
+            bank=tuple(each for each in bank.rows() if scope.holds(each.amount.currency)),
             match_lines=commercial.lines(scope, flows, breaks, timing, resolved, now),
             pairs=commercial.pairs(flows),
             breaks=_ordered(breaks),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 
 from reconciler.ledger.aside import Flow
+from reconciler.ledger.bank import BankLine
 from reconciler.ledger.breaks import BreakEvent, PeriodLock
 from reconciler.ledger.facts import Coverage
 from reconciler.ledger.finance import (
@@ -89,20 +90,6 @@ class DisputeFact:
 
     movement: Movement
     since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class BankLine:
-    """One line of a bank statement."""
-
-    bank_account: str
-    currency: str
-    minor: int
-    exponent: int
-    booked_on: date
-    value_on: date | None
-    reference: str
-    statement_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.ledger import aside, breaks, finance, movements
+from reconciler.ledger import aside, bank, breaks, finance, movements
 from reconciler.ledger.aside import Flow, Unread
 from reconciler.ledger.breaks import LockPolicy, PeriodLock
 from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, Opened, TotalFact
@@ -107,7 +107,7 @@ class _Gathering:
             exceptions=self._exceptions(locks),
             changed=self._changed(),
             compared=self._compared(locks),
-            bank=(),
+            bank=tuple(bank.bank_lines(tx, as_of)),
         )
 
     # --- balances ---

@@ -304,6 +304,23 @@ class PayoutLine:
 
 
 @dataclass(frozen=True, slots=True)
+class BankRow:
+    """A line of the bank's statement that was booked in the period."""
+
+    bank_account: str
+    statement: str
+    line: int
+    booked_on: date
+    reference: str
+    amount: Amount
+    payout: str
+    """The payout that it is, by trace id; empty: none, or not for certain."""
+    difference: Amount | None
+    """Bank - payout."""
+    implied_rate: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MatchLine:
     code: str
     currency: str
@@ -508,6 +525,7 @@ class Report:
     unsettled: tuple[UnsettledLine, ...]
     unsettled_totals: tuple[UnsettledTotal, ...]
     payouts: tuple[PayoutLine, ...]
+    bank: tuple[BankRow, ...]
     match_lines: tuple[MatchLine, ...]
     pairs: tuple[Pair, ...]
     breaks: tuple[OpenItem, ...]

@@ -210,6 +210,24 @@ def _proof(report: Report) -> Iterator[Sheet]:
             ("implied_rate", TEXT, lambda each: each.implied_rate),
         ),
     )
+    yield _sheet(
+        "bank",
+        "Bank lines",
+        report.bank,
+        (
+            ("bank_account", TEXT, lambda each: each.bank_account),
+            ("statement", TEXT, lambda each: each.statement),
+            ("line", COUNT, lambda each: each.line),
+            ("booked_on", DAY, lambda each: each.booked_on),
+            ("currency", TEXT, lambda each: each.amount.currency),
+            ("amount", AMOUNT, lambda each: each.amount),
+            ("payout", TEXT, lambda each: each.payout),
+            ("difference", AMOUNT, lambda each: each.difference),
+            ("implied_rate", TEXT, lambda each: each.implied_rate),
+            ("reference", TEXT, lambda each: each.reference),
+        ),
+        empty="no statement was imported for this period; `reconcile bank import` takes one in",
+    )
 
 
 def _basis(block: BalanceBlock, code: str) -> str:
