@@ -125,9 +125,18 @@ class FinanceReader:
     """Pure. Raises `BadReply` for a body that cannot be read: it must be looked at, never skipped."""
     sells: bool = False
     """Whether its bodies hold a shop's own record of payments: the left side of the order match."""
+    categories: frozenset[str] = frozenset()
+    """The reporting categories that the provider publishes, `climate_*` for all that begin so: money of any other one
+    is counted like all money, and named as unclassified. Empty: the provider publishes none."""
     revision: int = 1
     """To be raised with every change of what `read` says of a body: whatever was kept of earlier readings is then
     read again."""
+
+
+def is_published(category: str, categories: frozenset[str]) -> bool:
+    if not categories or category in categories:
+        return True
+    return any(each.endswith("*") and category.startswith(each[:-1]) for each in categories)
 
 
 def reader_of(provider: object) -> FinanceReader | None:

@@ -189,8 +189,15 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+_CATEGORIES: Final = frozenset(
+    {"charge", "refund", "dispute", "reserve", "adjustment", "credit", "debit", "payout", "payout_reversal"}
+)
+"""The types of balance transaction that Shopify documents, in the report's words."""
+
+
 FINANCE: Final = FinanceReader(
     kinds=frozenset(_READINGS),
+    categories=_CATEGORIES,
     streams=frozenset({"order", "transaction"}),
     read=read,
     sells=True,

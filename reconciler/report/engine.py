@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
 from reconciler.ledger.finance import BalanceKey, DaySum
+from reconciler.movements import is_published
 from reconciler.report import balance, changes, commercial, disputes, fees, objects, payouts, proof
 from reconciler.report.bank import BankMatch
 from reconciler.report.canonical import identified
@@ -111,7 +113,33 @@ def _balances(
             explained = max(0, min(accepted, gap)) if gap > 0 else min(0, max(accepted, gap))
             breaks.append(_unexplained(scope, each, own, gap))
         blocks.append(balance.block(scope, facts, each, own, explained))
-    return blocks, [each for each in breaks if abs(each.difference.minor) > scope.params.rules.tolerance_minor]
+    kept = [each for each in breaks if abs(each.difference.minor) > scope.params.rules.tolerance_minor]
+    return blocks, kept + [found for each in balances for found in _unclassified(scope, each.key, sums)]
+
+
+def _unclassified(scope: Scope, key: BalanceKey, sums: dict[BalanceKey, list[DaySum]]) -> Iterator[OpenItem]:
+    """The period's money of each category that the provider does not publish. It explains nothing and hides nothing."""
+    published = scope.terms[key.account].finance.categories
+    days: dict[str, list[DaySum]] = defaultdict(list)
+    for each in sums.get(key, ()):
+        if not is_published(each.category, published):
+            days[each.category].append(each)
+    for category, some in sorted(days.items()):
+        net = scope.balance(sum(each.net for each in some), key)
+        yield item(
+            scope,
+            type_=BreakType.UNCLASSIFIED_CATEGORY,
+            plane=Plane.BALANCE,
+            account=key.account,
+            left=key.balance_type,
+            right=category,
+            left_amount=scope.balance(0, key),
+            right_amount=net,
+            since=scope.period.calendar.begins(scope.period.days[min(each.day for each in some)]),
+            cut=scope.end,
+            difference=net,
+            suggestion="The provider publishes no such category: find out what it is and where it is booked.",
+        )
 
 
 def _unexplained(scope: Scope, facts: BalanceFacts, sums: Sequence[DaySum], gap: int) -> OpenItem:

@@ -71,6 +71,8 @@ class BreakType(StrEnum):
     BANK_MISSING = "BANK_MISSING"
     OBJECT_DIFF = "OBJECT_DIFF"
     BALANCE_UNEXPLAINED = "BALANCE_UNEXPLAINED"
+    UNCLASSIFIED_CATEGORY = "UNCLASSIFIED_CATEGORY"
+    """Money of a category that the provider does not publish: it is in the proof, but nobody said what it is."""
 
 
 class PayoutState(StrEnum):
