@@ -239,39 +239,14 @@ def _trait(name: str, value: object) -> str | None:
 
 
 _CATEGORIES: Final = frozenset(
-    [
-        "advance",
-        "advance_funding",
-        "anticipation_repayment",
-        "charge",
-        "charge_failure",
-        "climate_*",
-        "connect_collection_transfer",
-        "connect_reserved_funds",
-        "contribution",
-        "dispute",
-        "dispute_reversal",
-        "fee",
-        "financing_*",
-        "issuing_*",
-        "network_cost",
-        "other_adjustment",
-        "partial_capture_reversal",
-        "payout",
-        "payout_reversal",
-        "platform_earning",
-        "platform_earning_refund",
-        "refund",
-        "refund_failure",
-        "reserve_*",
-        "risk_reserved_funds",
-        "tax",
-        "topup",
-        "topup_reversal",
-        "transfer",
-        "transfer_reversal",
+    (
+        *("advance", "advance_funding", "anticipation_repayment", "charge", "charge_failure", "climate_*"),
+        *("connect_collection_transfer", "connect_reserved_funds", "contribution", "dispute", "dispute_reversal"),
+        *("fee", "financing_*", "issuing_*", "network_cost", "other_adjustment", "partial_capture_reversal"),
+        *("payout", "payout_reversal", "platform_earning", "platform_earning_refund", "refund", "refund_failure"),
+        *("reserve_*", "risk_reserved_funds", "tax", "topup", "topup_reversal", "transfer", "transfer_reversal"),
         "unreconciled_customer_funds",
-    ]
+    )
 )
 """As the report runs' parameter lists them."""
 
