@@ -70,12 +70,15 @@ def jobs_of(
         group = f"{what}/{account}"
         jobs.append(Periodic(f"{group}/{kind.name}", every, partial(run, kind), group=group))
 
+    covered = {name for kind in provider.kinds.values() for name in kind.covers}
     for kind in provider.kinds.values():
         own = settings(kind.name)
         if kind.list_endpoint is not None and kind.windowed:
             add("recent", kind, partial(pace, own.every), sweeper.recent)
         if kind.list_endpoint is not None:
             add("complete", kind, partial(pace, own.full_every), sweeper.complete)
+        elif kind.singleton is None and kind.name not in covered:
+            add("known", kind, partial(pace, own.full_every), sweeper.known)
         if kind.open_states:
             add("open", kind, partial(pace, own.every), sweeper.open_states)
         if kind.has_members:

@@ -307,6 +307,16 @@ class Sweeper:
 
         await self._ledger.call(act)
 
+    async def known(self, kind: Kind, _job: Job) -> Ended:
+        """Have everything read again of a kind that no list shows, unless it was read lately: a change or a deletion
+        that no webhook told of is found in no other way."""
+        now = self._clock.now()
+        window, before = Window(EPOCH, now), now - self._settings(kind.name).full_every / 2
+        stale = await self._ledger.read(
+            lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
+        )
+        return Ended(complete=True, also=lambda ledger: ledger.mark([Mark(ref, Cause.SWEEP) for ref in stale], now))
+
     async def singleton(self, kind: Kind, _job: Job) -> Ended:
         """Have the one resource of its kind read (a balance: its control totals are recorded with each read)."""
         now = self._clock.now()

@@ -54,7 +54,7 @@ class Fetching:
     async def _single(self, route: Route, ref: ResourceRef) -> Reading:
         answer = await self._api.get(f"{route.path}/{names.require_whole(ref.id)}", scope=route.scope)
         if isinstance(answer.body, Missing):
-            return self._gone(ref, answer.body.message)
+            return await self._gone(ref, answer.body.message)
         return self._identified(ref, _member(answer.body, route.singular), answer.version)
 
     async def _batch(self, route: Route, ids: Iterable[str]) -> dict[ResourceRef, Snapshot]:
@@ -109,7 +109,7 @@ class Fetching:
         order = names.require_whole(ref.id) if ref.kind == "order_transactions" else names.split(ref.id)[0]
         answer = await self._api.get(f"orders/{order}/transactions", scope="read_orders")
         if isinstance(answer.body, Missing):
-            gone = self._gone(names.ref(self._account, "order", order), answer.body.message)
+            gone = await self._gone(names.ref(self._account, "order", order), answer.body.message)
             return [self._gone_with(ref, gone)]
         found = reading.transactions(self._account, order, answer.body, answer.version)
         wanted: list[Reading] = [one for one in found if one.ref == ref]
@@ -163,8 +163,14 @@ class Fetching:
             raise BadReply(f"{ref}: Shopify answered with {found.ref}")
         return found
 
-    def _gone(self, ref: ResourceRef, message: str) -> Tombstone:
-        return Tombstone(ref, message, sees_since=self._sight.orders_since if ref.kind == "order" else None)
+    async def _gone(self, ref: ResourceRef, message: str) -> Tombstone:
+        """Costs a request where nobody has asked yet what we may see: a process that just began must not take a part of
+        a deleted order for one that is hidden."""
+        if ref.kind != "order":
+            return Tombstone(ref, message)
+        if not self._sight.is_known:
+            self._sight.learn(await self._api.scopes())
+        return Tombstone(ref, message, sees_since=self._sight.orders_since)
 
     def _gone_with(self, ref: ResourceRef, order: Tombstone) -> Tombstone:
         """A part of an order that is missing. Only who sees every order may say so: a young part proves nothing, since

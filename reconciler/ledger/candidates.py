@@ -23,24 +23,29 @@ _UNSEEN = text(
     ORDER BY fetched_at LIMIT :limit
     """
 )
+_UNSEEN_UNDATED = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND state = 'present' AND fetched_at < :before
+      AND generation = settled_generation AND created_at IS NULL
+    ORDER BY fetched_at LIMIT :limit
+    """
+)
 
 
 def unseen(
     tx: Transaction, account: str, kind: str, *, window: Window, before: datetime, limit: int
 ) -> list[ResourceRef]:
-    """Present and clean resources, created in the window, that no read since `before` has shown."""
-    rows = tx.run(
-        _UNSEEN,
-        {
-            "account": account,
-            "kind": kind,
-            "before": to_micros(before),
-            "since": to_micros(window.since),
-            "until": to_micros(window.until),
-            "limit": limit,
-        },
-    )
-    return [_ref(row) for row in rows]
+    """Present and clean resources, created in the window, that no read since `before` has shown.
+
+    In a window from the beginning of time also those of which nobody says when they were created.
+    """
+    asked = {"account": account, "kind": kind, "before": to_micros(before), "limit": limit}
+    bounds = {"since": to_micros(window.since), "until": to_micros(window.until)}
+    found = [_ref(row) for row in tx.run(_UNSEEN, asked | bounds)]
+    if bounds["since"] <= 0:
+        found += [_ref(row) for row in tx.run(_UNSEEN_UNDATED, asked)]
+    return found[:limit]
 
 
 _STALE_OPEN = text(

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, CursorResult, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
-from reconciler.clock import to_micros
+from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates
 from reconciler.ledger.store import Dialect, Transaction
 from reconciler.model import Priority, Window
@@ -236,7 +236,14 @@ def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:
         with ledger.together() as tx:
             candidates.overdue(tx, "main", "charge", ["processing"], after=timedelta(minutes=5), now=NOON, limit=100)
 
+    def ever_unseen() -> None:
+        with ledger.together() as tx:
+            candidates.unseen(
+                tx, "main", "charge", window=Window(from_micros(0), from_micros(1)), before=NOON, limit=100
+            )
+
     require_index(planner.of(unseen), "ix_resource_(created|fetched|status)")
+    require_index(planner.of(ever_unseen), "ix_resource_(created|fetched|status)")
     require_index(planner.of(overdue), "ix_resource_status")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,11 +24,6 @@ from tests.shopify.server import (
     sample,
     scopes,
 )  # fmt: skip
-
-
-async def _all_orders(shop: Shopify) -> None:
-    """Have it learn that it sees every order."""
-    await shop.fetch([ref("access_scopes", "access_scopes")])
 
 
 def _fetch(*refs: ResourceRef) -> Any:
@@ -81,35 +77,25 @@ def test_another_resource_than_the_one_asked_for_is_no_answer() -> None:
 
 
 def test_a_missing_order_may_be_old_unless_every_order_is_seen() -> None:
-    (gone,) = played(lambda asked: missing(), _fetch(ref("order", 1)))
+    (gone,) = played(_missing_for("read_orders"), _fetch(ref("order", 1)))
     assert isinstance(gone, Tombstone)
     assert gone.sees_since is not None
-
-    def answer(asked: Asked) -> Says:
-        return scopes("read_orders", "read_all_orders") if "access_scopes" in asked.path else missing()
-
-    async def story(shop: Shopify) -> Reading:
-        await _all_orders(shop)
-        return (await shop.fetch([ref("order", 1)]))[0]
-
-    certain = played(answer, story)
+    (certain,) = played(_missing_for("read_orders", "read_all_orders"), _fetch(ref("order", 1)))
     assert isinstance(certain, Tombstone)
     assert certain.sees_since is None
 
 
 @pytest.mark.parametrize("part", ["refund", "fulfillment", "transaction"])
 def test_a_part_of_a_missing_order_is_missing_only_to_who_sees_every_order(part: str) -> None:
+    """A process that just began asks first what it may see: nothing that is gone waits for a scope that it has."""
     with pytest.raises(OutOfSight):
-        played(lambda asked: missing(), _fetch(ref(part, "1/2")))
+        played(_missing_for("read_orders"), _fetch(ref(part, "1/2")))
+    (gone,) = played(_missing_for("read_all_orders"), _fetch(ref(part, "1/2")))
+    assert isinstance(gone, Tombstone)
 
-    def answer(asked: Asked) -> Says:
-        return scopes("read_all_orders") if "access_scopes" in asked.path else missing()
 
-    async def story(shop: Shopify) -> Reading:
-        await _all_orders(shop)
-        return (await shop.fetch([ref(part, "1/2")]))[0]
-
-    assert isinstance(played(answer, story), Tombstone)
+def _missing_for(*granted: str) -> Callable[[Asked], Says]:
+    return lambda asked: scopes(*granted) if "access_scopes" in asked.path else missing()
 
 
 @pytest.mark.parametrize("kind", ["product", "customer", "draft_order", "inventory_item"])
