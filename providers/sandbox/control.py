@@ -14,6 +14,7 @@ from providers.sandbox.answers import Answer, Call
 from providers.sandbox.day import Cast, pace_of, plan_day, play
 from providers.sandbox.faults import FaultPlan
 from providers.sandbox.keys import ApiKey
+from providers.sandbox.orders import with_orders
 from providers.sandbox.world import World
 from reconciler.errors import UsageError
 
@@ -163,13 +164,15 @@ class Control:
     async def _play_day(self, _call: Call, asked: Mapping[str, Any]) -> Any:
         """`{"seed": 7, "payments": 500, "seconds": 60}`: a shop's day in that many seconds; answers when it is over.
 
-        The world takes over the day's pace, so that its money settles and its payouts arrive within it.
+        The world takes over the day's pace, so that its money settles and its payouts arrive within it. Beside a shop,
+        its payments are for orders there.
         """
         seconds = float(asked.get("seconds", 0))
         world = self._world(asked.get("account"))
         world.truth.pace = pace_of(seconds)
         day = plan_day(int(asked.get("seed", self._server.world.seed)), payments=int(asked.get("payments", 500)))
-        refused = await play(day, world, seconds=seconds)
+        shop = self._server.shop
+        refused = await play(with_orders(day) if shop else day, world, seconds=seconds, shop=shop)
         return {"steps": len(day.steps), "refused": refused, "summary": self._server.sender.summary()}
 
     def _world(self, account: Any) -> World:

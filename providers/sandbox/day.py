@@ -10,13 +10,14 @@ from typing import Any
 
 from providers.sandbox.currencies import grain
 from providers.sandbox.dice import Dice
+from providers.sandbox.shopify.shop import Shop
 from providers.sandbox.truth import ActionRefused, Pace
 from providers.sandbox.world import World
 
 FULL_DAY = timedelta(hours=24)
 _SETTLE, _ARRIVAL = timedelta(hours=4), timedelta(hours=1)
 _PAYOUT_TIMES = (timedelta(hours=11), timedelta(hours=17), timedelta(hours=23))
-_CURRENCIES: Mapping[str, tuple[int, int, int]] = {
+CURRENCIES: Mapping[str, tuple[int, int, int]] = {
     "usd": (78, 500, 25_000), "eur": (14, 500, 20_000), "jpy": (5, 300, 40_000), "kwd": (3, 1_000, 60_000),
 }  # fmt: skip
 """Weight, smallest and largest amount in minor units."""
@@ -73,7 +74,7 @@ class _Planner:
         for number in range(payments):
             self._payment(f"pay{number}", customers)
         for at in _PAYOUT_TIMES:
-            for currency in _CURRENCIES:
+            for currency in CURRENCIES:
                 self._add(at, "payouts.create_automatic", {"currency": currency}, f"payout_{currency}_{at.seconds}")
         returned = f"payout_usd_{_PAYOUT_TIMES[0].seconds}"
         self._add(_PAYOUT_TIMES[0] + timedelta(hours=2), "payouts.fail", {"payout": f"${returned}"})
@@ -137,8 +138,8 @@ class _Planner:
             self._add(self._after(at, 2, 45), f"checkout.{action}", {"session": f"${name}"})
 
     def _payment(self, name: str, customers: list[str]) -> None:
-        currency = self._dice.weighted(tuple(_CURRENCIES), [weight for weight, _, _ in _CURRENCIES.values()])
-        _, low, high = _CURRENCIES[currency]
+        currency = self._dice.weighted(tuple(CURRENCIES), [weight for weight, _, _ in CURRENCIES.values()])
+        _, low, high = CURRENCIES[currency]
         step = grain(currency)
         course = self._dice.weighted(tuple(_COURSES), tuple(_COURSES.values()))
         self._courses[name] = course
@@ -186,9 +187,10 @@ class _Planner:
         first, second = self._after(at, 5, 200), self._after(at, 210, 400)
         match fate:
             case "refunded":
-                self._add(first, "refunds.create", charge)
+                self._add(first, "refunds.create", charge, f"{name}_refund")
             case "part":
-                self._add(first, "refunds.create", {**charge, "amount": max(step, amount // (3 * step) * step)})
+                part = max(step, amount // (3 * step) * step)
+                self._add(first, "refunds.create", {**charge, "amount": part}, f"{name}_refund")
             case "pending" | "bounced":
                 self._add(first, "refunds.create", {**charge, "pending": True}, f"{name}_refund")
                 end = "succeed" if fate == "pending" else "fail"
@@ -209,20 +211,27 @@ class _Planner:
 class Cast:
     """Who plays whom: results by name, so that steps may speak of objects whose ids nobody knew in advance."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, shop: Shop | None = None) -> None:
         self._world = world
-        self._ids: dict[str, str] = {}
+        self._shop = shop
+        self._ids: dict[str, Any] = {}
 
     def perform(self, action: str, arguments: Mapping[str, Any], name: str | None = None) -> Any:
-        """Raises ActionRefused, also for a name that nobody has."""
+        """Raises ActionRefused, also for a name that nobody has. `shop.pay` is what the shop calls `pay`."""
         resolved = {key: self._resolve(value) for key, value in arguments.items()}
-        result = self._world.act(action, **resolved)
+        place, _, rest = action.partition(".")
+        if place == "shop" and self._shop is not None:
+            result = self._shop.act(rest, **resolved)
+        else:
+            result = self._world.act(action, **resolved)
         if name is not None and isinstance(result, dict) and "id" in result:
             self._ids[name] = result["id"]
         return result
 
     def _resolve(self, value: Any) -> Any:
         """`$pay1` is the id that got that name; `$pay1.latest_charge` is what that object's field says now."""
+        if isinstance(value, Mapping):
+            return {key: self._resolve(each) for key, each in value.items()}
         if not isinstance(value, str) or not value.startswith("$"):
             return value
         name, _, field_name = value[1:].partition(".")
@@ -233,12 +242,12 @@ class Cast:
         return self._world.store.get(self._ids[name])[field_name]
 
 
-async def play(day: Day, world: World, *, seconds: float) -> list[str]:
+async def play(day: Day, world: World, *, seconds: float, shop: Shop | None = None) -> list[str]:
     """Live through the day in real time, in that many seconds; returns the steps that the world refused, and why.
 
     Make the world with `pace=pace_of(seconds)`, so that money settles and payouts arrive within the day.
     """
-    cast, refused = Cast(world), list[str]()
+    cast, refused = Cast(world, shop), list[str]()
     loop = asyncio.get_running_loop()
     start, scale = loop.time(), seconds / FULL_DAY.total_seconds()
     for step in day.steps:
@@ -249,9 +258,9 @@ async def play(day: Day, world: World, *, seconds: float) -> list[str]:
     return refused
 
 
-def relive(day: Day, world: World, advance: Callable[[timedelta], object]) -> list[str]:
+def relive(day: Day, world: World, advance: Callable[[timedelta], object], *, shop: Shop | None = None) -> list[str]:
     """Live through the day on a clock that `advance` moves: at once, and the same every time."""
-    cast, refused, elapsed = Cast(world), list[str](), timedelta(0)
+    cast, refused, elapsed = Cast(world, shop), list[str](), timedelta(0)
     for step in day.steps:
         advance(step.at - elapsed)
         elapsed = step.at

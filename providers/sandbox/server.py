@@ -18,6 +18,7 @@ from providers.sandbox.limits import Limiter, Limits
 from providers.sandbox.listening import Listening, Receive, Scope, Send, read_body, send_answer
 from providers.sandbox.post import Post, post
 from providers.sandbox.sender import RetrySchedule, Sender
+from providers.sandbox.shopify.shop import Shop
 from providers.sandbox.store import Body
 from providers.sandbox.world import World
 from reconciler.clock import ManualClock
@@ -43,12 +44,15 @@ class SandboxServer:
         faults: FaultPlan | None = None,
         retries: RetrySchedule | None = None,
         concurrency: int = 8,
+        shop: Shop | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         post: Post = post,
     ) -> None:
-        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other, by `post`."""
+        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other, by `post`. `shop`:
+        where the days that are played here have their orders; somebody else serves it (`ShopServer`)."""
         self.world = world
+        self.shop = shop
         self.worlds = {each.account: each for each in (world, *connected)}
         self.clock = world.clock
         self.keys = KeyRing(*keys)

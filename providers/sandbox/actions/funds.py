@@ -121,6 +121,11 @@ class Funds:
                                   source=birth.id, after=self._truth.pace.settle)  # fmt: skip
         return self._truth.add({**body, "balance_transaction": entry["id"]}, "application_fee.created")
 
+    def open_balance(self, currency: str) -> None:
+        """From now on the balance names this currency, with nothing in it, as Stripe does for each that settles."""
+        for side in (self._truth.available, self._truth.pending):
+            side.setdefault(currency, 0)
+
     def charge_fee(self, amount: int, currency: str | None = None, *, description: str = "Radar") -> Body:
         """A stand-alone Stripe fee: an entry that no object and no event tells of."""
         money = Conversion(-amount, currency or self._truth.currency)

@@ -104,7 +104,7 @@ class ShopApi:
         if not self._grants.knows(call.headers.get(b"x-shopify-access-token", b"").decode("latin-1")):
             raise Refused(401, "[API] Invalid API key or access token (unrecognized login or wrong password)")
         if call.path == "/admin/oauth/access_scopes.json":
-            return _json({"access_scopes": [{"handle": scope} for scope in self._shop.scopes]})
+            return _json(self._shop.granted())
         found = _PATH.fullmatch(call.path)
         if found is None:
             raise Refused(404, "Not Found")

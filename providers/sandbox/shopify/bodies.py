@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
+
+from providers.sandbox.currencies import exponent
 
 Body = dict[str, Any]
 
@@ -31,63 +34,100 @@ def moment(at: datetime) -> str:
     return at.astimezone(_ZONE).replace(microsecond=0).isoformat()
 
 
-def decimal(minor: int) -> str:
-    """Two decimals: the sandbox trades in currencies that have as many."""
-    return str(Decimal(minor).scaleb(-2).quantize(Decimal("0.01")))
+def decimal(minor: int, currency: str = "USD") -> str:
+    """With as many decimals as the currency has."""
+    return str(Decimal(minor).scaleb(-exponent(currency.lower())))
 
 
-def both(minor: int, currency: str) -> Body:
-    said = {"amount": decimal(minor), "currency_code": currency}
-    return {"shop_money": said, "presentment_money": dict(said)}
+def minor_of(amount: str, currency: str = "USD") -> int:
+    return int(Decimal(amount).scaleb(exponent(currency.lower())))
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One amount in the shop's currency and in the customer's, each in its own minor units."""
+
+    minor: int
+    currency: str
+    shown: int
+    shown_currency: str
+
+    @classmethod
+    def at_home(cls, minor: int, currency: str) -> Price:
+        """For a customer who pays in the shop's currency."""
+        return cls(minor, currency, minor, currency)
+
+    @property
+    def nothing(self) -> Price:
+        return Price(0, self.currency, 0, self.shown_currency)
+
+    def __mul__(self, quantity: int) -> Price:
+        return Price(self.minor * quantity, self.currency, self.shown * quantity, self.shown_currency)
+
+    def __str__(self) -> str:
+        return decimal(self.minor, self.currency)
+
+
+def both(price: Price) -> Body:
+    return {
+        "shop_money": {"amount": str(price), "currency_code": price.currency},
+        "presentment_money": {"amount": decimal(price.shown, price.shown_currency),
+                              "currency_code": price.shown_currency},
+    }  # fmt: skip
+
+
+def presented(order: Body) -> tuple[int, str]:
+    """What an order costs its customer, in the minor units of the customer's currency."""
+    said = order["total_price_set"]["presentment_money"]
+    return minor_of(said["amount"], said["currency_code"]), said["currency_code"]
 
 
 def graphql(kind: str, number: int) -> str:
     return f"gid://shopify/{kind}/{number}"
 
 
-def _totals(currency: str, **totals: int) -> Body:
+def _totals(**totals: Price) -> Body:
     named: Body = {}
-    for name, minor in totals.items():
-        named[name] = decimal(minor)
-        named[f"{name}_set"] = both(minor, currency)
+    for name, price in totals.items():
+        named[name] = str(price)
+        named[f"{name}_set"] = both(price)
     return named
 
 
-def order(number: int, at: datetime, *, currency: str, lines: Sequence[Body], customer: Body, count: int) -> Body:
-    total = sum(int(Decimal(line["price"]).scaleb(2)) * line["quantity"] for line in lines)
+def order(number: int, at: datetime, *, total: Price, lines: Sequence[Body], customer: Body, count: int) -> Body:
     address = customer["default_address"]
-    nothing = {f"{name}_set": both(0, currency) for name in _NOTHING_IN_ORDER}
+    none = total.nothing
+    nothing = {f"{name}_set": both(none) for name in _NOTHING_IN_ORDER}
     return {
         **dict.fromkeys(_NULL_IN_ORDER),
         **nothing,
-        **_totals(currency, current_subtotal_price=total, current_total_discounts=0, current_total_price=total,
-                  current_total_tax=0, subtotal_price=total, total_discounts=0, total_line_items_price=total,
-                  total_price=total, total_tax=0),
+        **_totals(current_subtotal_price=total, current_total_discounts=none, current_total_price=total,
+                  current_total_tax=none, subtotal_price=total, total_discounts=none, total_line_items_price=total,
+                  total_price=total, total_tax=none),
         "id": number, "admin_graphql_api_id": graphql("Order", number), "buyer_accepts_marketing": False,
         "client_details": {"browser_ip": None, "user_agent": "sandbox"}, "confirmed": True,
-        "contact_email": customer["email"], "created_at": moment(at), "currency": currency, "discount_codes": [],
+        "contact_email": customer["email"], "created_at": moment(at), "currency": total.currency, "discount_codes": [],
         "duties_included": False, "email": customer["email"], "estimated_taxes": False, "financial_status": "pending",
         "merchant_business_entity_id": "MTU0ODM4MDAwOQ", "name": f"#{1000 + count}", "note_attributes": [],
         "number": count, "order_number": 1000 + count, "order_status_url": f"https://shop.example/orders/{number}",
-        "payment_gateway_names": [], "presentment_currency": currency, "processed_at": moment(at),
+        "payment_gateway_names": [], "presentment_currency": total.shown_currency, "processed_at": moment(at),
         "source_name": "web", "tags": "", "tax_exempt": False, "tax_lines": [], "taxes_included": False, "test": False,
-        "token": f"{number:032x}", "total_outstanding": decimal(total), "total_tip_received": "0.00", "total_weight": 0,
+        "token": f"{number:032x}", "total_outstanding": str(total), "total_tip_received": "0.00", "total_weight": 0,
         "updated_at": moment(at), "billing_address": address, "customer": _without(customer, "addresses"),
         "discount_applications": [], "fulfillments": [], "line_items": list(lines), "refunds": [],
         "shipping_address": address, "shipping_lines": [],
     }  # fmt: skip
 
 
-def line_item(number: int, product: Body, quantity: int, currency: str) -> Body:
+def line_item(number: int, product: Body, quantity: int, price: Price) -> Body:
     variant = product["variants"][0]
-    price = int(Decimal(variant["price"]).scaleb(2))
     return {
         "id": number, "admin_graphql_api_id": graphql("LineItem", number), "attributed_staffs": [],
         "current_quantity": quantity, "fulfillable_quantity": quantity, "fulfillment_service": "manual",
-        "fulfillment_status": None, "gift_card": False, "grams": 0, "name": product["title"], "price": variant["price"],
-        "price_set": both(price, currency), "product_exists": True, "product_id": product["id"], "properties": [],
+        "fulfillment_status": None, "gift_card": False, "grams": 0, "name": product["title"], "price": str(price),
+        "price_set": both(price), "product_exists": True, "product_id": product["id"], "properties": [],
         "quantity": quantity, "requires_shipping": True, "sku": variant["sku"], "taxable": True,
-        "title": product["title"], "total_discount": "0.00", "total_discount_set": both(0, currency),
+        "title": product["title"], "total_discount": "0.00", "total_discount_set": both(price.nothing),
         "variant_id": variant["id"], "variant_inventory_management": "shopify", "variant_title": variant["title"],
         "vendor": product["vendor"], "tax_lines": [], "duties": [], "discount_allocations": [],
     }  # fmt: skip
@@ -97,24 +137,25 @@ def transaction(
     number: int, at: datetime, *, order: int, kind: str, minor: int, currency: str, gateway: str, status: str,
     parent: int | None, authorization: str | None, receipt: Mapping[str, Any], unsettled: int,
 ) -> Body:  # fmt: skip
-    owed = {"amount": decimal(unsettled), "currency": currency}
+    owed = {"amount": decimal(unsettled, currency), "currency": currency}
     return {
         "id": number, "order_id": order, "kind": kind, "gateway": gateway, "status": status, "message": None,
         "created_at": moment(at), "test": False, "authorization": authorization, "location_id": None, "user_id": None,
         "parent_id": parent, "processed_at": moment(at), "device_id": None, "error_code": None, "source_name": "web",
         "payment_details": None, "receipt": dict(receipt), "currency_exchange_adjustment": None,
-        "amount": decimal(minor), "currency": currency, "payment_id": f"{order}.{number}",
+        "amount": decimal(minor, currency), "currency": currency, "payment_id": f"{order}.{number}",
         "total_unsettled_set": {"presentment_money": owed, "shop_money": dict(owed)}, "manual_payment_gateway": False,
         "amount_rounding": None, "admin_graphql_api_id": graphql("OrderTransaction", number),
     }  # fmt: skip
 
 
-def refund(number: int, at: datetime, *, order: int, currency: str, transactions: Sequence[Body], note: str) -> Body:
+def refund(number: int, at: datetime, *, order: Body, transactions: Sequence[Body], note: str) -> Body:
     """As an order holds it; a single read of Shopify's has `return` and `refund_shipping_lines` besides."""
+    nothing = both(Price(0, order["currency"], 0, order["presentment_currency"]))
     return {
         "id": number, "admin_graphql_api_id": graphql("Refund", number), "created_at": moment(at), "note": note,
-        "order_id": order, "processed_at": moment(at), "restock": False,
-        "total_additional_fees_set": both(0, currency), "total_duties_set": both(0, currency), "user_id": None,
+        "order_id": order["id"], "processed_at": moment(at), "restock": False,
+        "total_additional_fees_set": nothing, "total_duties_set": nothing, "user_id": None,
         "order_adjustments": [], "transactions": list(transactions), "refund_line_items": [], "duties": [],
         "additional_fees": [],
     }  # fmt: skip
@@ -229,8 +270,8 @@ def tender_transaction(
     number: int, at: datetime, *, order: int, minor: int, currency: str, reference: str | None
 ) -> Body:
     return {
-        "id": number, "order_id": order, "amount": decimal(minor), "currency": currency, "user_id": None, "test": False,
-        "processed_at": moment(at), "remote_reference": reference, "payment_details": None,
+        "id": number, "order_id": order, "amount": decimal(minor, currency), "currency": currency, "user_id": None,
+        "test": False, "processed_at": moment(at), "remote_reference": reference, "payment_details": None,
         "payment_method": "credit_card",
     }  # fmt: skip
 

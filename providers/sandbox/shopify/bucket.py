@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from reconciler.clock import Clock
 
+SECONDS_TO_EMPTY = 20
+"""Every published bucket, of whatever size, leaks empty in this time."""
+
 
 @dataclass(frozen=True, slots=True)
 class BucketLimit:

@@ -8,7 +8,7 @@ import hashlib
 import heapq
 import hmac
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 
@@ -22,6 +22,8 @@ from providers.sandbox.shopify.shop import Happening, Shop
 
 _KEEP = 200_000
 _COMPLIANCE = frozenset({"customers/data_request", "customers/redact", "shop/redact"})
+CLASSIC, EVENTS = "x-shopify-", "shopify-"
+"""Both families of headers: of webhooks, and of their successor, Events."""
 _WAITS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 60, 67))
 """Eight retries over four hours; Shopify publishes the number and the sum."""
 
@@ -45,6 +47,8 @@ class ShopSending:
     webhook_id: int
     """0: of the app's own file, which the API does not show and never removes."""
     address: str
+    family: str
+    """Of its headers."""
     delivery_id: str
     triggered_at: str
     body: bytes
@@ -58,12 +62,15 @@ class ShopSender:
     """Runs inside an event loop between `start` and `stop`."""
 
     def __init__(
-        self, shop: Shop, *, secret: str, faults: Callable[[], Faults], retries: ShopRetries, concurrency: int = 8
-    ) -> None:
+        self, shop: Shop, *, secret: str, faults: Callable[[], Faults], retries: ShopRetries, concurrency: int = 8,
+        families: Sequence[str] = (CLASSIC,),
+    ) -> None:  # fmt: skip
+        """`families`: of headers; with both, deliveries take turns."""
         self._shop = shop
         self._secret = secret
         self._faults = faults
         self._retries = retries
+        self._families = tuple(families)
         self._slots = asyncio.Semaphore(concurrency)
         self._dice = Dice(shop.domain, "deliveries")
         self._due: list[tuple[float, int, ShopSending]] = []
@@ -94,6 +101,8 @@ class ShopSender:
 
     def on_happening(self, happening: Happening) -> None:
         """Queue it for every subscription to its topic. Call it in the loop's thread."""
+        if self._faults().strikes("unborn", happening.topic, str(happening.body.get("id", ""))):
+            return
         now = self._shop.clock.now().astimezone(UTC)
         body = orjson.dumps(happening.body)
         ways = [(int(key), row["address"]) for key, row in self._shop.shelf.all("webhook")
@@ -102,7 +111,8 @@ class ShopSender:
             ways.append((0, self.declared[happening.topic]))
         for webhook_id, address in ways:
             triggered = now.isoformat().replace("+00:00", "Z")
-            self._queue(ShopSending(happening, webhook_id, address, self._dice.text(24), triggered, body))
+            family = self._families[len(self.record) % len(self._families)]
+            self._queue(ShopSending(happening, webhook_id, address, family, self._dice.text(24), triggered, body))
 
     def _queue(self, sending: ShopSending) -> None:
         faults = self._faults()
@@ -161,8 +171,8 @@ class ShopSender:
             self._note(sending, None, "the subscription is gone", sending.extra)
             sending.standing = Standing.FAILED
             return
-        status, error = await self._attempt(sending)
-        self._note(sending, status, error, sending.extra)
+        status, error, fault = await self._attempt(sending)
+        self._note(sending, status, error, fault)
         if status is not None and 200 <= status < 300:
             sending.standing = Standing.DELIVERED
         else:
@@ -171,22 +181,27 @@ class ShopSender:
             self._push(held, 0.0)
         self._held.clear()
 
-    async def _attempt(self, sending: ShopSending) -> tuple[int | None, str]:
+    async def _attempt(self, sending: ShopSending) -> tuple[int | None, str, str]:
         secret = "not_the_secret_of_this_app" if sending.extra == "wrong_secret" else self._secret
         digest = hmac.new(secret.encode(), sending.body, hashlib.sha256).digest()
         signed = "bm90IGEgc2lnbmF0dXJl" if sending.extra == "forge" else base64.b64encode(digest).decode()
-        headers = {
-            "content-type": "application/json", "user-agent": "Shopify-Captain-Hook",
-            "x-shopify-topic": sending.happening.topic, "x-shopify-hmac-sha256": signed,
-            "x-shopify-shop-domain": self._shop.domain, "x-shopify-api-version": "2026-10",
-            "x-shopify-webhook-id": sending.delivery_id, "x-shopify-event-id": sending.happening.event_id,
-            "x-shopify-triggered-at": sending.triggered_at,
+        said = {
+            "topic": sending.happening.topic, "hmac-sha256": signed, "shop-domain": self._shop.domain,
+            "api-version": "2026-10", "webhook-id": sending.delivery_id, "event-id": sending.happening.event_id,
+            "triggered-at": sending.triggered_at,
         }  # fmt: skip
+        headers = {"content-type": "application/json", "user-agent": "Shopify-Captain-Hook"}
+        headers |= {f"{sending.family}{name}": value for name, value in said.items()}
+        fault, body, announce = sending.extra, sending.body, None
+        if not fault and self._faults().strikes("truncate", sending.happening.topic):
+            fault, body = "truncate", body[: len(body) // 2]
+        elif not fault and self._faults().strikes("cut", sending.happening.topic):
+            fault, announce, body = "cut", len(body), body[: len(body) // 2]
+        timeout = self._retries.timeout_seconds
         try:
-            timeout = self._retries.timeout_seconds
-            return await post(sending.address, headers, sending.body, timeout_seconds=timeout), ""
+            return await post(sending.address, headers, body, timeout_seconds=timeout, announce=announce), "", fault
         except PostFailed as failed:
-            return None, str(failed)
+            return None, str(failed), fault
 
     def _retry(self, sending: ShopSending) -> None:
         wait = None if sending.extra else self._retries.wait_seconds(len(sending.attempts))

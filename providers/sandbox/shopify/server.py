@@ -19,7 +19,7 @@ from providers.sandbox.listening import Listening, Receive, Scope, Send, read_bo
 from providers.sandbox.shopify.api import ShopApi
 from providers.sandbox.shopify.bucket import BucketLimit, LeakyBucket
 from providers.sandbox.shopify.grants import Grants
-from providers.sandbox.shopify.sending import ShopRetries, ShopSender
+from providers.sandbox.shopify.sending import CLASSIC, ShopRetries, ShopSender
 from providers.sandbox.shopify.shop import Shop
 from reconciler.clock import ManualClock
 from reconciler.errors import UsageError
@@ -45,10 +45,12 @@ class ShopServer:
         faults: FaultPlan | None = None,
         retries: ShopRetries | None = None,
         concurrency: int = 8,
+        families: Sequence[str] = (CLASSIC,),
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """`secret` is the app's client secret, which signs its webhooks. `bucket` None: no limit."""
+        """`secret` is the app's client secret, which signs its webhooks. `bucket` None: no limit. `families`: of
+        webhook headers, `x-shopify-` and `shopify-`."""
         self.shop = shop
         self.clock = shop.clock
         self.token = token
@@ -58,12 +60,12 @@ class ShopServer:
         self.grants = Grants(shop.clock, token=token, client_id=CLIENT_ID, client_secret=secret, scopes=shop.scopes)
         self._faults = Faults(faults or FaultPlan())
         self.sender = ShopSender(shop, secret=secret, faults=lambda: self._faults, retries=retries or ShopRetries(),
-                                 concurrency=concurrency)  # fmt: skip
+                                 concurrency=concurrency, families=families)  # fmt: skip
         self.api = ShopApi(shop, grants=self.grants, bucket=self.bucket, faults=lambda: self._faults,
                            journal=self.journal)  # fmt: skip
         self._listening = Listening(self, host, port)
         self._stopping = asyncio.Event()
-        self._routes: dict[tuple[str, str], Callable[[Mapping[str, Any]], Awaitable[Any]]] = {
+        self._routes: dict[tuple[str, str], Callable[[Call, Mapping[str, Any]], Awaitable[Any]]] = {
             ("GET", "truth"): self._truth,
             ("GET", "requests"): self._requests,
             ("GET", "actions"): self._list_actions,
@@ -134,38 +136,52 @@ class ShopServer:
             asked = orjson.loads(call.body) if call.body else {}
             if not isinstance(asked, dict):
                 raise UsageError("the body must be a JSON object")
-            return _json(200, await route(asked))
+            return _json(200, await route(call, asked))
         except (UsageError, ValueError, TypeError) as wrong:
             return _json(400, {"error": str(wrong)})
 
-    async def _truth(self, _asked: Mapping[str, Any]) -> Any:
+    async def _truth(self, _call: Call, _asked: Mapping[str, Any]) -> Any:
         return self.shop.snapshot()
 
-    async def _requests(self, _asked: Mapping[str, Any]) -> Any:
-        return self.journal.summary()
+    async def _requests(self, call: Call, _asked: Mapping[str, Any]) -> Any:
+        """Counts; with `?detail=1` every request too."""
+        summary = self.journal.summary()
+        if call.first("detail"):
+            summary["requests"] = [asdict(entry) for entry in self.journal.entries()]
+        return summary
 
-    async def _list_actions(self, _asked: Mapping[str, Any]) -> Any:
+    async def _list_actions(self, _call: Call, _asked: Mapping[str, Any]) -> Any:
         return {"actions": sorted(self.shop.actions)}
 
-    async def _act(self, asked: Mapping[str, Any]) -> Any:
+    async def _act(self, _call: Call, asked: Mapping[str, Any]) -> Any:
         """`{"action": "pay", "arguments": {"order": 1}}`."""
         return {"result": self.shop.act(str(asked.get("action", "")), **(asked.get("arguments") or {}))}
 
-    async def _set_faults(self, asked: Mapping[str, Any]) -> Any:
+    async def _set_faults(self, _call: Call, asked: Mapping[str, Any]) -> Any:
         """The whole plan: what is not named is off."""
         self.set_faults(FaultPlan.parse(asked))
         return {"plan": asdict(self._faults.plan)}
 
-    async def _deliveries(self, _asked: Mapping[str, Any]) -> Any:
-        return {"summary": self.sender.summary(), "removed": self.sender.removed}
+    async def _deliveries(self, call: Call, _asked: Mapping[str, Any]) -> Any:
+        """How the deliveries stand; with `?detail=1` each with its attempts."""
+        answer: dict[str, Any] = {"summary": self.sender.summary(), "removed": self.sender.removed,
+                                  "faults": dict(self._faults.struck)}  # fmt: skip
+        if call.first("detail"):
+            answer["deliveries"] = [
+                {"event": each.delivery_id, "action": each.happening.event_id, "type": each.happening.topic,
+                 "object": each.happening.body.get("id"), "subscription": each.webhook_id, "headers": each.family,
+                 "standing": each.standing, "fault": each.extra, "attempts": [asdict(one) for one in each.attempts]}
+                for each in self.sender.record
+            ]  # fmt: skip
+        return answer
 
-    async def _advance(self, asked: Mapping[str, Any]) -> Any:
+    async def _advance(self, _call: Call, asked: Mapping[str, Any]) -> Any:
         """`{"seconds": 90}`, on a virtual clock."""
         if not isinstance(self.clock, ManualClock):
             raise UsageError("only a shop on a ManualClock can be advanced")
         return {"now": self.clock.advance(timedelta(seconds=float(asked.get("seconds", 0)))).isoformat()}
 
-    async def _flush(self, _asked: Mapping[str, Any]) -> Any:
+    async def _flush(self, _call: Call, _asked: Mapping[str, Any]) -> Any:
         return {"summary": await self.flush()}
 
 

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
+from providers.sandbox.currencies import convert
 from providers.sandbox.dice import Dice
 from providers.sandbox.shopify import bodies
-from providers.sandbox.shopify.bodies import Body
+from providers.sandbox.shopify.bodies import Body, Price, decimal, minor_of, presented
 from providers.sandbox.shopify.shelf import Shelf
 from providers.sandbox.truth import ActionRefused
 from reconciler.clock import Clock, SystemClock
@@ -22,8 +22,20 @@ ALL_SCOPES = (
     "read_locations", "read_shopify_payments_payouts", "read_shopify_payments_disputes",
 )  # fmt: skip
 
+TOPICS = (
+    "app/scopes_update", "app/uninstalled", "customers/create", "customers/delete", "customers/update",
+    "disputes/create", "draft_orders/create", "fulfillments/create", "inventory_items/delete",
+    "inventory_items/update", "inventory_levels/disconnect", "inventory_levels/update",
+    "order_transactions/create", "orders/cancelled", "orders/create", "orders/delete", "orders/fulfilled",
+    "orders/paid", "orders/updated", "products/create", "products/delete", "products/update", "refunds/create",
+    "tender_transactions/create",
+)  # fmt: skip
+"""What it tells of, besides `customers/redact`."""
+
 _ORDERS_SEEN_FOR = timedelta(days=60)
 _FEE_PERCENT = 2
+_PARTS = ("refund", "fulfillment")
+"""Kinds that live inside an order's body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,8 @@ class Shop:
         self._last = 5_000_000_000_000 + self._dice.whole(0, 10**9)
         self._orders = 0
         self._event = ""
+        self._lost_parts: dict[str, list[str]] = {"order_transactions": [], **{kind: [] for kind in _PARTS}}
+        """What went with the orders that were deleted."""
         self.location = self._number()
         self.shelf.put("location", self.location, {"id": self.location, "name": "Shop", "active": True})
 
@@ -96,7 +110,21 @@ class Shop:
         return self._change("product", product, fields, "products/update")
 
     def delete_product(self, product: int) -> None:
+        """With its stock."""
+        items = {variant["inventory_item_id"] for variant in self.shelf.need("product", product)["variants"]}
         self._remove("product", product, "products/delete")
+        for key, level in list(self.shelf.all("inventory_level")):
+            if level["inventory_item_id"] in items:
+                self.shelf.put("inventory_level", key, None)
+                self._tell("inventory_levels/disconnect", level)
+        for item in items:
+            self.shelf.put("inventory_item", item, None)
+            self._tell("inventory_items/delete", {"id": item})
+
+    def update_item(self, item: int, **fields: Any) -> Body:
+        """Its product's `updated_at` stays."""
+        self._begin()
+        return self._change("inventory_item", item, fields, "inventory_items/update")
 
     def set_stock(self, item: int, available: int, location: int | None = None) -> Body:
         place = location or self.location
@@ -124,42 +152,59 @@ class Shop:
 
     # --- orders -----------------------------------------------------------------------------------
 
-    def place_order(self, product: int | None = None, customer: int | None = None, quantity: int = 1) -> Body:
+    def place_order(
+        self, product: int | None = None, customer: int | None = None, quantity: int = 1, *,
+        minor: int | None = None, currency: str | None = None,
+    ) -> Body:  # fmt: skip
+        """`minor` in `currency`: what one piece costs this customer; by default the product's price, in the shop's."""
         thing = self.shelf.need("product", product or self.create_product()["id"])
         buyer = self.shelf.need("customer", customer or self.create_customer()["id"])
         number = self._number()
         self._orders += 1
-        line = bodies.line_item(self._number(), thing, quantity, self.currency)
-        body = bodies.order(number, self.clock.now(), currency=self.currency, lines=[line], customer=buyer,
+        price = self._price(minor_of(thing["variants"][0]["price"], self.currency), self.currency)
+        if minor is not None:
+            price = self._price(minor, (currency or self.currency).upper())
+        line = bodies.line_item(self._number(), thing, quantity, price)
+        body = bodies.order(number, self.clock.now(), total=price * quantity, lines=[line], customer=buyer,
                             count=self._orders)  # fmt: skip
         return self._add("order", number, body, "orders/create")
+
+    def _price(self, shown: int, currency: str) -> Price:
+        if currency == self.currency:
+            return Price.at_home(shown, currency)
+        return Price(convert(shown, currency.lower(), self.currency.lower()).amount, self.currency, shown, currency)
 
     def pay(
         self, order: int, *, gateway: str = SHOPIFY_PAYMENTS, authorization: str | None = None,
         receipt: Mapping[str, Any] | None = None, minor: int | None = None, pending: bool = False,
     ) -> Body:  # fmt: skip
-        """A sale for what the order still owes. `authorization` and `receipt` may name a processor's charge."""
+        """A sale for what the order still owes, in the customer's currency. `authorization` and `receipt` may name a
+        processor's charge. An order in a foreign currency is paid at once, or not at all."""
         body = self.shelf.need("order", order)
-        owed = _minor(body["total_outstanding"])
-        amount = owed if minor is None else minor
-        if not 0 < amount <= owed:
-            raise ActionRefused(f"order {order} owes {owed}, not {amount}")
+        price, currency = presented(body)
+        owed = due = minor_of(body["total_outstanding"], self.currency)
+        if currency != self.currency:
+            due = price if owed else 0
+        amount = due if minor is None else minor
+        if not 0 < amount <= due or (currency != self.currency and amount != due):
+            raise ActionRefused(f"order {order} owes {due} {currency}, not {amount}")
         self._begin()
-        made = self._transact(order, "sale", amount, gateway, authorization, receipt, pending=pending)
-        left = owed if pending else owed - amount
+        made = self._transact(body, "sale", amount, gateway, authorization, receipt, pending=pending)
+        left = owed if pending else 0 if amount == due else owed - amount
         status = "pending" if pending else "paid" if left == 0 else "partially_paid"
-        fields = {"financial_status": status, "total_outstanding": bodies.decimal(left),
+        fields = {"financial_status": status, "total_outstanding": decimal(left, self.currency),
                   "payment_gateway_names": [gateway]}  # fmt: skip
         self._change("order", order, fields, *(("orders/updated",) if left else ("orders/paid", "orders/updated")))
         return made
 
-    def settle_payment(self, order: int, transaction: int) -> Body:
-        """A pending payment succeeds."""
+    def settle_payment(self, order: int, transaction: int, *, authorization: str | None = None) -> Body:
+        """A pending payment succeeds; `authorization` names the processor's charge, if it has one only now."""
         made = self.shelf.need("transaction", f"{order}/{transaction}")
         self._begin()
-        done = {**made, "status": "success"}
+        done = {**made, "status": "success", "authorization": authorization or made["authorization"]}
         self.shelf.put("transaction", f"{order}/{transaction}", done)
-        fields = {"financial_status": "paid", "total_outstanding": "0.00"}
+        self._move_money(done, silent=False)
+        fields = {"financial_status": "paid", "total_outstanding": decimal(0, self.currency)}
         self._change("order", order, fields, "orders/paid", "orders/updated")
         return done
 
@@ -167,20 +212,23 @@ class Shop:
         self, order: int, minor: int, *, authorization: str | None = None, receipt: Mapping[str, Any] | None = None,
         touch: bool = True, silent: bool = False,
     ) -> Body:  # fmt: skip
-        """`touch` False: the order's `updated_at` stays, which happens. `silent`: nobody is told either."""
+        """`minor` is in the customer's currency. `touch` False: the order's `updated_at` stays, which happens.
+        `silent`: nobody is told either."""
         body = self.shelf.need("order", order)
         paid = [row for row in self._transactions(order) if row["kind"] == "sale" and row["status"] == "success"]
         sale = paid[0] if paid else None
         if sale is None:
             raise ActionRefused(f"order {order} has not been paid")
         self._begin()
-        made = self._transact(order, "refund", minor, sale["gateway"], authorization, receipt, parent=sale["id"],
+        made = self._transact(body, "refund", minor, sale["gateway"], authorization, receipt, parent=sale["id"],
                               silent=silent)  # fmt: skip
         number = self._number()
-        refund = bodies.refund(number, self.clock.now(), order=order, currency=self.currency,
-                               transactions=[made], note="")  # fmt: skip
-        refunded = sum(_minor(row["amount"]) for row in self._transactions(order) if row["kind"] == "refund")
-        status = "refunded" if refunded >= _minor(body["total_price"]) else "partially_refunded"
+        refund = bodies.refund(number, self.clock.now(), order=body, transactions=[made], note="")
+        price, currency = presented(body)
+        refunded = sum(
+            minor_of(row["amount"], currency) for row in self._transactions(order) if row["kind"] == "refund"
+        )
+        status = "refunded" if refunded >= price else "partially_refunded"
         fields: Body = {"refunds": [*body["refunds"], refund], "financial_status": status}
         self._change("order", order, fields, *(() if silent else ("orders/updated",)), touch=touch)
         if not silent:
@@ -207,9 +255,13 @@ class Shop:
 
     def delete_order(self, order: int) -> None:
         """With everything that belongs to it."""
+        body = self.shelf.need("order", order)
         for key, row in list(self.shelf.all("transaction")):
             if row["order_id"] == order:
                 self.shelf.put("transaction", key, None)
+        self._lost_parts["order_transactions"].append(str(order))
+        for kind in _PARTS:
+            self._lost_parts[kind] += [f"{order}/{row['id']}" for row in body[f"{kind}s"]]
         self._remove("order", order, "orders/delete")
 
     def dispute(self, order: int, minor: int) -> Body:
@@ -229,10 +281,10 @@ class Shop:
         for row in waiting:
             name = {"charge": "charges", "refund": "refunds"}.get(row["type"], "adjustments")
             for side, field in (("gross", "amount"), ("fee", "fee")):
-                sums[f"{name}_{side}"] = sums.get(f"{name}_{side}", 0) + _minor(row[field])
+                sums[f"{name}_{side}"] = sums.get(f"{name}_{side}", 0) + minor_of(row[field], self.currency)
             done = {**row, "payout_id": number, "payout_status": "paid"}
             self.shelf.put("balance_transaction", row["id"], done)
-        total = sum(_minor(row["net"]) for row in waiting)
+        total = sum(minor_of(row["net"], self.currency) for row in waiting)
         day = self.clock.now().date().isoformat()
         body = bodies.payout(number, day, minor=total, currency=self.currency, status="paid", sums=sums)
         self.shelf.put("payout", number, body)
@@ -241,8 +293,8 @@ class Shop:
         return body
 
     def balance(self) -> Body:
-        held = sum(_minor(row["net"]) for _, row in self.shelf.all("balance_transaction"))
-        return {"balance": [{"amount": bodies.decimal(held), "currency": self.currency}]}
+        held = sum(minor_of(row["net"], self.currency) for _, row in self.shelf.all("balance_transaction"))
+        return {"balance": [{"amount": decimal(held, self.currency), "currency": self.currency}]}
 
     # --- subscriptions and people's rights --------------------------------------------------------
 
@@ -278,11 +330,23 @@ class Shop:
         kinds = ("order", "draft_order", "product", "customer", "inventory_item", "inventory_level", "transaction",
                  "dispute", "payout", "balance_transaction", "tender_transaction")  # fmt: skip
         present: dict[str, dict[str, Body]] = {kind: dict(self.shelf.all(kind)) for kind in kinds}
-        for kind in ("refund", "fulfillment"):
+        for kind in _PARTS:
             present[kind] = {f"{order}/{row['id']}": row for order, body in present["order"].items()
                              for row in body[f"{kind}s"]}  # fmt: skip
-        return {"shop": self.domain, "objects": present, "deleted": {kind: self.shelf.gone(kind) for kind in kinds},
-                "balance": self.balance()}  # fmt: skip
+        listed: dict[str, list[int]] = {order: [] for order in present["order"]}
+        for row in present["transaction"].values():
+            listed[str(row["order_id"])].append(row["id"])
+        present["order_transactions"] = {
+            order: {"order_id": int(order), "transaction_ids": sorted(ids)} for order, ids in listed.items()
+        }
+        present["access_scopes"] = {"access_scopes": self.granted()}
+        deleted = {kind: self.shelf.gone(kind) for kind in kinds} | self._lost_parts
+        return {"shop": self.domain, "objects": present, "deleted": deleted,
+                "balance": self.balance() if self.payments else None}  # fmt: skip
+
+    def granted(self) -> Body:
+        """As `access_scopes.json` says it."""
+        return {"access_scopes": [{"handle": scope} for scope in self.scopes]}
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -325,30 +389,36 @@ class Shop:
         self._tell(topic, {"id": key})
 
     def _transact(
-        self, order: int, kind: str, minor: int, gateway: str, authorization: str | None,
+        self, order: Body, kind: str, minor: int, gateway: str, authorization: str | None,
         receipt: Mapping[str, Any] | None, *, parent: int | None = None, pending: bool = False, silent: bool = False,
     ) -> Body:  # fmt: skip
         number = self._number()
         made = bodies.transaction(
-            number, self.clock.now(), order=order, kind=kind, minor=minor, currency=self.currency, gateway=gateway,
+            number, self.clock.now(), order=order["id"], kind=kind, minor=minor,
+            currency=order["presentment_currency"], gateway=gateway,
             status="pending" if pending else "success", parent=parent, authorization=authorization,
             receipt=receipt or {}, unsettled=0,
         )  # fmt: skip
-        self.shelf.put("transaction", f"{order}/{number}", made)
+        self.shelf.put("transaction", f"{order['id']}/{number}", made)
         if not silent:
             self._tell("order_transactions/create", made)
-        if pending:
-            return made
-        sign = -1 if kind == "refund" else 1
-        tender = bodies.tender_transaction(self._number(), self.clock.now(), order=order, minor=sign * minor,
-                                           currency=self.currency, reference=authorization)  # fmt: skip
+        if not pending:
+            self._move_money(made, silent=silent)
+        return made
+
+    def _move_money(self, made: Body, *, silent: bool) -> None:
+        """A transaction that succeeded: a tender transaction, and with Shopify Payments a movement of its balance."""
+        order, sign, currency = made["order_id"], -1 if made["kind"] == "refund" else 1, made["currency"]
+        minor = sign * minor_of(made["amount"], currency)
+        tender = bodies.tender_transaction(self._number(), self.clock.now(), order=order, minor=minor,
+                                           currency=currency, reference=made["authorization"])  # fmt: skip
         self.shelf.put("tender_transaction", tender["id"], tender)
         if not silent:
             self._tell("tender_transactions/create", tender)
-        if gateway == SHOPIFY_PAYMENTS and self.payments:
-            fee = 0 if kind == "refund" else minor * _FEE_PERCENT // 100
-            self._enter("refund" if kind == "refund" else "charge", sign * minor, fee, order, number)
-        return made
+        if made["gateway"] == SHOPIFY_PAYMENTS and self.payments:
+            here = sign * self._price(abs(minor), currency).minor
+            fee = 0 if sign < 0 else here * _FEE_PERCENT // 100
+            self._enter("refund" if sign < 0 else "charge", here, fee, order, made["id"])
 
     def _enter(self, kind: str, minor: int, fee: int, order: int | None, source: int | None) -> Body:
         number = self._number()
@@ -359,11 +429,8 @@ class Shop:
 
 
 ACTIONS = (
-    "create_product", "update_product", "delete_product", "set_stock", "create_customer", "update_customer",
-    "delete_customer", "create_draft_order", "place_order", "pay", "settle_payment", "refund", "fulfill",
-    "update_order", "cancel", "delete_order", "dispute", "pay_out", "subscribe", "unsubscribe", "redact_customer",
+    "create_product", "update_product", "delete_product", "update_item", "set_stock", "create_customer",
+    "update_customer", "delete_customer", "create_draft_order", "place_order", "pay", "settle_payment", "refund",
+    "fulfill", "update_order", "cancel", "delete_order", "dispute", "pay_out", "subscribe", "unsubscribe",
+    "redact_customer",
 )  # fmt: skip
-
-
-def _minor(amount: str) -> int:
-    return int(Decimal(amount).scaleb(2))

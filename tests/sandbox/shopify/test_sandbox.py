@@ -16,7 +16,7 @@ from providers.sandbox.api import read_call
 from providers.sandbox.faults import Chance
 from providers.sandbox.shopify import Shop, ShopServer
 from providers.sandbox.shopify.bucket import BucketLimit
-from providers.sandbox.shopify.sending import ShopRetries
+from providers.sandbox.shopify.sending import CLASSIC, EVENTS, ShopRetries
 from providers.sandbox.shopify.server import DEFAULT_TOKEN
 from reconciler.clock import ManualClock
 from tests import corpus
@@ -227,3 +227,19 @@ def test_faults_strike_as_planned() -> None:
 
 def test_the_corpus_is_the_one_that_this_was_written_against() -> None:
     assert sum(len(examples) for examples in corpus.load(corpus.SHOPIFY).values()) == 626
+
+
+def test_both_families_of_headers_are_sent_in_turns() -> None:
+    async def story() -> list[set[str]]:
+        async with receiving() as receiver, ShopServer(a_shop(), families=(CLASSIC, EVENTS)) as server:
+            server.subscribe(receiver.url, ["products/update"])
+            product = server.shop.create_product()["id"]
+            for _ in range(4):
+                server.shop.update_product(product, tags="x")
+            await server.flush()
+            return [{name for name in each.headers if "hmac" in name} for each in receiver.received]
+
+    names = asyncio.run(story())
+    assert sorted(name for each in names for name in each) == [
+        *["shopify-hmac-sha256"] * 2, *["x-shopify-hmac-sha256"] * 2,
+    ]  # fmt: skip
