@@ -40,8 +40,9 @@ def demo(
 ) -> None:
     """Sandbox, daemon, a shop's bad day, and the proof that the ledger came out equal. No credentials.
 
-    Real processes over real HTTP: webhooks are lost, doubled, late, reordered and forged, reads are throttled and fail,
-    the daemon is killed. Exits with 0 only if every fault happened and the ledger then equals the provider's truth.
+    A shop sells at Shopify and is paid through Stripe. Real processes over real HTTP: webhooks of both are lost,
+    doubled, late, reordered and forged, reads are throttled and fail, the daemon is killed. Exits with 0 only if every
+    fault happened on both sides and the ledger then equals both providers' truths.
 
     \b
     Examples:  reconcile demo
@@ -85,11 +86,11 @@ def _play(plan: Plan, folder: Path, *, as_json: bool) -> tuple[Outcome, Any]:
             async def compared(outcome: Outcome) -> None:
                 watcher.close()
                 if as_json:
-                    reports.append(orjson.loads(await ask_report(folder, as_json=True)))
+                    reports.append(orjson.loads(await ask_report(folder, outcome.cut_off, as_json=True)))
                     return
-                print_page([*ending(outcome), "What `reconcile report` says of it:"])
+                print_page([*ending(outcome), "What `reconcile report` says of that day:"])
                 sys.stdout.flush()
-                await ask_report(folder)
+                await ask_report(folder, outcome.cut_off)
 
             return await play(plan, folder, SystemClock(), watcher, acts=Acts(compared=compared))
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.printing import span, table
-from reconciler.demo import Moment, Outcome, Plan
+from reconciler.demo import SIDES, Moment, Outcome, Plan
 
 _LINE_EVERY_SECONDS = 2.0
 _NAMED_DIFFERENCES = 40
@@ -83,7 +83,10 @@ class LivePanel:
 
 def _opening(plan: Plan) -> str:
     where = "SQLite" if plan.postgres is None else "Postgres"
-    return f"A shop's day of {plan.payments:,} payments in {plan.seconds:g} s, seed {plan.seed}, ledger on {where}."
+    return (
+        f"A shop's day of {plan.payments:,} payments in {plan.seconds:g} s, sold at Shopify and paid through Stripe; "
+        f"seed {plan.seed}, ledger on {where}."
+    )
 
 
 def _panel(moment: Moment) -> RenderableType:
@@ -101,7 +104,10 @@ def _panel(moment: Moment) -> RenderableType:
 
 def _rows(moment: Moment) -> Iterator[tuple[str, str]]:
     fates, backlog, verdicts = moment.fates, moment.backlog, moment.backlog.verdicts or {}
-    yield "payments", f"{backlog.payments:,} of about {moment.payments:,} known to the ledger"
+    yield (
+        "payments",
+        f"{backlog.payments:,} of about {moment.payments:,} known to the ledger, and {backlog.orders:,} orders",
+    )
     yield (
         "webhooks",
         _counts(
@@ -146,8 +152,11 @@ def _answer(status: str) -> str:
 def ending(outcome: Outcome) -> Iterator[RenderableType]:
     yield table(
         "What was done to us, and what became of it",
-        ("what", "times", "what became of it"),
-        ((each.done, each.times, each.became) for each in outcome.deeds),
+        ("what", *(side.title for side in SIDES), "what became of it"),
+        (
+            (each.done, *(each.by_account.get(side.account, "") for side in SIDES), each.became)
+            for each in outcome.deeds
+        ),
         empty="nothing",
     )
     found = outcome.findings
@@ -158,9 +167,9 @@ def ending(outcome: Outcome) -> Iterator[RenderableType]:
         f"Coverage: the complete lists of {found.covered} kinds were looked at. Dead letters: {found.dead:,}."
     )
     yield table(
-        "The ledger compared with the provider's truth",
-        ("kind", "present", "deleted", "unequal"),
-        ((each.kind, each.present, each.deleted, each.unequal) for each in outcome.comparison.kinds),
+        "The ledger compared with the providers' truths",
+        ("account", "kind", "present", "deleted", "unequal"),
+        ((each.account, each.kind, each.present, each.deleted, each.unequal) for each in outcome.comparison.kinds),
         empty="nothing was compared",
     )
 

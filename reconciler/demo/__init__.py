@@ -8,12 +8,13 @@ from __future__ import annotations
 from reconciler.demo.children import ChildFailed, ask_report
 from reconciler.demo.comparing import Comparison, Difference
 from reconciler.demo.outcome import Outcome, outcome_document
-from reconciler.demo.plan import Plan
+from reconciler.demo.plan import SIDES, Plan, Side
 from reconciler.demo.progress import Moment, Watcher
 from reconciler.demo.sandbox import Sandbox
 from reconciler.demo.story import Acts, play
 
 __all__ = [
+    "SIDES",
     "Acts",
     "ChildFailed",
     "Comparison",
@@ -22,6 +23,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Sandbox",
+    "Side",
     "Watcher",
     "ask_report",
     "outcome_document",

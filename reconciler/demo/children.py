@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -107,15 +107,21 @@ class Child:
         return lines[-1][:500] if lines else "(its log is empty)"
 
 
-async def ask_report(folder: Path, *, as_json: bool = False) -> bytes:
-    """`reconcile report` of the demo's ledger, straight to our stdout; as JSON it is returned instead.
+def report_arguments(cut_off: datetime) -> tuple[str, ...]:
+    """What asks for the business day that ended at an instant, in UTC."""
+    day = (cut_off - timedelta(days=1)).date().isoformat()
+    return "--from", day, "--to", day, "--day-start", cut_off.time().isoformat()
+
+
+async def ask_report(folder: Path, cut_off: datetime, *, as_json: bool = False) -> bytes:
+    """`reconcile report` of the day until `cut_off`, straight to our stdout; as JSON it is returned instead.
 
     Its exit code is a matter of its own: a day can end with payments that nobody confirmed, and be told rightly.
     """
     told = ["--format", "json"] if as_json else []
     running = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "reconciler", "--config", str(folder / CONFIG), *told, "report"),
+        *("-m", "reconciler", "--config", str(folder / CONFIG), *told, "report", *report_arguments(cut_off)),
         cwd=folder,
         env=_environment(),
         stdin=asyncio.subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Is the ledger what the provider says? Every resource of every followed kind, field by field. Pure."""
+"""Is the ledger what the providers say? Every resource of every followed kind, field by field. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Any, Final
 
 from reconciler.model import ResourceRef, State, changed_fields, content_hash
 
-VOLATILE: Final[Mapping[str, frozenset[str]]] = {
-    "charge": frozenset({"receipt_url"}),
-    "invoice": frozenset({"hosted_invoice_url", "invoice_pdf", "webhooks_delivered_at"}),
+VOLATILE: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "stripe": {
+        "charge": frozenset({"receipt_url"}),
+        "invoice": frozenset({"hosted_invoice_url", "invoice_pdf", "webhooks_delivered_at"}),
+    },
+    "shopify": {
+        "order": frozenset({"customer"}),
+        "draft_order": frozenset({"customer"}),
+        "transaction": frozenset({"total_unsettled_set"}),
+    },
 }
-"""Fields that differ between two reads of an unchanged resource (docs/providers/stripe.md): not compared."""
+"""Fields that differ between two reads of an unchanged resource (docs/providers): not compared."""
 
 BALANCE: Final = "balance"
 _SHOWN = 6
@@ -38,6 +45,7 @@ class Difference:
 class Compared:
     """One kind: how many resources were compared, and how many of them the provider has deleted."""
 
+    account: str
     kind: str
     present: int
     deleted: int
@@ -60,12 +68,18 @@ class Comparison:
     def resources(self) -> int:
         return sum(each.present + each.deleted for each in self.kinds)
 
+    def __add__(self, other: Comparison) -> Comparison:
+        """Of two accounts."""
+        return Comparison(
+            self.kinds + other.kinds, self.differences + other.differences, self.never_known + other.never_known
+        )
+
 
 def compare(
     truth: Mapping[str, Any], held: Iterable[Held], *, provider: str, account: str, kinds: Collection[str]
 ) -> Comparison:
-    """`truth` is the sandbox's `/_sandbox/truth`, `held` all of the ledger's resources."""
-    ledger = {each.ref: each for each in held}
+    """One account. `truth` is its sandbox's `/_sandbox/truth`, `held` all of the ledger's resources."""
+    ledger = {each.ref: each for each in held if each.ref.account == account}
     seen: set[ResourceRef] = set()
     compared: list[Compared] = []
     found: list[Difference] = []
@@ -86,7 +100,7 @@ def compare(
                 never_known += 1
             elif row.state is not State.DELETED:
                 found.append(Difference(ref, f"deleted at the provider, {row.state} in the ledger"))
-        compared.append(Compared(kind, len(objects), len(deleted), len(found) - before))
+        compared.append(Compared(account, kind, len(objects), len(deleted), len(found) - before))
     found.extend(
         Difference(ref, f"{row.state} in the ledger, unknown to the provider")
         for ref, row in ledger.items()
@@ -97,7 +111,7 @@ def compare(
 
 def _of_kind(truth: Mapping[str, Any], kind: str) -> tuple[Mapping[str, Mapping[str, Any]], Collection[str]]:
     if kind == BALANCE:
-        return {BALANCE: truth["balance"]}, ()
+        return ({}, (BALANCE,)) if truth["balance"] is None else ({BALANCE: truth["balance"]}, ())
     return truth["objects"].get(kind, {}), truth["deleted"].get(kind, ())
 
 
@@ -121,7 +135,7 @@ def _unlike(ref: ResourceRef, body: Mapping[str, Any], row: Held | None) -> str:
         return "missing in the ledger"
     if row.state is not State.PRESENT or row.body is None:
         return f"present at the provider, {row.state} in the ledger"
-    volatile = VOLATILE.get(ref.kind, frozenset())
+    volatile = VOLATILE.get(ref.provider, {}).get(ref.kind, frozenset())
     if content_hash(row.body, volatile) != content_hash(body, volatile):
         fields = [path for path in changed_fields(row.body, body) if path.partition(".")[0] not in volatile]
         shown = [f"{path} is {_at(row.body, path)} in the ledger, {_at(body, path)} at the provider" for path in fields]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.demo.comparing import Held
+from reconciler.demo.comparing import BALANCE, Held
 from reconciler.errors import LedgerError
 from reconciler.ledger import JobState, Ledger
 from reconciler.ledger.reads import View
@@ -14,7 +14,7 @@ from reconciler.model import Cause, State
 
 _BEGINNING = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _WINDOWED = ("feed/", "recent/", "complete/")
-_SWEEPS = (*_WINDOWED, "open/", "members/")
+_SWEEPS = (*_WINDOWED, "open/", "members/", "known/")
 """The jobs that look for what no webhook told; each must have run after the last change, or nothing is proven."""
 
 
@@ -23,6 +23,7 @@ class Backlog:
     """The ledger at one moment."""
 
     payments: int = 0
+    orders: int = 0
     resources: int = 0
     dirty: int = 0
     dead: int = 0
@@ -56,6 +57,7 @@ def backlog(ledger: Ledger, now: datetime) -> Backlog:
         oldest = [each.oldest_dirty_at for each in holdings if each.oldest_dirty_at is not None]
         return Backlog(
             payments=sum(each.total for each in holdings if each.kind == "payment_intent"),
+            orders=sum(each.total for each in holdings if each.kind == "order"),
             resources=sum(each.total for each in holdings),
             dirty=sum(each.dirty for each in holdings),
             dead=sum(each.dead for each in holdings),
@@ -66,11 +68,14 @@ def backlog(ledger: Ledger, now: datetime) -> Backlog:
         )
 
 
-def feed_was_read(ledger: Ledger) -> bool:
-    """Whether the provider's feed was read once: from then on it tells of every webhook that does not come."""
+def looked_once(ledger: Ledger, account: str) -> bool:
+    """Whether the provider's feed was read once, and its balance: from then on the feed tells of every webhook that
+    does not come, and the balance is where finance begins."""
     try:
         with ledger.view() as view:
-            return any(job.finished_at is not None for job in view.jobs() if job.name.startswith("feed/"))
+            feed = any(job.finished_at is not None for job in view.jobs() if job.name == f"feed/{account}")
+            balances = sum(each.present for each in view.holdings() if (each.account, each.kind) == (account, BALANCE))
+            return feed and balances > 0
     except LedgerError:
         return False
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from reconciler.demo.comparing import Comparison
 from reconciler.demo.looking import Findings
-from reconciler.demo.plan import DELIVERY_FAULTS, READ_FAULTS, Plan
+from reconciler.demo.plan import Plan, Side
 
 UNTRACED = frozenset({"unborn", "delay", "reorder"})
 """Faults that leave no mark in the sandbox's journals: for these its own count is the witness."""
@@ -17,8 +18,9 @@ UNTRACED = frozenset({"unborn", "delay", "reorder"})
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What the sandbox recorded, by its own account."""
+    """What one provider's sandbox recorded, by its own account."""
 
+    side: Side
     struck: Mapping[str, int]
     """How often each fault struck, as the dice that threw them counted."""
     sendings: Sequence[Mapping[str, Any]]
@@ -30,7 +32,7 @@ class Journal:
         """How often a fault is found in the journals themselves."""
         if fault in UNTRACED:
             return self.struck.get(fault, 0)
-        if fault in READ_FAULTS:
+        if fault in self.side.read_faults:
             return sum(fault in each["faults"] for each in self.requests)
         return sum(attempt["fault"] == fault for each in self.sendings for attempt in each["attempts"])
 
@@ -40,7 +42,7 @@ class Journal:
 
     @property
     def lost_but_copied(self) -> int:
-        """Lost, and yet here: Stripe had sent it twice, and the copy arrived."""
+        """Lost, and yet here: it had been sent twice, and the copy arrived."""
         copies = {each["event"] for each in self.sendings if each["fault"] == "duplicate"}
         return sum(each["event"] in copies for each in self.lost)
 
@@ -61,6 +63,21 @@ class Journal:
     def answers(self) -> Counter[int]:
         return Counter(each["status"] for each in self.requests)
 
+    @property
+    def forged(self) -> list[int | None]:
+        """How forged webhooks were answered; None where nobody answered."""
+        return [
+            attempt["status"]
+            for each in self.sendings
+            for attempt in each["attempts"]
+            if attempt["fault"] in ("forge", "wrong_secret")
+        ]
+
+    @property
+    def missing_faults(self) -> list[str]:
+        """Faults of the plan that never struck. A day without them would be a show, not a proof."""
+        return [fault for fault in [*self.side.delivery_faults, *self.side.read_faults] if not self.witnessed(fault)]
+
 
 @dataclass(frozen=True, slots=True)
 class Deed:
@@ -69,6 +86,7 @@ class Deed:
     done: str
     times: int
     became: str
+    by_account: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,8 @@ class Outcome:
     deeds: tuple[Deed, ...]
     rest_seconds: float
     """From the day's end to the ledger's rest."""
+    cut_off: datetime
+    """An instant after everything that happened, and before the last looks: what finance may close the day at."""
     took_seconds: float
     clean_stop: bool
     """Whether the daemon stopped by itself, with exit code 0, when it was asked to."""
@@ -90,58 +110,54 @@ class Outcome:
         return self.comparison.equal and not self.unproven
 
 
-def missing_faults(journal: Journal) -> list[str]:
-    """Faults of the plan that never struck. A day without them would be a show, not a proof."""
-    return [fault for fault in [*DELIVERY_FAULTS, *READ_FAULTS] if not journal.witnessed(fault)]
-
-
-def deeds(journal: Journal, findings: Findings, *, downtime_seconds: float) -> tuple[Deed, ...]:
-    """Every count comes from the sandbox's journals or from the ledger; nothing is assumed to have gone well."""
-    verdicts, struck = findings.verdicts, journal.witnessed
-    lost, copied, found = len(journal.lost), journal.lost_but_copied, sum(findings.missed.values())
-    answers = journal.answers
+def deeds(journals: Sequence[Journal], findings: Findings, *, downtime_seconds: float) -> tuple[Deed, ...]:
+    """Every count comes from the sandboxes' journals or from the ledger; nothing is assumed to have gone well."""
+    verdicts = findings.verdicts
+    copied, found = sum(each.lost_but_copied for each in journals), sum(findings.missed.values())
     looked = sum(count for cause, count in findings.causes.items() if cause != "webhook")
     drift = ", ".join(f"{count:,} by {cause}" for cause, count in sorted(findings.drift.items())) or "none"
-    mutilated = struck("truncate") + struck("cut")
+    forged = [status for each in journals for status in each.forged]
+    retried, met_nobody = sum(each.retried for each in journals), sum(each.met_nobody for each in journals)
+
+    def deed(done: str, times: Callable[[Journal], int], became: str) -> Deed:
+        by_account = {each.side.account: times(each) for each in journals}
+        return Deed(done, sum(by_account.values()), became, by_account)
+
+    def struck(*faults: str) -> Callable[[Journal], int]:
+        return lambda journal: sum(journal.witnessed(fault) for fault in faults)
+
+    def answered(*statuses: int) -> Callable[[Journal], int]:
+        return lambda journal: sum(journal.answers[status] for status in statuses)
+
     return (
-        Deed("webhooks sent", len(journal.sendings),
+        deed("webhooks sent", lambda journal: len(journal.sendings),
              f"{verdicts['stored']:,} stored, {verdicts['duplicate']:,} duplicate, {verdicts['ignored']:,} ignored, "
              f"{verdicts['rejected']:,} rejected"),
-        Deed("lost on the way", lost,
+        deed("lost on the way", lambda journal: len(journal.lost),
              f"{found:,} named by Stripe's feed as missed deliveries, {copied:,} came as a copy; lists found the rest"),
-        Deed("never announced at all", struck("unborn"),
+        deed("never announced at all", struck("unborn"),
              f"found by reading: {looked:,} versions that no webhook led to; drift of known resources: {drift}"),
-        Deed("sent twice", struck("duplicate"),
+        deed("sent twice", struck("duplicate"),
              f"{verdicts['duplicate']:,} recorded as duplicates; their marks coalesced"),
-        Deed("late", struck("delay"), "a webhook only says what to read, so lateness does no harm"),
-        Deed("out of order", struck("reorder"), "order comes from our own counters, never from the events"),
-        Deed("forged", struck("forge") + struck("wrong_secret"),
-             f"{_forged(journal).count(401):,} refused with 401, {_forged(journal).count(None):,} met nobody, "
-             f"{accepted_forgeries(journal):,} accepted"),
-        Deed("cut short", mutilated, f"refused; {journal.retried:,} deliveries arrived at a later attempt"),
-        Deed("429 Too Many Requests", answers[429], "waited for as long as Stripe said, or backed off"),
-        Deed("500 and 503", answers[500] + answers[503], "asked again; no answer is never taken for 'deleted'"),
-        Deed("answers broken off", answers[0] + struck("cut_answer"), "asked again"),
-        Deed("stale answers", struck("stale"), "read again after the settle window, and by the next sweep"),
+        deed("late", struck("delay"), "a webhook only says what to read, so lateness does no harm"),
+        deed("out of order", struck("reorder"), "order comes from our own counters, never from the events"),
+        deed("forged", struck("forge", "wrong_secret"),
+             f"{forged.count(401):,} refused with 401, {forged.count(None):,} met nobody, "
+             f"{sum(accepted_forgeries(each) for each in journals):,} accepted"),
+        deed("cut short", struck("truncate", "cut"), f"refused; {retried:,} deliveries arrived at a later attempt"),
+        deed("429 Too Many Requests", answered(429), "waited for as long as was said, or backed off"),
+        deed("500 and 503", answered(500, 503), "asked again; no answer is never taken for 'deleted'"),
+        deed("answers broken off", lambda journal: journal.answers[0] + journal.witnessed("cut_answer"), "asked again"),
+        deed("stale answers", struck("stale"), "read again after the settle window, and by the next sweep"),
         Deed("daemon killed (SIGKILL)", 1,
-             f"{journal.met_nobody:,} deliveries met nobody for {downtime_seconds:.1f} s and came again; "
-             "its claims were taken over"),
+             f"{met_nobody:,} deliveries met nobody for {downtime_seconds:.1f} s and came again; "
+             "its claims were taken over", {each.side.account: 1 for each in journals}),
     )  # fmt: skip
 
 
 def accepted_forgeries(journal: Journal) -> int:
     """Must be none: a webhook without a valid signature that was answered as if it had one."""
-    return sum(200 <= (status or 0) < 300 for status in _forged(journal))
-
-
-def _forged(journal: Journal) -> list[int | None]:
-    """How forged webhooks were answered; None where nobody answered."""
-    return [
-        attempt["status"]
-        for each in journal.sendings
-        for attempt in each["attempts"]
-        if attempt["fault"] in ("forge", "wrong_secret")
-    ]
+    return sum(200 <= (status or 0) < 300 for status in journal.forged)
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:

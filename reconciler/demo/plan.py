@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-ACCOUNT: Final = "main"
 CONFIG: Final = "config.toml"
 KEY_VARIABLE: Final = "DEMO_STRIPE_API_KEY"
 SECRET_VARIABLE: Final = "DEMO_STRIPE_WEBHOOK_SECRET"  # noqa: S105 - the variable's name
+TOKEN_VARIABLE: Final = "DEMO_SHOPIFY_ACCESS_TOKEN"  # noqa: S105 - the variable's name
+CLIENT_VARIABLE: Final = "DEMO_SHOPIFY_CLIENT_SECRET"
+SHOP: Final = "demo.myshopify.com"
+BUCKET: Final = 800
+"""Of the shop's largest plan: 40 requests a second. Its day has four thousand times fewer seconds than a real one."""
 
 STALE_SECONDS: Final = 2.0
 SWEEP_LAG: Final = timedelta(seconds=1)
@@ -21,17 +25,15 @@ RETRY_SPEED: Final = 120.0
 _SETTLING: Final = 4 / 24
 """Money settles four hours after a charge, on the shop's clock."""
 
-_EVENTS_PER_PAYMENT: Final = 4.0
-_READS_PER_PAYMENT: Final = 1.0
 _SURELY: Final = 12.0
 """Times that each fault should strike on average: then a day without one of them is one in a hundred thousand."""
 
 _CALM: Final = (
-    "application_fee", "checkout.session", "customer", "dispute", "invoice", "payout", "price", "product",
-    "subscription", "topup", "transfer",
+    "application_fee", "checkout.session", "customer", "dispute", "draft_order", "inventory_level", "invoice", "payout",
+    "price", "product", "subscription", "tender_transaction", "topup", "transfer",
 )  # fmt: skip
 
-DELIVERY_FAULTS: Final[Mapping[str, float]] = {
+_DELIVERY_FAULTS: Final[Mapping[str, float]] = {
     "unborn": 0.015,
     "drop": 0.08,
     "duplicate": 0.08,
@@ -44,7 +46,7 @@ DELIVERY_FAULTS: Final[Mapping[str, float]] = {
 }
 """Share of the events that each of these befalls on their way."""
 
-READ_FAULTS: Final[Mapping[str, float]] = {
+_READ_FAULTS: Final[Mapping[str, float]] = {
     "throttle": 0.01,
     "throttle_silent": 0.01,
     "lock_timeout": 0.02,
@@ -54,6 +56,34 @@ READ_FAULTS: Final[Mapping[str, float]] = {
     "stale": 0.03,
 }
 """Share of the daemon's requests that each of these befalls."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """One provider's part in the day. There are two, told apart by identity."""
+
+    provider: str
+    account: str
+    title: str
+    events_per_payment: float
+    reads_per_payment: float
+    """At the least."""
+    delivery_faults: Mapping[str, float]
+    read_faults: Mapping[str, float]
+
+    @property
+    def path(self) -> str:
+        """Where its webhooks go."""
+        return f"/webhooks/{self.provider}/{self.account}"
+
+
+STRIPE: Final = Side("stripe", "main", "Stripe", 4.0, 1.0, _DELIVERY_FAULTS, _READ_FAULTS)
+SHOPIFY: Final = Side(
+    "shopify", "shop", "Shopify", 4.0, 1.0, _DELIVERY_FAULTS,
+    # Shopify always says how long to wait, and locks nothing.
+    {name: rate for name, rate in _READ_FAULTS.items() if name not in ("throttle_silent", "lock_timeout")},
+)  # fmt: skip
+SIDES: Final = (STRIPE, SHOPIFY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +108,12 @@ class Plan:
         """How long after the day's end its last charges still change."""
         return timedelta(seconds=self.seconds * _SETTLING)
 
-    @property
-    def faults(self) -> Mapping[str, float | int]:
+    def faults(self, side: Side) -> Mapping[str, float | int]:
         """The sandbox's fault plan (`FaultPlan` in providers/sandbox/faults.py)."""
-        events, reads = self.payments * _EVENTS_PER_PAYMENT, self.payments * _READS_PER_PAYMENT
+        events, reads = self.payments * side.events_per_payment, self.payments * side.reads_per_payment
         plan: dict[str, float | int] = {"seed": self.seed, "delay_seconds": 2.0, "stale_seconds": STALE_SECONDS}
-        plan |= {name: _often_enough(rate, events) for name, rate in DELIVERY_FAULTS.items()}
-        plan |= {name: _often_enough(rate, reads) for name, rate in READ_FAULTS.items()}
+        plan |= {name: _often_enough(rate, events) for name, rate in side.delivery_faults.items()}
+        plan |= {name: _often_enough(rate, reads) for name, rate in side.read_faults.items()}
         return plan
 
 
@@ -93,7 +122,7 @@ def _often_enough(rate: float, chances: float) -> float:
     return min(0.25, max(rate, _SURELY / chances))
 
 
-def config_text(*, ledger_url: str, port: int, sandbox_url: str) -> str:
+def config_text(*, ledger_url: str, port: int, stripe_url: str, shopify_url: str) -> str:
     """The daemon's configuration: an ordinary one, but for its hurry.
 
     A day is over in seconds here, so sweeps run every two seconds instead of every five minutes (every six for kinds in
@@ -108,11 +137,19 @@ url = "{ledger_url}"
 [server]
 port = {port}
 
-[accounts.{ACCOUNT}]
-provider = "stripe"
+[accounts.{STRIPE.account}]
+provider = "{STRIPE.provider}"
 api_key = "env:{KEY_VARIABLE}"
 webhook_secrets = ["env:{SECRET_VARIABLE}"]
-base_url = "{sandbox_url}"
+base_url = "{stripe_url}"
+
+[accounts.{SHOPIFY.account}]
+provider = "{SHOPIFY.provider}"
+shop = "{SHOP}"
+access_token = "env:{TOKEN_VARIABLE}"
+webhook_secrets = ["env:{CLIENT_VARIABLE}"]
+base_url = "{shopify_url}"
+shopify_payments = false
 
 [sweeps]
 every = "2s"

@@ -42,15 +42,15 @@ class Watcher(Protocol):
         """Something that happened once: a start, a kill, the day's end."""
 
 
-def fates(deliveries: Mapping[str, Any]) -> dict[str, int]:
-    """From the sandbox's `/_sandbox/deliveries`."""
-    return {**deliveries["summary"], **deliveries["faults"]}
+def fates(deliveries: Mapping[str, Any]) -> Counter[str]:
+    """From a sandbox's `/_sandbox/deliveries`."""
+    return Counter(deliveries["summary"]) + Counter(deliveries["faults"])
 
 
-def answers(requests: Mapping[str, Any]) -> dict[str, int]:
-    """From the sandbox's `/_sandbox/requests`; its own control plane is not counted there."""
+def answers(requests: Mapping[str, Any]) -> Counter[str]:
+    """From a sandbox's `/_sandbox/requests`; its own control plane is not counted there."""
     counted: Counter[str] = Counter()
     for by_status in requests["operations"].values():
         for status, number in by_status.items():
             counted["none" if status == "0" else status] += number
-    return dict(counted)
+    return counted

@@ -1,4 +1,4 @@
-"""The sandbox as the demo sees it: its control plane over HTTP, and nothing of its code."""
+"""A sandbox as the demo sees it: its control plane over HTTP, and nothing of its code."""
 
 from __future__ import annotations
 

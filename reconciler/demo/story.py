@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,24 @@ import orjson
 from reconciler.clock import Clock
 from reconciler.demo.children import Child, ChildFailed, free_port
 from reconciler.demo.comparing import Comparison, compare
-from reconciler.demo.looking import Backlog, Rest, backlog, feed_was_read, findings, held
-from reconciler.demo.outcome import Journal, Outcome, accepted_forgeries, deeds, missing_faults
+from reconciler.demo.looking import Backlog, Rest, backlog, findings, held, looked_once
+from reconciler.demo.outcome import Journal, Outcome, accepted_forgeries, deeds
 from reconciler.demo.plan import (
-    ACCOUNT,
+    BUCKET,
+    CLIENT_VARIABLE,
     CONFIG,
     KEY_VARIABLE,
-    READ_FAULTS,
     RETRY_SPEED,
     SECRET_VARIABLE,
+    SHOP,
+    SHOPIFY,
     STALE_SECONDS,
+    STRIPE,
     SWEEP_LAG,
     SWEEP_OVERLAP,
+    TOKEN_VARIABLE,
     Plan,
+    Side,
     config_text,
 )
 from reconciler.demo.progress import Moment, Watcher, answers, fates
@@ -40,13 +46,14 @@ from reconciler.loading import load_provider
 from reconciler.provider import Request
 from reconciler.transport import HttpTransport
 
-PROVIDER = "stripe"
-
 _START_WITHIN = timedelta(seconds=30)
 _MAKE_UP_WITHIN = timedelta(seconds=10)
 _LOOK_EVERY = 0.5
 _COMPARISONS = 5
 """The truth may still move while the ledger is read; then both are read again, this often at most."""
+
+
+Sandboxes = Mapping[Side, Sandbox]
 
 
 async def _nothing(_: Any) -> None:
@@ -57,7 +64,7 @@ async def _nothing(_: Any) -> None:
 class Acts:
     """What others do while the sandbox and the daemon still run."""
 
-    at_rest: Callable[[Sandbox], Awaitable[None]] = _nothing
+    at_rest: Callable[[Sandboxes], Awaitable[None]] = _nothing
     """Before the comparison: here a test tampers, to see that the comparison is real."""
     compared: Callable[[Outcome], Awaitable[None]] = _nothing
     """After it: here the report is asked for, as one would ask a living daemon's ledger."""
@@ -75,33 +82,38 @@ class _Story:
         self._folder = folder
         self._clock = clock
         self._watcher = watcher
-        self._secrets = {KEY_VARIABLE: "sk_org_of_the_demo", SECRET_VARIABLE: f"whsec_{secrets.token_hex(16)}"}
+        self._secrets = {
+            KEY_VARIABLE: "sk_org_of_the_demo", SECRET_VARIABLE: f"whsec_{secrets.token_hex(16)}",
+            TOKEN_VARIABLE: "shpat_of_the_demo", CLIENT_VARIABLE: f"shpss_{secrets.token_hex(16)}",
+        }  # fmt: skip
         self._ledger_url = plan.postgres or f"sqlite:///{folder / 'ledger.db'}"
         self._port = free_port()
         self._began: float | None = None
         self._dead = False
-        self._struck: Mapping[str, int] = {}
+        self._struck: dict[Side, Mapping[str, int]] = {}
         """The day's faults, once it is over."""
 
     async def run(self, stack: AsyncExitStack, acts: Acts) -> Outcome:
         plan, start = self._plan, self._clock.monotonic()
         ledger = self._open(stack)
-        # Playing a day is one request that is answered when the day is over.
-        patience = plan.seconds + 60.0
+        # Playing a day is one request that is answered when the day is over; a flush may send thousands of webhooks.
+        patience = plan.seconds + plan.rest_within.total_seconds()
         transport = HttpTransport(read_seconds=patience, total_seconds=patience, trust_env=False)
         stack.push_async_callback(transport.aclose)
-        sandbox_child, sandbox = await self._start_sandbox(stack, transport)
-        (self._folder / CONFIG).write_text(
-            config_text(ledger_url=self._ledger_url, port=self._port, sandbox_url=sandbox.url)
-        )
+        sandbox_child, sandboxes = await self._start_sandbox(stack, transport)
+        config = config_text(ledger_url=self._ledger_url, port=self._port, stripe_url=sandboxes[STRIPE].url,
+                             shopify_url=sandboxes[SHOPIFY].url)  # fmt: skip
+        (self._folder / CONFIG).write_text(config)
         daemons = [await self._start_daemon(stack, transport)]
         self._watcher.note(f"the sandbox (pid {sandbox_child.pid}) and the daemon (pid {daemons[0].pid}) are running")
-        watching = asyncio.create_task(self._watch(sandbox, ledger))
+        watching = asyncio.create_task(self._watch(sandboxes, ledger))
         stack.push_async_callback(_cancel, watching)
 
         await self._first_look(ledger, [sandbox_child, daemons[0]])
         self._began = self._clock.monotonic()
-        day = asyncio.create_task(sandbox.play_day(seed=plan.seed, payments=plan.payments, seconds=plan.seconds))
+        day = asyncio.create_task(
+            sandboxes[STRIPE].play_day(seed=plan.seed, payments=plan.payments, seconds=plan.seconds)
+        )
         stack.push_async_callback(_cancel, day)
         await self._pause(plan.kill_after, [sandbox_child, daemons[0]])
         downtime = await self._kill_and_restart(stack, transport, daemons)
@@ -110,32 +122,33 @@ class _Story:
             await self._pause(timedelta(seconds=_LOOK_EVERY), living)
         day.result()
 
-        self._struck = struck = (await sandbox.deliveries())["faults"]
-        await self._make_up(sandbox, living)
-        await sandbox.set_faults({})
+        for side, sandbox in sandboxes.items():
+            self._struck[side] = (await sandbox.deliveries())["faults"]
+        await asyncio.gather(*(self._make_up(side, sandbox, living) for side, sandbox in sandboxes.items()))
+        for sandbox in sandboxes.values():
+            await sandbox.set_faults({})
         over = self._clock.monotonic()
         self._watcher.note("the day is over; waiting until nothing moves any more")
-        restless = await self._rest(sandbox, ledger, living)
+        cut_off, restless = await self._rest(sandboxes, ledger, living)
         rest_seconds = self._clock.monotonic() - over
-        journal = Journal(
-            struck,
-            (await sandbox.deliveries(detail=True))["deliveries"],
-            (await sandbox.requests(detail=True))["requests"],
-        )
-        await acts.at_rest(sandbox)
-        comparison = await self._compare(sandbox, ledger)
+        journals = [await self._journal(side, sandbox) for side, sandbox in sandboxes.items()]
+        await acts.at_rest(sandboxes)
+        comparison = await self._compare(sandboxes, ledger)
         await _cancel(watching)
         found = await asyncio.to_thread(findings, ledger, self._clock.now())
-        reasons = [*restless, *(f"the fault {name!r} never happened" for name in missing_faults(journal))]
-        if forgeries := accepted_forgeries(journal):
-            reasons.append(f"{forgeries} forged webhooks were accepted")
+        reasons = [*restless]
+        for journal in journals:
+            reasons += [f"{journal.side.title}: the fault {name!r} never happened" for name in journal.missing_faults]
+            if forgeries := accepted_forgeries(journal):
+                reasons.append(f"{journal.side.title}: {forgeries} forged webhooks were accepted")
         outcome = Outcome(
             plan=plan,
             comparison=comparison,
             unproven=tuple(reasons),
             findings=found,
-            deeds=deeds(journal, found, downtime_seconds=downtime),
+            deeds=deeds(journals, found, downtime_seconds=downtime),
             rest_seconds=rest_seconds,
+            cut_off=cut_off,
             took_seconds=self._clock.monotonic() - start,
             clean_stop=False,
         )
@@ -153,18 +166,23 @@ class _Story:
             raise UsageError("that database already holds a ledger; give the demo an empty one (createdb NAME)")
         return ledger
 
-    async def _start_sandbox(self, stack: AsyncExitStack, transport: HttpTransport) -> tuple[Child, Sandbox]:
-        plan = self._plan
+    async def _start_sandbox(self, stack: AsyncExitStack, transport: HttpTransport) -> tuple[Child, Sandboxes]:
+        """Both providers in one process: an order of the shop is paid with a charge of the other's."""
+        plan, receiver = self._plan, f"http://127.0.0.1:{self._port}"
         child = await Child.start(
             "sandbox",
             [
                 "providers.sandbox",
                 *("--seed", str(plan.seed)),
                 *("--api-key", self._secrets[KEY_VARIABLE]),
-                *("--webhook", f"http://127.0.0.1:{self._port}/webhooks/{PROVIDER}/{ACCOUNT}"),
+                *("--webhook", receiver + STRIPE.path),
                 *("--secret", self._secrets[SECRET_VARIABLE]),
                 *("--retry-speed", str(RETRY_SPEED)),
-                *("--faults", orjson.dumps(dict(plan.faults)).decode()),
+                *("--faults", orjson.dumps(dict(plan.faults(STRIPE))).decode()),
+                *("--shop", SHOP, "--no-shopify-payments", "--shop-bucket", str(BUCKET)),
+                *("--shop-token", self._secrets[TOKEN_VARIABLE], "--shop-secret", self._secrets[CLIENT_VARIABLE]),
+                *("--shop-webhook", receiver + SHOPIFY.path),
+                *("--shop-faults", orjson.dumps(dict(plan.faults(SHOPIFY))).decode()),
             ],
             folder=self._folder,
             secrets={},
@@ -172,7 +190,7 @@ class _Story:
         )
         stack.push_async_callback(child.end)
         ready = orjson.loads(await child.first_line(_START_WITHIN))
-        return child, Sandbox(ready["url"], transport)
+        return child, {STRIPE: Sandbox(ready["url"], transport), SHOPIFY: Sandbox(ready["shop"]["url"], transport)}
 
     async def _start_daemon(self, stack: AsyncExitStack, transport: HttpTransport) -> Child:
         child = await Child.start(
@@ -216,15 +234,18 @@ class _Story:
                 child.require_alive()
 
     async def _first_look(self, ledger: Ledger, living: list[Child]) -> None:
-        """The day begins when the daemon knows from where on to read the feed, as it has for long in a real shop."""
+        """The day begins when the daemon knows from where on to read the feed, and what the balance was, as it has for
+        long in a real shop."""
         end = self._clock.monotonic() + _START_WITHIN.total_seconds()
-        while self._clock.monotonic() < end and not await asyncio.to_thread(feed_was_read, ledger):
+        while self._clock.monotonic() < end and not await asyncio.to_thread(looked_once, ledger, STRIPE.account):
             await self._pause(timedelta(seconds=_LOOK_EVERY / 2), living)
+        # Stripe dates in whole seconds: what moved in the second of that look would be dated before it.
+        await self._pause(timedelta(seconds=1), living)
 
-    async def _make_up(self, sandbox: Sandbox, living: list[Child]) -> None:
+    async def _make_up(self, side: Side, sandbox: Sandbox, living: list[Child]) -> None:
         """On a slow machine a day may have too few reads for each fault to strike one: the next reads meet the rest."""
         asked = [entry["faults"] for entry in (await sandbox.requests(detail=True))["requests"]]
-        missing = [name for name in READ_FAULTS if not any(name in faults for faults in asked)]
+        missing = [name for name in side.read_faults if not any(name in faults for faults in asked)]
         if not missing:
             return
         once = {"rate": 1.0, "times": 1}
@@ -233,49 +254,78 @@ class _Story:
         while self._clock.monotonic() < end and set(missing) - (await sandbox.deliveries())["faults"].keys():
             await self._pause(timedelta(seconds=_LOOK_EVERY), living)
 
-    async def _rest(self, sandbox: Sandbox, ledger: Ledger, living: list[Child]) -> list[str]:
-        """Until the provider stands still and every sweep has run after that. Empty, or why it did not come to rest."""
+    async def _rest(self, sandboxes: Sandboxes, ledger: Ledger, living: list[Child]) -> tuple[datetime, list[str]]:
+        """Until the providers stand still and every sweep has run after that. When they did, and why it did not come to
+        rest, if so."""
         end = self._clock.monotonic() + self._plan.rest_within.total_seconds()
         await self._pause(self._plan.settling, living)
-        # A webhook that failed five times would wait for half a minute more: what was a night for Stripe.
-        await sandbox.flush()
-        while (waiting := (await sandbox.deliveries())["summary"]["waiting"]) and self._clock.monotonic() < end:
+        # A webhook that failed five times would wait for half a minute more: what was a night for the provider.
+        for sandbox in sandboxes.values():
+            await sandbox.flush()
+        while (waiting := await _waiting(sandboxes)) and self._clock.monotonic() < end:
             await self._pause(timedelta(seconds=_LOOK_EVERY), living)
-        # The feed is dated in whole seconds.
-        rest = Rest(self._clock.now() + timedelta(seconds=1), lag=SWEEP_LAG, overlap=SWEEP_OVERLAP)
+        # What happened in this second is dated at its beginning.
+        cut_off = self._clock.now().replace(microsecond=0) + timedelta(seconds=1)
+        # Looks count up to their lag: to speak for the cut-off, they must have gone beyond it.
+        rest = Rest(cut_off + SWEEP_LAG, lag=SWEEP_LAG, overlap=SWEEP_OVERLAP)
         why = f"{waiting} webhooks still wait" if waiting else "not looked at yet"
         while self._clock.monotonic() < end:
             why = await asyncio.to_thread(rest.unrest, ledger)
             if not why:
-                return []
+                return cut_off, []
             await self._pause(timedelta(seconds=_LOOK_EVERY), living)
-        return [f"no rest within {self._plan.rest_within}: {why}"]
+        return cut_off, [f"no rest within {self._plan.rest_within}: {why}"]
 
-    async def _compare(self, sandbox: Sandbox, ledger: Ledger) -> Comparison:
-        truth = await sandbox.truth()
+    async def _journal(self, side: Side, sandbox: Sandbox) -> Journal:
+        return Journal(
+            side,
+            self._struck[side],
+            (await sandbox.deliveries(detail=True))["deliveries"],
+            (await sandbox.requests(detail=True))["requests"],
+        )
+
+    async def _compare(self, sandboxes: Sandboxes, ledger: Ledger) -> Comparison:
+        truths = await _truths(sandboxes)
         for _ in range(_COMPARISONS):
             rows = await asyncio.to_thread(held, ledger)
-            again = await sandbox.truth()
-            if again == truth:
+            again = await _truths(sandboxes)
+            if again == truths:
                 break
-            truth = again
-        kinds = load_provider(PROVIDER).kinds
-        return await asyncio.to_thread(compare, truth, rows, provider=PROVIDER, account=ACCOUNT, kinds=kinds)
+            truths = again
+        whole = Comparison((), (), 0)
+        for side, truth in truths.items():
+            kinds = load_provider(side.provider).kinds
+            whole += await asyncio.to_thread(
+                compare, truth, rows, provider=side.provider, account=side.account, kinds=kinds
+            )
+        return whole
 
     # --- watching ---
 
-    async def _watch(self, sandbox: Sandbox, ledger: Ledger) -> None:
+    async def _watch(self, sandboxes: Sandboxes, ledger: Ledger) -> None:
         last = Backlog()
         while True:
             with suppress(LedgerError):  # a busy moment; the next look is half a second away
                 last = await asyncio.to_thread(backlog, ledger, self._clock.now())
-            way = {**fates(await sandbox.deliveries()), **self._struck}
-            read = answers(await sandbox.requests())
+            way, read = Counter[str](), Counter[str]()
+            for side, sandbox in sandboxes.items():
+                told = await sandbox.deliveries()
+                way += fates({**told, "faults": self._struck.get(side, told["faults"])})
+                read += answers(await sandbox.requests())
             elapsed = -1.0 if self._began is None else self._clock.monotonic() - self._began
             self._watcher.moment(
                 Moment(elapsed, self._plan.seconds, self._plan.payments, way, read, last, daemon_dead=self._dead)
             )
             await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _waiting(sandboxes: Sandboxes) -> int:
+    """How many webhooks have yet to be sent."""
+    return sum([(await sandbox.deliveries())["summary"]["waiting"] for sandbox in sandboxes.values()])
+
+
+async def _truths(sandboxes: Sandboxes) -> dict[Side, Mapping[str, Any]]:
+    return {side: await sandbox.truth() for side, sandbox in sandboxes.items()}
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

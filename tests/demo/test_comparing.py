@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from providers.stripe.kinds import KINDS, ROUTES
+from providers.shopify import kinds as shopify
+from providers.stripe import kinds as stripe
 from reconciler.demo.comparing import VOLATILE, Comparison, Held, compare
 from reconciler.model import ResourceRef, State
 
@@ -107,5 +109,26 @@ def test_nothing_compared_is_not_equal() -> None:
     assert not compare({"objects": {}, "deleted": {}}, [], provider="stripe", account="main", kinds=["charge"]).equal
 
 
-def test_volatile_fields_are_exactly_the_providers() -> None:
-    assert {kind: ROUTES[kind].volatile for kind in KINDS if ROUTES[kind].volatile} == VOLATILE
+def test_another_account_s_resources_are_not_compared() -> None:
+    other = ResourceRef("shopify", "shop", "order", "1")
+    assert compared(truth(), held() | {other: Held(other, State.PRESENT, None, {})}).equal
+
+
+def test_two_accounts_are_equal_only_together() -> None:
+    fine, wrong = compared(truth(), held()), compared(truth(), held(amount=499))
+    assert (fine + fine).resources == 2 * fine.resources
+    assert not (fine + wrong).equal
+
+
+def test_balance_that_the_provider_does_not_have_is_a_tombstone() -> None:
+    """A shop without Shopify Payments."""
+    none = {**truth(), "balance": None}
+    balance = ref("balance", "balance")
+    gone = {balance: Held(balance, State.DELETED, None, None)}
+    assert compared(none, held() | gone).equal
+    assert "deleted at the provider" in only(compared(none, held()))
+
+
+@pytest.mark.parametrize(("provider", "routes"), [("stripe", stripe.ROUTES), ("shopify", shopify.ROUTES)])
+def test_volatile_fields_are_exactly_the_providers(provider: str, routes: Mapping[str, Any]) -> None:
+    assert {kind: route.volatile for kind, route in routes.items() if route.volatile} == VOLATILE[provider]

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 from reconciler.cli.demo import exit_code
 from reconciler.cli.demo_screen import verdict
 from reconciler.clock import SystemClock
-from reconciler.demo import Acts, Moment, Outcome, Plan, Sandbox, play
+from reconciler.demo import Acts, Moment, Outcome, Plan, Sandbox, Side, play
 from reconciler.errors import UsageError
 from tests.cli.running import run_here
 from tests.databases import Postgres
@@ -82,14 +82,17 @@ def test_tampered_truth_or_ledger_is_exit_1_and_named(tmp_path: Path) -> None:
     """The comparison looks at the truth and the ledger that are there: change one of either behind all backs."""
     notes, stack, changed = Notes(), ExitStack(), list[str]()
 
-    async def tamper(sandbox: Sandbox) -> None:
+    async def tamper(sandboxes: Mapping[Side, Sandbox]) -> None:
         stack.enter_context(stopped(notes))
+        sandbox, shopify = sandboxes.values()
+        order = next(iter((await shopify.truth())["objects"]["order"]))
+        await shopify.act("update_order", order=int(order), note="tampered")
         truth = await sandbox.truth()
         intent, charge = next(iter(truth["objects"]["payment_intent"])), next(iter(truth["objects"]["charge"]))
         await sandbox.act("edits.metadata", object_id=intent, note="tampered")
         with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger, ledger:
             ledger.execute("UPDATE resource SET status = 'tampered' WHERE remote_id = ?", (charge,))
-        changed.extend([intent, charge])
+        changed.extend([intent, charge, order])
 
     async def go_on(_: Outcome) -> None:
         stack.close()
@@ -103,7 +106,7 @@ def test_tampered_truth_or_ledger_is_exit_1_and_named(tmp_path: Path) -> None:
     assert all("tampered" in text for text in found.values())
     shown = "\n".join(str(part) for part in verdict(outcome))
     assert all(each in shown for each in changed)
-    assert "DIFFERENT: 2 of" in shown
+    assert "DIFFERENT: 3 of" in shown
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -134,15 +137,20 @@ def test_signal_in_the_middle_leaves_no_process_behind(tmp_path: Path, number: s
 def test_json_is_one_document_with_the_report(tmp_path: Path) -> None:
     ran = subprocess.run(
         command("demo", "--seed", "5", "--payments", "60", "--seconds", "6", "--format", "json"),
-        capture_output=True, text=True, timeout=150, check=False, cwd=tmp_path,
+        capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert told["proven"] is True
     assert told["differences"] == []
-    assert {row["kind"] for row in told["report"]["evidence"]["kinds"]} >= {"payment_intent", "charge"}
-    assert told["report"]["evidence"]["resources"]["total"] == told["compared"]["resources"]
+    assert {row["kind"] for row in told["report"]["evidence"]["kinds"]} >= {"payment_intent", "charge", "order"}
+    assert {row["account"] for row in told["compared"]["kinds"]} == {"main", "shop"}
+    assert set(told["report"]["verdicts"].values()) <= {"BALANCED", "BALANCED_WITH_TIMING"}
+    matched = sum(line["count"] for line in told["report"]["matches"]["lines"] if line["code"] == "matched")
+    assert matched > 40, "orders in Shopify were not matched with charges at Stripe"
+    seen = told["compared"]["resources"] - told["compared"]["never_known"]
+    assert told["report"]["evidence"]["resources"]["total"] == seen
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,6 +10,7 @@ from reconciler.errors import UsageError
 from reconciler.report.canonical import plain
 from reconciler.report.formats.columns import Column, Kind, Row, Sheet, Value
 from reconciler.report.formats.dossier import Dossier
+from reconciler.report.formats.words import day_start
 from reconciler.report.model import BalanceBlock, OpenItem, OpenTotal, Report, ResolvedItem
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def parameters(report: Report) -> Mapping[str, str]:
         "from": params.from_day.isoformat(),
         "to": params.to_day.isoformat(),
         "timezone": params.timezone,
-        "day_start": params.day_start.isoformat("minutes"),
+        "day_start": day_start(params.day_start),
         "start": str(plain(header.start)),
         "start_offset": header.start_offset,
         "end": str(plain(header.end)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, time
 
 from reconciler.report.model import Amount, BalanceBlock, Report, Standing
 
@@ -78,6 +78,11 @@ def money(amount: Amount | None) -> str:
     return "" if amount is None else f"{amount.major:,f}"
 
 
+def day_start(at: time) -> str:
+    """HH:MM, and the seconds where there are any."""
+    return at.isoformat("seconds" if at.second else "minutes")
+
+
 def period(report: Report) -> str:
     params, header = report.params, report.header
     offset = (
@@ -85,5 +90,5 @@ def period(report: Report) -> str:
         if header.start_offset == header.end_offset
         else (f"{header.start_offset}, {header.end_offset} at the end")
     )
-    begins = "" if params.day_start.isoformat("minutes") == "00:00" else f", days from {params.day_start:%H:%M}"
+    begins = "" if params.day_start == time(0) else f", days from {day_start(params.day_start)}"
     return f"{params.from_day} → {params.to_day} {params.timezone} ({offset}{begins})"
