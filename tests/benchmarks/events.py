@@ -39,7 +39,9 @@ _TEMPLATE = (
 class Deliveries:
     """Makes complete HTTP requests, never two alike. `run` keeps two runs against one ledger apart."""
 
-    def __init__(self, run: str, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, run: str, *, host: str = "127.0.0.1", livemode: bool = False) -> None:
+        """`livemode` as the account's key has it, where the deliveries are to mark anything at `reconcile run`."""
+        self._template = _TEMPLATE.replace('"livemode":false', '"livemode":true') if livemode else _TEMPLATE
         self._run = run
         self._made = 0
         self._key = SECRET.encode()
@@ -53,7 +55,7 @@ class Deliveries:
         number = self._made
         self._made += 1
         return (
-            _TEMPLATE
+            self._template
             % {
                 "event": f"1{self._run}{number:012d}",
                 "resource": f"3{number * 7919 % RESOURCES:015d}",

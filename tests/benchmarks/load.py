@@ -83,7 +83,13 @@ class _Connection(asyncio.Protocol):
 
 
 async def load(
-    port: int, *, connections: int, seconds: float, rate: float | None, count: int | None, run: str
+    port: int,
+    deliveries: Deliveries,
+    *,
+    connections: int,
+    seconds: float,
+    rate: float | None,
+    count: int | None,
 ) -> Tally:
     tally = Tally()
     free: deque[_Connection] = deque()
@@ -94,7 +100,6 @@ async def load(
         _, connection = await loop.create_connection(lambda: _Connection(tally, free, on_free), "127.0.0.1", port)
         opened.append(connection)
     free.extend(opened)
-    deliveries = Deliveries(run)
     if rate is None:
         await _closed_loop(opened, free, on_free, deliveries, tally, seconds, count)
     else:
@@ -169,16 +174,17 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--count", type=int)
     parser.add_argument("--run", default="a")
+    parser.add_argument("--livemode", type=int, default=0)
     asked = parser.parse_args()
     began = time.perf_counter()
     tally = uvloop.run(
         load(
             asked.port,
+            Deliveries(asked.run, livemode=bool(asked.livemode)),
             connections=asked.connections,
             seconds=asked.seconds,
             rate=asked.rate,
             count=asked.count,
-            run=asked.run,
         )
     )
     elapsed = time.perf_counter() - began

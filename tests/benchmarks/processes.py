@@ -22,15 +22,38 @@ ROOT = Path(__file__).parents[2]
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 
-class Receiver:
-    """`tests.benchmarks.receiver` or `tests.benchmarks.floor` on a ledger of its own."""
+class Started:
+    """A process that listens, and what it costs."""
 
-    def __init__(self, module: str, url: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"tests.benchmarks.{module}", url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self.port = port
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_SECONDS
+
+    def memory_mb(self, field: str = "VmRSS") -> float:
+        """`VmRSS` now, `VmHWM` at its highest."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError(f"/proc has no {field}")
+
+
+class Receiver(Started):
+    """`tests.benchmarks.receiver`, `floor` or `shop`: prints its port, and ends when its standard input does."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        super().__init__(
+            subprocess.Popen(
+                [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+            ),
+            port=0,
         )
 
     def __enter__(self) -> Self:
@@ -52,18 +75,6 @@ class Receiver:
             self._process.kill()
             self._process.wait()
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all its threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * _TICK_SECONDS
-
-    def memory_mb(self, field: str = "VmRSS") -> float:
-        """`VmRSS` now, `VmHWM` at its highest."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError(f"/proc has no {field}")
-
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -77,7 +88,7 @@ class Load:
     """Of the receiver, for each delivery."""
 
 
-def load(receiver: Receiver, run: str, *, connections: int, seconds: float, **more: float | None) -> Load:
+def load(receiver: Started, run: str, *, connections: int, seconds: float, **more: float | None) -> Load:
     """Raises RuntimeError when any answer was not 200: a fast refusal is no throughput."""
     options = {"connections": connections, "seconds": seconds, "run": run, **more}
     arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
