@@ -34,17 +34,25 @@ def sandbox(
     send_test_events: Annotated[
         int, typer.Option(help="Make so many payments, two seconds apart, and say how your receiver answered.", min=0)
     ] = 0,
+    shop: Annotated[
+        str | None, typer.Option(help="A Shopify shop besides, e.g. example.myshopify.com.", metavar="DOMAIN")
+    ] = None,
+    shop_webhook: Annotated[
+        str | None, typer.Option(help="Where your receiver listens for it, e.g. .../webhooks/shopify/shop.")
+    ] = None,
     faults: Annotated[
         str, typer.Option(help='What shall go wrong, as in {"drop": 0.05, "duplicate": 0.1}.', metavar="JSON")
     ] = "{}",
 ) -> None:
     """A look-alike of Stripe to build against, with nothing but itself: objects, lists, limits, signed webhooks.
 
-    It runs until Ctrl-C or SIGTERM. The first line on stdout is JSON with its url, api_key and secret.
+    It runs until Ctrl-C or SIGTERM. The first line on stdout is JSON with its url, api_key and secret. With --shop
+    there is one of Shopify besides, and the JSON's `shop` has its url, domain, access_token and secret.
 
     \b
     Examples:  reconcile sandbox --port 12111 --webhook http://127.0.0.1:8080/webhooks/stripe/main --secret whsec_mine
                reconcile sandbox --webhook http://127.0.0.1:8080/webhooks/stripe/main --send-test-events 5
+               reconcile sandbox --shop example.myshopify.com --shop-webhook http://127.0.0.1:8080/webhooks/shopify/shop
     """
     options = options_of(context)
     as_json = options.format_among("table", "json") == "json"
@@ -53,6 +61,10 @@ def sandbox(
     command = [sys.executable, "-m", "providers.sandbox", "--port", str(port), "--seed", str(seed), "--faults", faults]
     command += ["--webhook", webhook] if webhook else []
     command += ["--secret", secret] if secret else []
+    if shop_webhook is not None and shop is None:
+        raise UsageError("--shop-webhook needs --shop DOMAIN: which shop is to be played")
+    command += ["--shop", shop] if shop else []
+    command += ["--shop-webhook", shop_webhook] if shop_webhook else []
     with _running(command) as child:
         line = _first_line(child)
         ready = orjson.loads(line)
@@ -60,6 +72,8 @@ def sandbox(
         sys.stdout.flush()
         if not as_json:
             talk(_guide(ready, webhook))
+            if ready["shop"] is not None:
+                talk(_shop_guide(ready["shop"]))
         if send_test_events:
             asyncio.run(_send(ready["url"], send_test_events))
         child.wait()
@@ -136,3 +150,20 @@ Make something happen, and look:
   curl -X POST {url}/_sandbox/send_test_event
   curl {url}/_sandbox/truth
 Everything else: providers/sandbox/README.md"""
+
+
+def _shop_guide(shop: Any) -> str:
+    return f"""\
+
+The shop is at {shop["url"]}. In config.toml:
+  [accounts.shop]
+  provider = "shopify"
+  shop = "{shop["domain"]}"
+  access_token = "env:SHOPIFY_ACCESS_TOKEN"
+  webhook_secrets = ["env:SHOPIFY_CLIENT_SECRET"]
+  base_url = "{shop["url"]}"
+In the daemon's environment:
+  export SHOPIFY_ACCESS_TOKEN={shop["access_token"]} SHOPIFY_CLIENT_SECRET={shop["secret"]}
+Make something happen, and look:
+  curl -X POST {shop["url"]}/_sandbox/actions -d '{{"action": "place_order"}}'
+  curl {shop["url"]}/_sandbox/truth"""

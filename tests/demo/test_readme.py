@@ -16,7 +16,9 @@ import orjson
 import pytest
 
 from reconciler.cli.table import COMMANDS
+from reconciler.config import load
 from reconciler.demo.children import free_port
+from reconciler.loading import load_accounts
 from tests.databases import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +41,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def command_folder(tmp_path: Path) -> Path:
     """A folder with the README's own config.toml, and a `reconcile` on the path that is this tree's."""
-    (config,) = blocks("toml")
+    config, _ = blocks("toml")
     (tmp_path / "config.toml").write_text(config)
     tool = tmp_path / "bin" / "reconcile"
     tool.parent.mkdir()
@@ -151,6 +153,13 @@ def test_line_for_postgres_runs(command_folder: Path, postgres: Postgres) -> Non
             until(daemon, '"running"')
     finally:
         postgres.drop(name)
+
+
+def test_accounts_of_the_page_are_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("\n".join(blocks("toml")))
+    config = load(path, dict.fromkeys(re.findall(r"env:(\w+)", path.read_text()), "x"))
+    assert [account.provider.name for account in load_accounts(config).values()] == ["stripe", "shopify"]
 
 
 def test_table_of_commands_is_complete() -> None:

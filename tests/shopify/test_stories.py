@@ -17,6 +17,7 @@ from providers.sandbox.shopify import ShopServer
 from providers.sandbox.shopify.bucket import BucketLimit
 from providers.sandbox.shopify.sending import ShopSending
 from providers.sandbox.shopify.server import DEFAULT_SECRET
+from providers.sandbox.shopify.shop import TOPICS
 from providers.shopify.topics import REQUIRED
 from reconciler.clock import SystemClock
 from reconciler.ledger import Ledger, open_ledger
@@ -219,4 +220,5 @@ def test_a_customer_s_redaction_reaches_the_ledger_through_the_webhook(
 
 def test_every_topic_that_is_asked_for_names_something() -> None:
     assert len(REQUIRED) == len(set(REQUIRED)) > 20
+    assert set(TOPICS) == set(REQUIRED), "the demo's shop would be told that it lacks subscriptions"
     assert ref("order", 1).kind == "order"

@@ -23,14 +23,15 @@ ALL_SCOPES = (
 )  # fmt: skip
 
 TOPICS = (
-    "app/scopes_update", "app/uninstalled", "customers/create", "customers/delete", "customers/update",
-    "disputes/create", "draft_orders/create", "fulfillments/create", "inventory_items/delete",
-    "inventory_items/update", "inventory_levels/disconnect", "inventory_levels/update",
-    "order_transactions/create", "orders/cancelled", "orders/create", "orders/delete", "orders/fulfilled",
-    "orders/paid", "orders/updated", "products/create", "products/delete", "products/update", "refunds/create",
-    "tender_transactions/create",
+    "app/scopes_update", "app/uninstalled", "customers/create", "customers/delete", "customers/merge",
+    "customers/update", "disputes/create", "disputes/update", "draft_orders/create", "draft_orders/delete",
+    "draft_orders/update", "fulfillments/create", "fulfillments/update", "inventory_items/create",
+    "inventory_items/delete", "inventory_items/update", "inventory_levels/connect", "inventory_levels/disconnect",
+    "inventory_levels/update", "order_transactions/create", "orders/cancelled", "orders/create", "orders/delete",
+    "orders/edited", "orders/fulfilled", "orders/paid", "orders/partially_fulfilled", "orders/updated",
+    "products/create", "products/delete", "products/update", "refunds/create", "tender_transactions/create",
 )  # fmt: skip
-"""What it tells of, besides `customers/redact`."""
+"""What an app like ours subscribes to; a sandbox has nothing to say of some of them."""
 
 _ORDERS_SEEN_FOR = timedelta(days=60)
 _FEE_PERCENT = 2
