@@ -167,7 +167,9 @@ class Fetcher:
             raise
         except Exception as error:
             # The list failed, not the resources that it was walked for: they are read singly, and not one is counted.
-            self._health.rest_walks(kind.name, self._clock.now())
+            # One that is throttled is as good as before when its time is up; until then its budget is closed.
+            if not isinstance(error, Throttled):
+                self._health.rest_walks(kind.name, self._clock.now())
             await self.failed(kind, [], error, endpoint=kind.list_endpoint)
         left = list(waiting.values())
         if listed and len(left) > len(claims) / 2:
@@ -274,13 +276,14 @@ class Fetcher:
         )
 
     def page_rows(self, snapshots: Sequence[Snapshot]) -> list[PageRow]:
-        """Rows with their entries; one whose entries cannot be read is marked by the next sweep, never half applied."""
+        """Rows with their entries; one whose entries cannot be read is marked instead, and its own read names it."""
         rows = []
         for snapshot in snapshots:
             try:
                 rows.append(PageRow(snapshot, self.provider.entries(snapshot)))
             except (ValueError, ProviderError) as error:
                 log.warning("row cannot be read", ref=str(snapshot.ref), error=describe(error))
+                rows.append(PageRow(snapshot, readable=False))
         return rows
 
     async def _within_sight(

@@ -13,6 +13,15 @@ from reconciler.provider import Kind
 TURN_FOR_THE_OLDEST = 8
 """Every so many claims the lane that waited longest goes first, whatever its priority, so that none starves."""
 
+TURN_FOR_THE_NEWEST = 2
+"""Every so many claims are made of what fell due last, so that a fresh payment does not wait for a whole backlog."""
+
+_WORTH_INTERRUPTING = 0.25
+"""A walk that answers less than this share of a page is over so soon that nobody waits for it."""
+
+LIST_PATIENCE = timedelta(seconds=1)
+"""A list whose budget is closed for longer than this is not waited for: single reads have a budget of their own."""
+
 WALK_PAGES = 10
 """The longest walk over a list that one plan makes; the lease has to cover it."""
 
@@ -109,3 +118,15 @@ def plan(kind: Kind, density: Density | None) -> Plan:
     if pages > WALK_PAGES or 2 * pages > math.ceil(density.due / kind.id_batch):
         return by_ids
     return Walk(density, pages)
+
+
+def in_turn(kind: Kind, best: Plan, room: int, *, newest: bool) -> tuple[Plan, int]:
+    """The plan for this turn, and how many requests it wants.
+
+    While pages answer a backlog, a turn of the newest is one single read: it costs one request for each page at most.
+    """
+    if isinstance(best, Singly):
+        return best, room
+    if newest and best.density.due >= kind.page_size * _WORTH_INTERRUPTING:
+        return Singly(kind.id_batch), 1
+    return best, 1

@@ -21,7 +21,7 @@ from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher
 from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger, Release
 from reconciler.model import Priority
-from reconciler.planner import Choice, Door, Singly, Walk, choose, plan
+from reconciler.planner import LIST_PATIENCE, TURN_FOR_THE_NEWEST, Choice, Door, Singly, Walk, choose, in_turn, plan
 from reconciler.provider import Kind
 
 log = structlog.get_logger(__name__)
@@ -120,6 +120,8 @@ class Worker:
         self._running: dict[asyncio.Task[None], _Read] = {}
         self._paused: dict[tuple[str, str, int], datetime] = {}
         self._turns = 0
+        self._served: Counter[tuple[str, str]] = Counter()
+        """Claims made of each kind. Turns would not do: those that the budget refused fall into step with it."""
         self.idle = asyncio.Event()
         """Set while nothing is due now and nothing is under way."""
 
@@ -172,6 +174,7 @@ class Worker:
             self._paused[lane.account, lane.kind, lane.priority] = now + turn.wait
             return None
         if turn.batches:
+            self._served[lane.account, lane.kind] += 1
             self.idle.clear()
             self._start(lane, turn)
         return None
@@ -198,11 +201,18 @@ class Worker:
             if kind.list_endpoint is not None and not choice.probe and fetcher.may_walk(kind, now)
             else None
         )
-        chosen = plan(kind, dense)
         limits, priority = fetcher.provider.limits, Priority(lane.priority)
+
+        def draw(endpoint: str, want: int) -> tuple[int, timedelta]:
+            return ledger.draw_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
+
+        newest = self._served[lane.account, lane.kind] % TURN_FOR_THE_NEWEST == 1 and not choice.probe
+        chosen, want = in_turn(kind, plan(kind, dense), 1 if choice.probe else room[lane.account], newest=newest)
         endpoint = kind.endpoint if isinstance(chosen, Singly) else str(kind.list_endpoint)
-        want = room[lane.account] if isinstance(chosen, Singly) and not choice.probe else 1
-        granted, wait = ledger.draw_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
+        granted, wait = draw(endpoint, want)
+        if not granted and isinstance(chosen, Walk) and wait > LIST_PATIENCE:
+            chosen, endpoint = Singly(kind.id_batch), kind.endpoint
+            granted, wait = draw(endpoint, room[lane.account])
         if not granted:
             return _Turn(choice, gates, wait=max(wait, _LEAST_WAIT))
         if choice.probe:
@@ -210,16 +220,21 @@ class Worker:
         else:
             count = granted * chosen.batch if isinstance(chosen, Singly) else chosen.pages * kind.page_size
         density = chosen.density if isinstance(chosen, Walk) else None
-        claims = ledger.claim(
-            lane.account,
-            lane.kind,
-            lane.priority,
-            owner=self._owner,
-            count=count,
-            lease=self._settings.lease,
-            now=now,
-            window=None if density is None else density.window,
-        )
+
+        def claim(*, newest: bool) -> list[Claim]:
+            return ledger.claim(
+                lane.account,
+                lane.kind,
+                lane.priority,
+                owner=self._owner,
+                count=count,
+                lease=self._settings.lease,
+                now=now,
+                window=None if density is None else density.window,
+                newest=newest,
+            )
+
+        claims = (claim(newest=True) if newest and density is None else []) or claim(newest=False)
         batches = [claims] if density is not None and claims else _batches(claims, kind.id_batch)
         if len(batches) > granted:
             surplus = [claim for batch in batches[granted:] for claim in batch]

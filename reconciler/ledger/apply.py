@@ -70,6 +70,8 @@ class PageRow:
 
     snapshot: Snapshot
     entries: Sequence[Entry] = ()
+    readable: bool = True
+    """False where its entries could not be read: never half applied, but marked, so that its own read decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +120,21 @@ def decide_answer(row: Any, answer: Answer, *, seq: int, now: datetime, least_in
 
 
 def decide_page_row(
-    row: Any, snapshot: Snapshot, *, start: int, started_at: datetime, seq: int, settle: timedelta
+    row: Any, brought: PageRow, *, start: int, started_at: datetime, seq: int, settle: timedelta
 ) -> _Decision:
     """What a page row does to a resource that the ledger knows. Pure. It never settles a generation.
 
     A page that began inside the settle window of a mark or of an accepted read may come from a replica that lags
     behind them, so it is not applied; where it differs, a mark lets a proper read decide.
     """
+    snapshot = brought.snapshot
     state, content_hash = _content(snapshot)
     differs = _differs(row, state, content_hash)
     began = to_micros(started_at)
     fresh_enough = row.settle_at <= began and (row.fetched_at is None or row.fetched_at + span_micros(settle) <= began)
     first_sight = row.version == 0 and row.applied_seq < start
-    if row.applied_seq >= start or row.lease_until is not None or not (fresh_enough or first_sight):
+    applicable = brought.readable and (fresh_enough or first_sight)
+    if row.applied_seq >= start or row.lease_until is not None or not applicable:
         answered_later = row.generation > row.settled_generation and row.lease_until is None
         return _Decision(Outcome.DEFERRED, mark=differs and not answered_later)
     return _Decision(
@@ -381,18 +385,20 @@ def apply_page(
     """
     by_ref = {_as_stored(row.snapshot.ref): row for row in rows}
     met = _lock_by_ref(tx, by_ref)
-    strangers = [row for ref, row in by_ref.items() if ref not in met]
+    strangers = [row for ref, row in by_ref.items() if ref not in met and row.readable]
     changes = _insert_strangers(tx, strangers, started_at, cause)
     inserted = {_as_stored(change.reading.ref) for change in changes}
     late = [ref for ref in by_ref if ref not in met and ref not in inserted]
     met |= _lock_by_ref(tx, late)
     applied = [Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=False) for change in changes]
     writes: list[dict[str, Any]] = []
-    marks: list[Mark] = []
+    unreadable = [ref for ref in by_ref if ref not in met and ref not in inserted]
+    applied += [Applied(ref, Outcome.DEFERRED, 0, cause, dirty=True) for ref in unreadable]
+    marks = [Mark(ref, cause, settle=settle[ref.kind]) for ref in unreadable]
     for (ref, row), seq in zip(met.items(), tx.ticks(len(met)), strict=True):
         brought = by_ref[ref]
         window = settle[ref.kind]
-        decision = decide_page_row(row, brought.snapshot, start=start, started_at=started_at, seq=seq, settle=window)
+        decision = decide_page_row(row, brought, start=start, started_at=started_at, seq=seq, settle=window)
         dirty = row.generation > row.settled_generation
         seen_first_by = Cause(row.cause) if dirty else cause
         if decision.columns:

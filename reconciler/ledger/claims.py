@@ -71,13 +71,14 @@ def lanes(tx: Transaction) -> list[Lane]:
     return [Lane(row.account, row.kind, row.priority, from_micros(row.due_at)) for row in tx.run(_LANES)]
 
 
-def claim_statement(dialect: Dialect, *, windowed: bool = False) -> str:
+def claim_statement(dialect: Dialect, *, windowed: bool = False, newest: bool = False) -> str:
     """The claim. On Postgres the choice is materialised first: a planner that inlines it may update more than LIMIT."""
     created = "AND created_at >= :since AND created_at < :until" if windowed else ""
+    unread = "AND (fetched_at IS NULL OR fetched_at < first_marked_at)" if newest else ""
     choice = f"""
       SELECT id FROM resource
-      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now {created}
-      ORDER BY due_at LIMIT :count {dialect.skip_locked}
+      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now {created} {unread}
+      ORDER BY due_at{" DESC" if newest else ""} LIMIT :count {dialect.skip_locked}
     """
     head, chosen = (
         (f"WITH chosen AS MATERIALIZED ({choice})", "SELECT id FROM chosen") if dialect.is_postgres else ("", choice)
@@ -104,15 +105,17 @@ def claim(
     lease: timedelta,
     now: datetime,
     window: Window | None = None,
+    newest: bool = False,
 ) -> list[Claim]:
     """Up to `count` resources of one lane that are due, longest due first. Send no request before this commits.
 
-    With a window, only those that were created in it.
+    With a window, only those that were created in it; `newest`: those that fell due last first, and only what was not
+    read at all since it was marked: the second reads of a burst fall due late, and are no news.
     """
     token = tx.tick()
     lease_until = now + lease
     rows = tx.run(
-        text(claim_statement(tx.dialect, windowed=window is not None)),
+        text(claim_statement(tx.dialect, windowed=window is not None, newest=newest)),
         ({} if window is None else {"since": to_micros(window.since), "until": to_micros(window.until)})
         | {
             "account": account,

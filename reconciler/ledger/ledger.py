@@ -144,10 +144,20 @@ class Ledger:
         lease: timedelta,
         now: datetime,
         window: Window | None = None,
+        newest: bool = False,
     ) -> list[Claim]:
         with self._store.write() as tx:
             return claims.claim(
-                tx, account, kind, priority, owner=owner, count=count, lease=lease, now=now, window=window
+                tx,
+                account,
+                kind,
+                priority,
+                owner=owner,
+                count=count,
+                lease=lease,
+                now=now,
+                window=window,
+                newest=newest,
             )
 
     def density(self, account: str, kind: str, priority: int, *, page_size: int, now: datetime) -> Density | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Ledger, Outcome, Release
-from reconciler.model import Cause, Snapshot, State
+from reconciler.ledger import Ledger, Outcome, PageRow, Release
+from reconciler.model import Cause, ResourceRef, Snapshot, State
 from tests.ledger.factories import (
     LEASE,
     SETTLE,
@@ -42,6 +42,39 @@ def test_a_stranger_is_stored_and_stays_clean(ledger: Ledger, clock: ManualClock
     met = row(ledger, CHARGE)
     assert (met.generation, met.due_at, met.state, met.cause) == (0, None, State.PRESENT, "backfill")
     assert versions(ledger, CHARGE)[0].cause == Cause.BACKFILL
+
+
+def test_a_row_that_cannot_be_read_is_marked_and_never_half_applied(ledger: Ledger, clock: ManualClock) -> None:
+    known, equal, stranger = ref("ch_known"), ref("ch_equal"), ref("ch_stranger")
+    for each in (known, equal):
+        settle(ledger, each, snapshot(each, 1), clock.now())
+    clock.advance(SETTLE)
+    shown = {known: snapshot(known, 2), equal: snapshot(equal, 1), stranger: snapshot(stranger, 1)}
+
+    def show() -> dict[ResourceRef, tuple[Outcome, bool]]:
+        applied = ledger.apply_page(
+            [PageRow(each, readable=False) for each in shown.values()],
+            start=ledger.tick(),
+            started_at=clock.now(),
+            cause=Cause.SWEEP,
+            settle={"charge": SETTLE},
+            now=clock.now(),
+        )
+        return {each.ref: (each.outcome, each.dirty) for each in applied}
+
+    assert show() == {
+        known: (Outcome.DEFERRED, True),
+        equal: (Outcome.DEFERRED, False),
+        stranger: (Outcome.DEFERRED, True),
+    }
+    assert [(row(ledger, each).version, row(ledger, each).dirty) for each in shown] == [
+        (1, True),
+        (1, False),
+        (0, True),
+    ]
+    before = table(ledger, "resource")
+    show()
+    assert table(ledger, "resource") == before, "shown again, it is waiting for its own read already"
 
 
 def test_a_page_row_never_settles(ledger: Ledger, clock: ManualClock) -> None:

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from providers.sandbox import ApiKey, Chance, FaultPlan
+from providers.stripe import Stripe
 from reconciler.clock import from_micros
 from reconciler.ledger import Coverage, Job, Mark
-from reconciler.model import Cause, Priority, ResourceRef
+from reconciler.model import Cause, Entry, Priority, ResourceRef, Snapshot
 from reconciler.provider import DeadlineRule
 from reconciler.sweeps import SweepSettings
 from tests.loop.harness import ALL_JOBS, DAY, HOUR, MINUTE, SECOND, START, Loop, looping
@@ -190,6 +191,40 @@ def test_three_true_deletes_among_three_hundred_and_ten_lies_are_found_exactly(u
             assert loop.server.faults.struck["skip_row"] == 10
             assert {ref.id for ref in loop.tombstones()} == deleted
             assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+class Misreading(Stripe):
+    """Cannot read the entries of one balance transaction."""
+
+    poison = ""
+
+    def entries(self, snapshot: Snapshot) -> Sequence[Entry]:
+        if snapshot.ref.id == self.poison:
+            raise ValueError("an amount is no number")
+        return super().entries(snapshot)
+
+
+def test_a_row_that_cannot_be_read_is_named_and_hides_no_other(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with looping(url, provider=Misreading) as loop:
+            paid = [loop.world.payments.pay(1_000 + number) for number in range(3)]
+            loop.lose_all()
+            loop.advance(MINUTE)
+            entries = [loop.world.store.get(each["latest_charge"])["balance_transaction"] for each in paid]
+            monkeypatch.setattr(Misreading, "poison", entries[1])
+            for _ in range(12):
+                await loop.run_job("recent/main/balance_transaction")
+                await loop.run_job("recent/main/charge")
+                await loop.run_for(MINUTE)
+            assert loop.dead() == {entries[1]}
+            assert loop.reads_of(entries[1]) <= loop.setup.policy.attempts + 1
+            assert loop.unlike_truth(["balance_transaction"]) == [f"balance_transaction/{entries[1]} is unknown here"]
+            monkeypatch.setattr(Misreading, "poison", "")
+            await loop.mark(loop.ref("balance_transaction", entries[1]))
+            await loop.settle()
+            assert loop.unlike_truth(["balance_transaction"]) == []
 
     asyncio.run(story())
 
