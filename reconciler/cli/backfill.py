@@ -19,11 +19,11 @@ from reconciler.backfill import Backfill, Estimate, Request, Result
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import DONE, UNPROVEN, WRONG_USE, Options
 from reconciler.cli.printing import print_json, print_page, span, table, talk
-from reconciler.cli.times import parse_instant
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import UsageError
 from reconciler.loading import Account, load_accounts
+from reconciler.times import parse_instant
 
 
 def backfill(

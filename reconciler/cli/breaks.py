@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from reconciler.cli.asking import Answer, Question, answered
-from reconciler.cli.opening import Desk, desk
+from reconciler.asking import Answer, Question, answered
+from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, print_json, table, talk
+from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import break_events
 from reconciler.report import signoff

@@ -1,39 +1,24 @@
-"""What a command works on: the configuration, its accounts, and the ledger."""
+"""Opening what a command works on, from its options."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import log
 from reconciler.cli.options import Options
-from reconciler.clock import Clock, SystemClock
+from reconciler.clock import SystemClock
 from reconciler.config import Config, load
+from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger.schema import current
-from reconciler.loading import Account, followed_of, load_accounts
-from reconciler.status import Followed
+from reconciler.loading import load_accounts
 
 VARIABLE = "RECONCILER_CONFIG"
 DEFAULT = Path("config.toml")
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Everything that an operator's command may reach for."""
-
-    config: Config
-    accounts: Mapping[str, Account]
-    ledger: Ledger
-    clock: Clock
-
-    @property
-    def followed(self) -> tuple[Followed, ...]:
-        return followed_of(self.config, self.accounts)
 
 
 def read_config(options: Options) -> Config:

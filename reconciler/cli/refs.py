@@ -1,14 +1,14 @@
-"""References as operators give them: on the command line, or on stdin with `-`; checked against the configuration."""
+"""References as operators give them on the command line, or on stdin with `-`."""
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.errors import UsageError
 from reconciler.loading import Account
 from reconciler.model import ResourceRef
+from reconciler.refs import checked
 
 
 def read_refs(given: Sequence[str], accounts: Mapping[str, Account]) -> list[ResourceRef]:
@@ -25,22 +25,6 @@ def read_refs(given: Sequence[str], accounts: Mapping[str, Account]) -> list[Res
     return list(refs)
 
 
-def checked(text: str, accounts: Mapping[str, Account]) -> ResourceRef:
-    """Raises UsageError unless the configuration has the account, and its provider the kind."""
-    try:
-        ref = ResourceRef.parse(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    account = accounts.get(ref.account)
-    if account is None:
-        raise UsageError(f"{ref}: no account {ref.account!r} is configured{_nearest(ref.account, accounts)}")
-    if ref.provider != account.provider.name:
-        raise UsageError(f"{ref}: account {ref.account!r} is at {account.provider.name}, not at {ref.provider}")
-    if ref.kind not in account.kinds:
-        raise UsageError(f"{ref}: {ref.provider} has no kind {ref.kind!r}{_nearest(ref.kind, account.kinds)}")
-    return ref
-
-
 def _texts(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     for text in given:
         if text != "-":
@@ -49,11 +33,3 @@ def _texts(given: Sequence[str]) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(sys.stdin, start=1):
             if line.strip():
                 yield f"stdin, line {number}: ", line.strip()
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    candidates = sorted(known)
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(candidates)}" if candidates else "; add [accounts.NAME] to config.toml"

@@ -11,15 +11,15 @@ from typing import Annotated, assert_never
 
 import typer
 
-from reconciler.cli.asking import Question, answer_in, terms_of
+from reconciler.asking import Question, answer_in, terms_of
 from reconciler.cli.evidence import evidence_of
-from reconciler.cli.opening import Desk, desk
+from reconciler.cli.opening import desk
 from reconciler.cli.options import DONE, UNPROVEN, Options, options_of
 from reconciler.cli.printing import print_page, talk
 from reconciler.cli.report_page import page, rows
 from reconciler.cli.signing import Signing, tell_signatures
 from reconciler.cli.status import verdict
-from reconciler.cli.times import parse_instant
+from reconciler.desk import Desk
 from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger import Ledger, View
 from reconciler.ledger.breaks import LockPolicy
@@ -32,6 +32,7 @@ from reconciler.report.formats.sheets import chosen, sheets
 from reconciler.report.model import Report
 from reconciler.status import Status, observe, status_of
 from reconciler.status.observing import BEGINNING
+from reconciler.times import parse_instant
 
 TABLE = "table"
 

@@ -12,15 +12,16 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from reconciler.cli.opening import Desk, desk
+from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import print_json, print_page, table, words
-from reconciler.cli.times import parse_instant
+from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import LoggedDelivery, Resource, Version
 from reconciler.model import Entry, ResourceRef, Snapshot, State
 from reconciler.money import Exponents, Money
 from reconciler.status import instant
+from reconciler.times import parse_instant
 
 _NAMED_FIELDS = 12
 _VALUE_WIDTH = 60

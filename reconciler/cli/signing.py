@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.cli.opening import Desk
 from reconciler.cli.printing import talk
+from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import LockPolicy, PeriodLock, locked_periods, period_locks
 from reconciler.ledger.store import Transaction

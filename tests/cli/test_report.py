@@ -11,7 +11,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from reconciler.cli.asking import period
+from reconciler.asking import period
 from reconciler.ledger import Ledger
 from reconciler.ledger.breaks import LockState, period_locks
 from reconciler.report.periods import Calendar

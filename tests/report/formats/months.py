@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
-from reconciler.cli.asking import Answer
+from reconciler.asking import Answer
 from reconciler.config import JournalSection
 from reconciler.ledger.breaks import BreakAction, BreakEvent, record_break_event
 from reconciler.report.engine import report

@@ -12,9 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import orjson
 
 from reconciler import __version__
-from reconciler.cli.opening import Desk
-from reconciler.cli.times import parse_instant
 from reconciler.config import Config
+from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import kept_report, period_locks
 from reconciler.ledger.finance import BalanceKey
@@ -27,13 +26,14 @@ from reconciler.report.formats.dossier import Dossier, EntryLine, Evidence
 from reconciler.report.gathering import gather
 from reconciler.report.model import Amount, FeeRule, Params, Report, Rules
 from reconciler.report.periods import Calendar
+from reconciler.times import parse_instant
 
 LAST = "last"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The options of the command line, as they were typed; None: not given."""
+    """What is asked of the report, as it was typed; None: not given."""
 
     from_day: str | None = None
     to_day: str | None = None
