@@ -700,4 +700,66 @@ class AlertRow(SQLModel, table=True):
     ended_at: int | None = _whole(optional=True)
 
 
+class ConsoleUserRow(SQLModel, table=True):
+    """A person who may look at the console, and what they may do there."""
+
+    __tablename__: ClassVar[Any] = "console_user"
+    __table_args__ = (CheckConstraint("role IN ('viewer', 'finance', 'operator')", name="role_known"),)
+
+    name: str = _words(key=True)
+    role: str = _words()
+    password_hash: str = _words()
+    """Argon2id, with its own salt and costs in it."""
+    created_at: int = _whole()
+    changed_at: int = _whole()
+
+
+class ConsoleSessionRow(SQLModel, table=True):
+    """Somebody who is logged in. The cookie's token stands here only as its hash; without the row it is worthless."""
+
+    __tablename__: ClassVar[Any] = "console_session"
+    __table_args__ = (
+        Index("ix_console_session_user", "user_name"),
+        CheckConstraint("role IN ('viewer', 'finance', 'operator')", name="role_known"),
+    )
+
+    token_hash: str = _words(key=True)
+    user_name: str = _words()
+    role: str = _words()
+    """As it was given at the login. Somebody with a row in `console_user` has the role of that row."""
+    method: str = _words()
+    """`password` or `oidc`: how they proved who they are."""
+    created_at: int = _whole()
+    expires_at: int = _whole()
+    seen_at: int = _whole()
+    address: str = _words(default="")
+
+
+class ConsoleKeyRow(SQLModel, table=True):
+    """What the console signs cookies and forms with: one row, made by the first process that needs it."""
+
+    __tablename__: ClassVar[Any] = "console_key"
+
+    id: int = Field(default=1, sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    secret: bytes = _packed()
+    made_at: int = _whole()
+
+
+class MachineTokenRow(SQLModel, table=True):
+    """A program that may use the HTTP API, within its scopes. Kept when it is revoked, so that its name stays known."""
+
+    __tablename__: ClassVar[Any] = "machine_token"
+
+    id: str = _words(key=True)
+    name: str = _words()
+    secret_hash: str = _words()
+    scopes: str = _words()
+    """Sorted, with spaces between."""
+    created_by: str = _words()
+    created_at: int = _whole()
+    expires_at: int | None = _whole(optional=True)
+    revoked_at: int | None = _whole(optional=True)
+    used_at: int | None = _whole(optional=True)
+
+
 metadata = SQLModel.metadata

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Coverage, Ledger, PageRow, Receipt, Rejection, Release, redaction
+from reconciler.ledger import Coverage, Ledger, PageRow, Receipt, Rejection, Release, people, redaction
 from reconciler.ledger.breaks import (
     BreakAction,
     BreakEvent,
@@ -45,7 +45,7 @@ KINDS = ("charge", "balance_transaction", "payout")
 TABLES = (
     "entry", "version", "delivery_mark", "delivery", "delivery_tally", "missed_event", "control_total", "coverage",
     "payout_members", "payout_member", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
-    "report_snapshot", "audit_log", "bank_line", "token", "redaction",
+    "report_snapshot", "audit_log", "bank_line", "token", "redaction", "console_user", "machine_token",
 )  # fmt: skip
 
 
@@ -229,6 +229,25 @@ class Past:
         if draw(st.booleans()):
             for asked in self.ledger.pending_redactions("main"):
                 self.ledger.conclude_redaction(asked, versions=0, now=now)
+
+    def let_in(self, draw: Any, now: datetime) -> None:
+        name = draw(st.sampled_from(["ann", "bob"]))
+        with self.ledger.store.write() as tx:
+            if people.user(tx, name) is None:
+                people.add_user(tx, name, draw(st.sampled_from(list(people.Role))), "$argon2id$x", by="root", now=now)
+                return
+            people.change_user(tx, name, by="root", now=now, role=draw(st.sampled_from(list(people.Role))))
+
+    def give_a_token(self, draw: Any, now: datetime) -> None:
+        token_id = f"tok_{now.timestamp()}"
+        with self.ledger.store.write() as tx:
+            expires_at = draw(st.sampled_from([None, now]))
+            people.add_machine_token(
+                tx, token_id, "till", f"hash {token_id}", ["mark"], expires_at=expires_at, by="root", now=now
+            )
+            if draw(st.booleans()):
+                people.use_machine_token(tx, token_id, now)
+                people.revoke_machine_token(tx, token_id, by="root", now=now)
 
     def count_reads(self, draw: Any, now: datetime) -> None:
         given = {"account": "main", "day": 0, "endpoint": "charge.list", "priority": 2, "requests": draw(VALUES) ** 2}

@@ -290,6 +290,42 @@ _ALL = (
         },
         ("account", "kind", "remote_id", "event_id"),
     ),
+    # Who may look. Sessions and the key that signs them stay where they are: everybody logs in again.
+    plain(
+        "console_user",
+        {
+            "name": NAME,
+            "role": among("viewer", "finance", "operator"),
+            "password_hash": TEXT,
+            "created_at": INSTANT,
+            "changed_at": INSTANT,
+        },
+        ("name",),
+        merge={
+            name: "CASE WHEN excluded.changed_at > console_user.changed_at"
+            f" THEN excluded.{name} ELSE console_user.{name} END"
+            for name in ("role", "password_hash", "changed_at")
+        },
+    ),
+    plain(
+        "machine_token",
+        {
+            "id": NAME,
+            "name": TEXT,
+            "secret_hash": NAME,
+            "scopes": TEXT,
+            "created_by": TEXT,
+            "created_at": INSTANT,
+            "expires_at": MAYBE_INSTANT,
+            "revoked_at": MAYBE_INSTANT,
+            "used_at": MAYBE_INSTANT,
+        },
+        ("id",),
+        merge={
+            "revoked_at": "COALESCE(machine_token.revoked_at, excluded.revoked_at)",
+            "used_at": "COALESCE(machine_token.used_at, excluded.used_at)",
+        },
+    ),
 )
 
 FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _ALL}
