@@ -16,7 +16,9 @@ from reconciler.alerts import Alarm, Manners, Quiet, Rules
 from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
 from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens
+from reconciler.console import Maker, open_console, require_users
 from reconciler.deadlines import Deadlines
+from reconciler.desk import Desk
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
@@ -155,7 +157,7 @@ class Daemon:
             if worker is not None:
                 signal.start()
             writer.on_marked = _announcing(signal, None if worker is None else worker[0])
-            await self._start_server(stack, writer, providers)
+            await self._start_server(stack, ledger, writer, providers, None if worker is None else worker[0])
             log.info("running", parts=sorted(self._parts), url=self.url, accounts=sorted(self._accounts))
             if until_idle and worker is not None:
                 await self._until_idle(stop, writer, *worker)
@@ -168,9 +170,20 @@ class Daemon:
     # --- the parts ---
 
     async def _start_server(
-        self, stack: AsyncExitStack, writer: GroupCommit, providers: Mapping[str, Provider]
+        self,
+        stack: AsyncExitStack,
+        ledger: Ledger,
+        writer: GroupCommit,
+        providers: Mapping[str, Provider],
+        worker: Worker | None,
     ) -> None:
         section = self._config.server
+        console = None
+        if "console" in self._parts:
+            desk = Desk(self._config, self._accounts, ledger, self._clock)
+            await asyncio.to_thread(require_users, desk)
+            console = await open_console(desk, writer, backfill=self._backfills(writer, providers, worker))
+            stack.push_async_callback(console.close)
         intake = None
         if "intake" in self._parts:
             intake = Intake(
@@ -197,6 +210,7 @@ class Daemon:
             registry=self._registry,
             expectations=ExpectationsDoor(providers, writer, self._clock, expectation_tokens(self._config)),
             changes=changes,
+            console=console,
         )
         server = await stack.enter_async_context(
             WebServer(site, webhooks=intake, host=section.host, port=section.port, clock=self._clock)
@@ -204,6 +218,38 @@ class Daemon:
         stack.callback(changes.close)  # before the server stops, which waits for requests in flight
         self.url = server.url
         self.listening.set()
+
+    def _backfills(self, writer: GroupCommit, providers: Mapping[str, Provider], worker: Worker | None) -> Maker:
+        """Backfills from the console share this process's connections and budget; any node's worker reads singly."""
+        config, clock = self._config, self._clock
+
+        def make(watch: Callable[[Result], None]) -> Backfill:
+            def applied(results: Sequence[Applied]) -> None:
+                self._metrics.applied(results)
+                if worker is not None:
+                    worker.wake()
+
+            sweepers = {
+                name: Sweeper(
+                    fetcher_of(config, name, provider, writer, clock, self._rng, self._metrics),
+                    writer,
+                    clock,
+                    lambda kind: sweep_settings(config, kind),
+                    on_applied=applied,
+                )
+                for name, provider in providers.items()
+            }
+            return Backfill(
+                sweepers,
+                writer,
+                clock,
+                owner=owner_name(clock.now()),
+                policy=retry_policy(config),
+                lag=lambda kind: sweep_settings(config, kind).lag,
+                watch=watch,
+            )
+
+        return make
 
     async def _start_worker(
         self, stack: AsyncExitStack, writer: GroupCommit, providers: Mapping[str, Provider]

@@ -9,7 +9,8 @@ from typing import Annotated
 import orjson
 import typer
 
-from reconciler.cli.opening import Desk, desk
+from reconciler.cli.opening import desk
+from reconciler.desk import Desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, table, talk
 from reconciler.errors import LedgerUnavailable, UsageError

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from reconciler.cli.asking import terms_of
+from reconciler.asking import terms_of
 from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, print_json, table, talk

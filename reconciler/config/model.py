@@ -212,6 +212,13 @@ class AccountTable(BaseModel):
         yield "provider", self.provider
 
 
+class ConsoleSection(Section):
+    """How long people stay logged in."""
+
+    session_length: Interval = timedelta(hours=12)
+    session_idle: Interval = timedelta(hours=2)
+
+
 class Config(BaseSettings):
     """The whole configuration. Values only: `reconciler.config.load` reads the file and the environment."""
 
@@ -228,6 +235,7 @@ class Config(BaseSettings):
     retry: RetrySection = RetrySection()
     report: ReportSection = ReportSection()
     alerts: AlertsSection = AlertsSection()
+    console: ConsoleSection = ConsoleSection()
 
     _origins: Origins = PrivateAttr(default_factory=lambda: Origins(Places(), {}))
 

@@ -6,7 +6,7 @@ formula, because nothing is ever written by a method that guesses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -45,6 +45,13 @@ _WIDTHS = {
     Kind.TRUTH: 9,
 }
 _CONTROL = "Control"
+_OPTIONS = {
+    "constant_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_numbers": False,
+    "strings_to_urls": False,
+    "default_date_format": "yyyy-mm-dd",
+}
 
 
 @dataclass(slots=True)
@@ -69,15 +76,8 @@ class _Written:
 def write(path: Path, dossier: Dossier, sheets: Sequence[Sheet]) -> Path:
     """Raises UsageError where the file cannot be written. The same report gives the same bytes."""
     beside = path.with_name(f".{path.name}.part")
-    options = {
-        "constant_memory": True,
-        "strings_to_formulas": False,
-        "strings_to_numbers": False,
-        "strings_to_urls": False,
-        "default_date_format": "yyyy-mm-dd",
-    }
     try:
-        workbook = xlsxwriter.Workbook(str(beside), options)
+        workbook = xlsxwriter.Workbook(str(beside), dict(_OPTIONS))
         _Book(workbook, dossier.report).fill(sheets)
         workbook.close()
         beside.replace(path)
@@ -86,6 +86,33 @@ def write(path: Path, dossier: Dossier, sheets: Sequence[Sheet]) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def write_table(path: Path, sheet: Sheet, at: datetime) -> None:
+    """One table without a report around it: typed cells, as in a report's workbook. Rows are written as they come."""
+    workbook = xlsxwriter.Workbook(str(path), dict(_OPTIONS))
+    workbook.set_properties({"title": sheet.title, "created": at.replace(tzinfo=None)})
+    shapes: dict[str, Any] = {}
+    heading = workbook.add_format({"bold": True, "bottom": 1})
+    rows, number = iter(sheet.rows()), 0
+    row = next(rows, None)
+    while number == 0 or row is not None:
+        number += 1
+        worksheet = workbook.add_worksheet(f"{words.words(sheet.name)[:27]}{f' {number}' if number > 1 else ''}")
+        for place, column in enumerate(sheet.columns):
+            worksheet.set_column(place, place, _WIDTHS[column.kind])
+            worksheet.write_string(0, place, column.name, heading)
+        worksheet.freeze_panes(1, 0)
+        last = 0
+        while row is not None and last < MOST_ROWS:
+            last += 1
+            for place, value in enumerate(row):
+                _write_cell(
+                    worksheet, last, place, value, lambda shape: _shape(workbook, shapes, {"num_format": shape})
+                )
+            row = next(rows, None)
+        worksheet.autofilter(0, 0, max(last, 1), len(sheet.columns) - 1)
+    workbook.close()
 
 
 class _Book:
@@ -160,24 +187,7 @@ class _Book:
         worksheet.set_footer(f"&L{report.report_id}&RPage &P of &N")
 
     def _cell(self, worksheet: Any, row: int, place: int, column: Column, value: Value) -> None:
-        match value:
-            case None:
-                return
-            case Amount() if abs(value.minor) < _EXACT:
-                worksheet.write_number(row, place, value.major, self._format(num_format=number_format(value.exponent)))
-            case bool():
-                worksheet.write_boolean(row, place, value)
-            case Decimal():
-                worksheet.write_number(row, place, value, self._format(num_format="0.0#####"))
-            case int() if abs(value) < _EXACT:
-                worksheet.write_number(row, place, value, self._format(num_format="#,##0"))
-            case datetime():
-                moment = value.astimezone(UTC).replace(tzinfo=None)
-                worksheet.write_datetime(row, place, moment, self._format(num_format='yyyy-mm-dd hh:mm:ss"Z"'))
-            case date():
-                worksheet.write_datetime(row, place, value, self._format(num_format="yyyy-mm-dd"))
-            case _:
-                worksheet.write_string(row, place, _fitting(shown(value)), self._format(num_format="@"))
+        _write_cell(worksheet, row, place, value, lambda shape: self._format(num_format=shape))
 
     # --- control ---
 
@@ -241,11 +251,36 @@ class _Book:
         worksheet.write_formula(row, 5, f'=IF(D{number}=E{number},"OK","DIFFERS")', None, "OK")
 
     def _format(self, **shape: Any) -> Any:
-        """One format object for each shape: Excel has room for 64,000."""
-        key = repr(sorted(shape.items()))
-        if key not in self._formats:
-            self._formats[key] = self._book.add_format(shape)
-        return self._formats[key]
+        return _shape(self._book, self._formats, shape)
+
+
+def _shape(book: Any, known: dict[str, Any], shape: dict[str, Any]) -> Any:
+    """One format object for each shape: Excel has room for 64,000."""
+    key = repr(sorted(shape.items()))
+    if key not in known:
+        known[key] = book.add_format(shape)
+    return known[key]
+
+
+def _write_cell(worksheet: Any, row: int, place: int, value: Value, shaped: Callable[[str], Any]) -> None:
+    match value:
+        case None:
+            return
+        case Amount() if abs(value.minor) < _EXACT:
+            worksheet.write_number(row, place, value.major, shaped(number_format(value.exponent)))
+        case bool():
+            worksheet.write_boolean(row, place, value)
+        case Decimal():
+            worksheet.write_number(row, place, value, shaped("0.0#####"))
+        case int() if abs(value) < _EXACT:
+            worksheet.write_number(row, place, value, shaped("#,##0"))
+        case datetime():
+            moment = value.astimezone(UTC).replace(tzinfo=None)
+            worksheet.write_datetime(row, place, moment, shaped('yyyy-mm-dd hh:mm:ss"Z"'))
+        case date():
+            worksheet.write_datetime(row, place, value, shaped("yyyy-mm-dd"))
+        case _:
+            worksheet.write_string(row, place, _fitting(shown(value)), shaped("@"))
 
 
 _ALWAYS = frozenset(

@@ -1,0 +1,90 @@
+"""The report's charts as pictures of their own: drawn once for each report, in the reader's theme, without the page."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from base64 import b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.console.drawing.templates import ASSETS
+from reconciler.report.formats import charts
+from reconciler.report.formats.charts import Chart
+from reconciler.report.model import Report
+
+_KEPT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A chart that a report has something for: how it is asked for, and how to draw it."""
+
+    key: str
+    draw: Callable[[], Chart | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    svg: bytes
+    policy: str
+    title: str
+    said: str
+    """The same in a sentence, for those who do not see it."""
+
+
+def offered(report: Report) -> Iterator[Offered]:
+    for place, block in enumerate(report.balance):
+        yield Offered(f"waterfall-{place}", lambda block=block: charts.waterfall(block))  # type: ignore[misc]  # mypy does not infer a default's type
+        if all(point.unexplained is None for point in block.days):
+            continue
+        yield Offered(f"unexplained-{place}", lambda block=block: charts.unexplained(block))  # type: ignore[misc]  # as above
+    for currency in sorted({each.currency for each in report.ages}):
+        yield Offered(f"aging-{currency}", lambda currency=currency: charts.aging(report, currency))  # type: ignore[misc]  # as above
+    for each in report.roll_forward:
+        if not each.opening.count and not each.new.count:
+            continue
+        yield Offered(f"outstanding-{each.currency}", lambda each=each: charts.outstanding(each))  # type: ignore[misc]  # as above
+    if any(verdict.kpis.population_count for verdict in report.verdicts):
+        yield Offered("match", lambda: charts.match_share(report))
+    if any(line.arrival_on is not None for line in report.payouts):
+        yield Offered("payouts", lambda: charts.payouts(report))
+
+
+class Drawings:
+    """Draws on a thread of its own: the first picture of a process takes seconds, and no page waits for any."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="console-chart")
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], Drawn | None] = OrderedDict()
+        self._style = (ASSETS / "palette.css").read_text(encoding="utf-8")
+        digest = b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        self._policy = f"default-src 'none'; style-src 'sha256-{digest}'"
+
+    def get(self, report: Report, key: str) -> Drawn | None:
+        """None: this report has no such chart, or nothing to draw in it. Blocks while it is drawn."""
+        place = (report.report_id, key)
+        with self._lock:
+            if place in self._kept:
+                self._kept.move_to_end(place)
+                return self._kept[place]
+        found = self._threads.submit(self._draw, report, key).result()
+        with self._lock:
+            self._kept[place] = found
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _draw(self, report: Report, key: str) -> Drawn | None:
+        chart = next((each.draw() for each in offered(report) if each.key == key), None)
+        if chart is None:
+            return None
+        head, _, rest = str(chart.svg).partition(">")
+        return Drawn(f"{head}><style>{self._style}</style>{rest}".encode(), self._policy, chart.title, chart.said)

@@ -1,0 +1,1 @@
+"""Tables, templates, files to take away, charts: what pages are made of."""

@@ -1,0 +1,157 @@
+"""Values that cost more to make than a page may take: made on another thread, shared, and shown with their instant."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from reconciler.asking import Question, params_of, terms_of
+from reconciler.clock import Clock
+from reconciler.desk import Desk
+from reconciler.errors import LedgerError
+from reconciler.ledger import View
+from reconciler.ledger.store import Transaction
+from reconciler.report.engine import report
+from reconciler.report.gathering import gather
+from reconciler.report.model import Params, Report
+from reconciler.status import Status, observe, status_of
+
+T = TypeVar("T")
+
+_KEPT_REPORTS: Final = 12
+_REPORT_AGE: Final = timedelta(seconds=20)
+_STATUS_AGE: Final = timedelta(seconds=3)
+_NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for "as of now" in the key of a report that moves with the clock."""
+
+
+@dataclass(slots=True)
+class _Made(Generic[T]):
+    value: T
+    at: datetime
+
+
+class Fresh(Generic[T]):
+    """One value that is made anew when it is asked for and older than `age`.
+
+    Whoever asks meanwhile gets the one before, or waits for the first: a slow ledger makes pages older, not slower.
+    """
+
+    def __init__(self, make: Callable[[], T], threads: ThreadPoolExecutor, clock: Clock, age: timedelta) -> None:
+        self._make = make
+        self._threads = threads
+        self._clock = clock
+        self._age = age
+        self._lock = threading.Lock()
+        self._made: _Made[T] | None = None
+        self._making: Future[None] | None = None
+        self._stale = False
+
+    def get(self, *, patience_seconds: float) -> T | None:
+        """None: it is being made for the first time, and not done yet. Raises what the making raised."""
+        with self._lock:
+            made, making = self._made, self._making
+            old = made is None or self._stale or self._clock.now() - made.at > self._age
+            if old and making is None:
+                self._stale = False
+                making = self._making = self._threads.submit(self._run)
+            wait = patience_seconds if made is None else 0.25
+        if old and making is not None:
+            try:
+                making.result(wait)
+            except TookTooLong:
+                return None if made is None else made.value
+        with self._lock:
+            return None if self._made is None else self._made.value
+
+    def forget(self) -> None:
+        """Something has changed that the value shows."""
+        with self._lock:
+            self._stale = True
+
+    def _run(self) -> None:
+        try:
+            at = self._clock.now()
+            value = self._make()
+            with self._lock:
+                self._made = _Made(value, at)
+        finally:
+            with self._lock:
+                self._making = None
+
+
+class Reports:
+    """Reports by their question. One as of a past instant never changes, so it is kept; "as of now" is made anew."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="console-report")
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Params, Fresh[Report]] = OrderedDict()
+
+    def params(self, tx: Transaction, question: Question) -> Params:
+        """Raises UsageError for a question that has no answer."""
+        known = [term.name for term in terms_of(self._desk)]
+        return params_of(tx, self._desk, question, known)
+
+    def get(self, params: Params, *, moving: bool, patience_seconds: float = 5.0) -> Report | None:
+        """`moving`: as of now, whenever that is. None: it is being made; ask again in a moment."""
+        key = replace(params, as_of=_NOW) if moving else params
+        with self._lock:
+            found = self._kept.pop(key, None) or self._fresh(params, moving=moving)
+            self._kept[key] = found
+            while len(self._kept) > _KEPT_REPORTS:
+                self._kept.popitem(last=False)
+        return found.get(patience_seconds=patience_seconds)
+
+    def forget(self) -> None:
+        """Somebody worked on a break, or signed: what is shown as of now must say so."""
+        with self._lock:
+            for params, found in self._kept.items():
+                if params.as_of == _NOW:
+                    found.forget()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _fresh(self, params: Params, *, moving: bool) -> Fresh[Report]:
+        desk = self._desk
+
+        def make() -> Report:
+            wanted = replace(params, as_of=desk.clock.now()) if moving else params
+            with desk.ledger.store.read() as tx:
+                facts = gather(tx, terms_of(desk), wanted)
+            return report(facts, wanted)
+
+        # What was known at a past instant stays what it was; only a commit under way could still add to it.
+        settled = params.as_of < desk.clock.now() - timedelta(minutes=1)
+        age = _REPORT_AGE if moving or not settled else timedelta(days=36500)
+        return Fresh(make, self._threads, desk.clock, age)
+
+
+class Statuses:
+    """What `reconcile status` says, for every page's head and the overview."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="console-status")
+
+        def make() -> Status:
+            with desk.ledger.store.read() as tx:
+                return status_of(observe(View(tx), desk.followed, desk.clock.now()))
+
+        self._fresh = Fresh(make, self._threads, desk.clock, _STATUS_AGE)
+
+    def get(self, *, patience_seconds: float = 5.0) -> Status | None:
+        try:
+            return self._fresh.get(patience_seconds=patience_seconds)
+        except LedgerError:
+            return None
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""The pages: each a function from what was asked to what a template shows. None of them writes."""

@@ -1,0 +1,174 @@
+"""The work-list of finance: what must be explained, whose it is, what was found out; and one break with its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from reconciler.console.asked import Asked, NotThere, Page
+from reconciler.console.drawing.tables import Cell, Line, columns, in_memory
+from reconciler.console.pages.report import days_of, linked_cell
+from reconciler.console.query import as_field
+from reconciler.errors import UsageError
+from reconciler.ledger import people
+from reconciler.ledger.breaks import break_events
+from reconciler.ledger.people import Role
+from reconciler.report import signoff
+from reconciler.report.formats import words
+from reconciler.report.formats.columns import Column, Kind
+from reconciler.report.model import BreakType, OpenItem, Report, ResolvedItem
+
+STATUSES: Final = ("break", "timing", "resolved", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    item: OpenItem
+    status: str
+    resolved: ResolvedItem | None = None
+
+
+def breaks(asked: Asked) -> Page:
+    report = asked.report()
+    query = asked.query
+    status = query.one_of("status", STATUSES, "break")
+    every = list(listed(report))
+    chosen = [each for each in every if _holds(asked, each, status)]
+    carried = {"as_of": asked.query.text("as_of") or None}
+
+    def lines() -> Iterator[Line]:
+        for each in chosen:
+            item = each.item
+            yield (
+                Cell(item.type.value, href=asked.link(f"/console/breaks/{item.break_id}", **carried)),
+                Cell(each.status, tone={"break": "bad", "timing": "warn", "resolved": "good"}[each.status]),
+                linked(asked, item.left),
+                linked(asked, item.right),
+                item.currency,
+                item.difference,
+                item.age_days,
+                item.owner or "",
+                item.note or item.suggestion or "",
+                Cell(item.break_id, code=True),
+            )
+
+    table = in_memory(
+        "breaks",
+        "Breaks",
+        columns(
+            "type",
+            "status",
+            "left",
+            "right",
+            "currency",
+            ("difference", Kind.AMOUNT),
+            ("days", Kind.COUNT),
+            "owner",
+            "note",
+            "id",
+        ),
+        lines(),
+        query,
+        asked.here,
+        empty="Nothing is to be explained here." if status == "break" else "None is like that; take a filter away.",
+    )
+    return Page(
+        "breaks.html.j2",
+        "Breaks",
+        {
+            "report": report,
+            "w": words,
+            "statuses": [(name, _counted(every, name)) for name in STATUSES],
+            "status": status,
+            "types": [each.value for each in BreakType],
+            "currencies": sorted({each.item.currency for each in every}),
+            "owners": sorted({each.item.owner for each in every if each.item.owner}),
+            "q": query,
+        },
+        [table],
+        refreshes=asked.as_of is None,
+        active="breaks",
+    )
+
+
+def one_break(asked: Asked) -> Page:
+    report = asked.report()
+    wanted = asked.names["id"]
+    found = next((each for each in listed(report) if each.item.break_id.startswith(wanted)), None)
+    if found is None:
+        raise NotThere(f"This report has no break {wanted}: it has cleared by itself, or belongs to another period.")
+    # What was done is read now, not out of the report: a note is there as soon as it was written.
+    events = [each for each in break_events(asked.tx, asked.as_of or asked.now) if each.break_id == found.item.break_id]
+    table = in_memory(
+        "history",
+        "What was done",
+        columns(("at", Kind.INSTANT), "by", "action", "reason", "text"),
+        ((each.at, each.actor, each.action.value, each.reason or "", each.text) for each in reversed(events)),
+        asked.query,
+        asked.here,
+        empty="Nothing yet. A note says what was found out; an owner says who looks.",
+    )
+    may = asked.person.may(Role.FINANCE)
+    return Page(
+        "break.html.j2",
+        found.item.type.value,
+        {
+            "report": report,
+            "w": words,
+            "found": found,
+            "item": found.item,
+            "left": linked(asked, found.item.left),
+            "right": linked(asked, found.item.right),
+            "may_work": may and asked.as_of is None,
+            "in_past": asked.as_of is not None,
+            "reasons": signoff.REASONS,
+            "people": [each.name for each in people.users(asked.tx) if each.role.covers(Role.FINANCE)] if may else [],
+            "reviewers": [
+                each.name
+                for each in people.users(asked.tx)
+                if each.role.covers(Role.FINANCE) and each.name != asked.person.name
+            ]
+            if may
+            else [],
+            "days": days_of(report),
+            "as_of": as_field(asked.as_of),
+        },
+        [table],
+        active="breaks",
+    )
+
+
+def listed(report: Report) -> Iterator[Listed]:
+    yield from (Listed(each, "break") for each in report.breaks)
+    yield from (Listed(each, "timing") for each in report.timing)
+    yield from (Listed(each.item, "resolved", each) for each in report.resolved)
+
+
+def linked(asked: Asked, text: str) -> Cell:
+    """A side of a break: mostly a reference."""
+    return linked_cell(asked, Column("side", Kind.TEXT), text, None)
+
+
+def _counted(every: Iterable[Listed], status: str) -> int:
+    return sum(1 for each in every if status in ("all", each.status))
+
+
+def _holds(asked: Asked, each: Listed, status: str) -> bool:
+    query = asked.query
+    least = query.text("least")
+    try:
+        amount = Decimal(least or 0)
+    except InvalidOperation:
+        raise UsageError(f"least: {least[:60]!r} is no amount; write 10 or 10.50") from None
+    if not amount.is_finite():
+        raise UsageError("least: write an amount such as 10 or 10.50")
+    owner = query.text("owner")
+    return (
+        status in ("all", each.status)
+        and query.text("type") in ("", each.item.type.value)
+        and query.text("currency") in ("", each.item.currency)
+        and (not owner or (each.item.owner or "") == ("" if owner == "nobody" else owner))
+        and abs(each.item.difference.major) >= amount
+    )
