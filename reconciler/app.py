@@ -226,12 +226,13 @@ class Daemon:
         def make(watch: Callable[[Result], None]) -> Backfill:
             def applied(results: Sequence[Applied]) -> None:
                 self._metrics.applied(results)
+                self._applied.ring()
                 if worker is not None:
                     worker.wake()
 
             sweepers = {
                 name: Sweeper(
-                    fetcher_of(config, name, provider, writer, clock, self._rng, self._metrics),
+                    fetcher_of(config, name, provider, writer, clock, self._rng, self._metrics, self._applied),
                     writer,
                     clock,
                     lambda kind: sweep_settings(config, kind),

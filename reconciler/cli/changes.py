@@ -10,9 +10,9 @@ import orjson
 import typer
 
 from reconciler.cli.opening import desk
-from reconciler.desk import Desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, table, talk
+from reconciler.desk import Desk
 from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger.changes import Cursor, FeedPage, Filter
 from reconciler.model import Cause

@@ -40,7 +40,7 @@ COMMANDS: Mapping[str, Line] = {
         "check:check", "Look at configuration, ledger, credentials, subscriptions and clock: what is wrong, what to do."
     ),
     "user": Line("user:app", "Who may look at the console: add, passwd, role, remove, list."),
-    "token": Line("token:app", "What programs may do with the HTTP API: add, list, revoke."),
+    "token": Line("token:app", "Machine tokens: what programs may do with the HTTP API."),
     "export": Line("moving:export", "Write the whole ledger as JSON lines."),
     "import": Line("moving:import_", "Take exported lines in: all of them or none."),
     "backup": Line("backup:backup", "Write the whole ledger into one file, while everybody goes on working."),

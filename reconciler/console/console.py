@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.console import actions
 from reconciler.console.access.headers import Armoured
+from reconciler.console.access.machines import Machines
 from reconciler.console.access.passwords import Passwords
 from reconciler.console.access.person import Person
 from reconciler.console.access.sessions import COOKIE, Sessions
 from reconciler.console.access.signing import Signer
 from reconciler.console.access.throttle import Throttle
+from reconciler.console.api.door import Door, problem
 from reconciler.console.backfills import Backfills, Maker
 from reconciler.console.charts import Drawings
 from reconciler.console.drawing.templates import Assets, Templates
@@ -80,10 +82,10 @@ async def open_console(desk: Desk, writer: GroupCommit, *, backfill: Maker | Non
 
     login = Login(sessions, passwords, Throttle(desk.clock), signer, templates, pen, desk.clock, single_sign_on=False)
     serving = Serving(room, templates, who)
-    return Console(_application(serving, login, assets), room)
+    return Console(_application(serving, login, assets, Door(room, Machines(pen, desk.clock))), room)
 
 
-def _application(serving: Serving, login: Login, assets: Assets) -> ASGIApp:
+def _application(serving: Serving, login: Login, assets: Assets, door: Door) -> ASGIApp:
     page, act = serving.page, serving.act
     operator, finance = Role.OPERATOR, Role.FINANCE
     routes = [
@@ -127,9 +129,12 @@ def _application(serving: Serving, login: Login, assets: Assets) -> ASGIApp:
         Route(f"{HOME}/tokens", page(people.tokens, needs=operator), methods=["GET"]),
         Route(f"{HOME}/tokens", act(actions.make_token, needs=operator), methods=["POST"]),
         Route(f"{HOME}/tokens/revoke", act(actions.revoke_token, needs=operator), methods=["POST"]),
+        *door.routes(),
     ]
 
     async def missing(request: Request, _error: Exception) -> Response:
+        if request.url.path.startswith("/api/"):
+            return problem(404, "nothing is at this address")
         return serving.problem(404, "Not here", "Nothing is at this address.", None)
 
     async def wrong_method(request: Request, _error: Exception) -> Response:

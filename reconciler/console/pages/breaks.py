@@ -35,7 +35,7 @@ def breaks(asked: Asked) -> Page:
     query = asked.query
     status = query.one_of("status", STATUSES, "break")
     every = list(listed(report))
-    chosen = [each for each in every if _holds(asked, each, status)]
+    chosen = [each for each in every if holds(asked, each, status)]
     carried = {"as_of": asked.query.text("as_of") or None}
 
     def lines() -> Iterator[Line]:
@@ -155,7 +155,7 @@ def _counted(every: Iterable[Listed], status: str) -> int:
     return sum(1 for each in every if status in ("all", each.status))
 
 
-def _holds(asked: Asked, each: Listed, status: str) -> bool:
+def holds(asked: Asked, each: Listed, status: str) -> bool:
     query = asked.query
     least = query.text("least")
     try:

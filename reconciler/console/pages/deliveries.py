@@ -30,7 +30,7 @@ _COLUMNS = columns(
 
 def deliveries(asked: Asked) -> Page:
     wanted = wanted_of(asked)
-    found = listing.deliveries(asked.tx, wanted, after=_after(asked), limit=PAGE)
+    found = listing.deliveries(asked.tx, wanted, after=after_of(asked), limit=PAGE)
     ledger, open_ = asked.desk.ledger, asked.person.may(Role.OPERATOR)
 
     def every() -> Iterator[tuple[Value, ...]]:
@@ -71,7 +71,7 @@ def _counts(asked: Asked) -> dict[str, int]:
 def missed(asked: Asked) -> Page:
     since, until = stretch_of(asked)
     account = asked.query.text("account")[:200]
-    after = _missed_after(asked)
+    after = missed_after(asked)
     found = listing.missed_events(
         asked.tx, account=account, since=since, until=until, as_of=asked.as_of, after=after, limit=PAGE
     )
@@ -116,11 +116,11 @@ def delivery(asked: Asked) -> Page:
     if found is None or (asked.as_of is not None and found.listed.received_at > asked.as_of):
         raise NotThere("There is no such delivery, or it had not come yet.")
     open_ = asked.person.may(Role.OPERATOR) and asked.query.text("unmasked") == "yes"
-    parsed = _parsed(found.body)
+    content = parsed(found.body)
     account = asked.desk.accounts.get(found.listed.account)
     named = (
         listing.named_by(
-            asked.tx, number, found.listed.provider, found.listed.account, account.kinds, _ids(parsed)[:_IDS]
+            asked.tx, number, found.listed.provider, found.listed.account, account.kinds, _ids(content)[:_IDS]
         )
         if account is not None and found.listed.verdict != "rejected"
         else []
@@ -129,12 +129,12 @@ def delivery(asked: Asked) -> Page:
         "headers",
         "Headers",
         columns("name", "value"),
-        ((name, value if open_ or not _telling(name) else MASK) for name, value in sorted(found.headers.items())),
+        ((name, value if open_ or not telling(name) else MASK) for name, value in sorted(found.headers.items())),
         asked.query,
         asked.here,
         empty="None were kept.",
     )
-    body = _shown(found.body, parsed, open_=open_)
+    body = shown_body(found.body, content, open_=open_)
     return Page(
         "delivery.html.j2",
         f"Delivery {found.listed.event_id or number}",
@@ -144,7 +144,7 @@ def delivery(asked: Asked) -> Page:
             "named": named,
             "body": body,
             "open": open_,
-            "masked": not open_ and (MASK in body or (found.body is not None and parsed is None)),
+            "masked": not open_ and (MASK in body or (found.body is not None and content is None)),
             "may_operate": asked.person.may(Role.OPERATOR),
         },
         [headers],
@@ -179,7 +179,7 @@ def stretch_of(asked: Asked) -> tuple[datetime | None, datetime | None]:
     return None if first is None else day_start(first), until
 
 
-def _after(asked: Asked) -> tuple[int, int] | None:
+def after_of(asked: Asked) -> tuple[int, int] | None:
     at, _, number = asked.query.text("after").partition(".")
     if not at:
         return None
@@ -188,7 +188,7 @@ def _after(asked: Asked) -> tuple[int, int] | None:
     return min(int(at), 2**62), min(int(number), 2**62)
 
 
-def _missed_after(asked: Asked) -> tuple[int, str, str] | None:
+def missed_after(asked: Asked) -> tuple[int, str, str] | None:
     parts = asked.query.text("after").split("/", 2)
     if parts == [""]:
         return None
@@ -223,31 +223,31 @@ def _value(cell: Any) -> Value:
     return found
 
 
-def _parsed(body: bytes | None) -> Any:
+def parsed(body: bytes | None) -> Any:
     try:
         return None if body is None else orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
 
 
-def _shown(body: bytes | None, parsed: Any, *, open_: bool) -> str:
+def shown_body(body: bytes | None, content: Any, *, open_: bool) -> str:
     if body is None:
         return ""
-    if parsed is None:
+    if content is None:
         # Nobody knows what is in it: a forgery, or cut off. Only the operator may see raw bytes.
         return body.decode("utf-8", "backslashreplace") if open_ else ""
-    return orjson.dumps(parsed if open_ else masked(parsed), option=orjson.OPT_INDENT_2).decode()
+    return orjson.dumps(content if open_ else masked(content), option=orjson.OPT_INDENT_2).decode()
 
 
-def _telling(name: str) -> bool:
+def telling(name: str) -> bool:
     """Headers that may say who sent it, or prove something to somebody."""
     return any(part in name.lower() for part in ("signature", "hmac", "forwarded", "real-ip", "user-agent", "client"))
 
 
-def _ids(parsed: Any) -> list[str]:
+def _ids(content: Any) -> list[str]:
     """Everything in a body that could be a resource's id, in its order."""
     found: dict[str, None] = {}
-    waiting = [parsed]
+    waiting = [content]
     while waiting and len(found) < 4 * _IDS:
         value = waiting.pop(0)
         if isinstance(value, dict):

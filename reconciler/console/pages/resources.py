@@ -29,8 +29,8 @@ _COLUMNS = columns(
 
 
 def resources(asked: Asked) -> Page:
-    wanted = _wanted(asked)
-    found = listing.resources(asked.tx, wanted, after=_after(asked), limit=PAGE)
+    wanted = wanted_of(asked)
+    found = listing.resources(asked.tx, wanted, after=after_of(asked), limit=PAGE)
     ledger = asked.desk.ledger
 
     def every() -> Iterator[tuple[Value, ...]]:
@@ -126,7 +126,7 @@ def _matches(asked: Asked, text: str) -> list[ResourceRef]:
     return exact or found
 
 
-def _wanted(asked: Asked) -> ResourceFilter:
+def wanted_of(asked: Asked) -> ResourceFilter:
     query = asked.query
     return ResourceFilter(
         account=query.text("account")[:200],
@@ -137,7 +137,7 @@ def _wanted(asked: Asked) -> ResourceFilter:
     )
 
 
-def _after(asked: Asked) -> tuple[str, str, str] | None:
+def after_of(asked: Asked) -> tuple[str, str, str] | None:
     text = asked.query.text("after")
     if not text:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,6 +11,7 @@ from reconciler.config import format_duration
 from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, Line, Table, columns, in_memory
 from reconciler.console.drawing.templates import span
+from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.listing import JobDetail
@@ -156,20 +157,26 @@ def _state_of_backfill(job: JobDetail) -> Cell:
 def request_of(asked: Asked) -> Request:
     """Raises UsageError."""
     query = asked.query
-    since = parse_instant(query.text("since")[:60], asked.now)
-    end = query.text("until")[:60]
-    until = parse_instant(end, asked.now) if end else None
-    if since >= (until or asked.now):
+    return checked_request(
+        asked.desk, query.text("since"), query.text("until"), query.texts("account"), query.texts("kind")
+    )
+
+
+def checked_request(desk: Desk, since: str, until: str, accounts: Sequence[str], kinds: Sequence[str]) -> Request:
+    """A backfill as somebody wrote it; nothing named means all. Raises UsageError."""
+    now = desk.clock.now()
+    begin = parse_instant(since[:60], now)
+    end = parse_instant(until[:60], now) if until else None
+    if begin >= (end or now):
         raise UsageError("the window ends before it begins")
-    accounts, kinds = frozenset(query.texts("account")), frozenset(query.texts("kind"))
-    unknown = sorted(accounts - set(asked.desk.accounts))
+    unknown = sorted(set(accounts) - set(desk.accounts))
     if unknown:
         raise UsageError(f"no account {unknown[0][:60]!r} is configured")
-    known = {kind for account in asked.desk.accounts.values() for kind in account.kinds}
-    strange = sorted(kinds - known)
+    known = {kind for account in desk.accounts.values() for kind in account.kinds}
+    strange = sorted(set(kinds) - known)
     if strange:
         raise UsageError(f"there is no kind {strange[0][:60]!r}")
-    return Request(since, until, accounts, kinds)
+    return Request(begin, end, frozenset(accounts), frozenset(kinds))
 
 
 def estimate_page(asked: Asked, request: Request, estimates: list[Estimate]) -> Page:

@@ -1,0 +1,312 @@
+"""The acts of the API: marks, expectations, work on breaks, backfills. The audit log names the token behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from reconciler.asking import Question
+from reconciler.config import parse_duration
+from reconciler.console.api.operations import (
+    INSTANT,
+    SHORT,
+    TEXT,
+    WHOLE,
+    Call,
+    Operation,
+    Parameter,
+    Reply,
+    listed,
+    maybe,
+    shaped,
+)
+from reconciler.console.asked import BeingMade, NotThere
+from reconciler.console.backfills import Running
+from reconciler.console.pages.breaks import listed as listed_breaks
+from reconciler.console.pages.work import checked_request
+from reconciler.console.room import Room
+from reconciler.errors import UsageError
+from reconciler.ledger import Mark
+from reconciler.ledger.breaks import append_audit
+from reconciler.ledger.store import Transaction
+from reconciler.model import Cause
+from reconciler.refs import checked
+from reconciler.report import signoff
+from reconciler.status import instant
+
+_MOST_REFS: Final = 500
+_LONGEST: Final = timedelta(days=30)
+_NOTE: Final = 200
+_WORDS: Final = {"type": "string", "minLength": 1, "maxLength": 1000, "pattern": "^[^\\x00]+$"}
+_LENGTH: Final = {"type": "string", "pattern": "^[0-9]{1,6}(ms|s|m|h|d)$"}
+
+_BACKFILL: Final = shaped(
+    id=TEXT,
+    state=TEXT,
+    since=INSTANT,
+    until=maybe(INSTANT),
+    accounts=listed(TEXT),
+    kinds=listed(TEXT),
+    started_by=TEXT,
+    started_at=INSTANT,
+    ended_at=maybe(INSTANT),
+    results=listed(
+        shaped(
+            account=TEXT, kind=TEXT, pages=WHOLE, objects=WHOLE, changed=WHOLE, drift=WHOLE, not_verified=listed(TEXT)
+        )
+    ),
+)
+
+
+class Acts:
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                "POST",
+                "/api/v1/marks",
+                "mark",
+                "Have resources read again; revives dead letters. Safe to repeat.",
+                shaped(marked=listed(TEXT)),
+                act=self.mark,
+                body={
+                    "type": "object",
+                    "properties": {"refs": {**listed(SHORT), "minItems": 1, "maxItems": _MOST_REFS}},
+                    "required": ["refs"],
+                    "additionalProperties": False,
+                },
+                status=202,
+            ),
+            Operation(
+                "POST",
+                "/api/v1/expectations",
+                "expectations",
+                "Say that a resource was created: confirmed in time, or named as unconfirmed.",
+                shaped(ref=TEXT, due_at=INSTANT),
+                act=self.expect,
+                body={
+                    "type": "object",
+                    "properties": {
+                        "ref": SHORT,
+                        "within": _LENGTH,
+                        "note": {"type": "string", "maxLength": _NOTE, "pattern": "^[^\\x00]*$"},
+                    },
+                    "required": ["ref"],
+                    "additionalProperties": False,
+                },
+                status=202,
+            ),
+            Operation(
+                "POST",
+                "/api/v1/breaks/{id}/acts",
+                "breaks:write",
+                "Work on a break of the report as of now: note, assign, resolve or reopen.",
+                shaped(id=TEXT, act=TEXT),
+                act=self.work_on_break,
+                parameters=(Parameter("id", "The break's id.", SHORT, "path", required=True),),
+                body={
+                    "type": "object",
+                    "properties": {
+                        "act": {"type": "string", "enum": ["note", "assign", "resolve", "reopen"]},
+                        "text": _WORDS,
+                        "owner": {"type": "string", "maxLength": 100, "pattern": "^[^\\x00]*$"},
+                        "reason": {"type": "string", "enum": list(signoff.REASONS)},
+                        "from": {"type": "string", "format": "date"},
+                        "to": {"type": "string", "format": "date"},
+                    },
+                    "required": ["act"],
+                    "additionalProperties": False,
+                },
+                status=201,
+            ),
+            Operation(
+                "GET",
+                "/api/v1/backfills",
+                "backfills",
+                "Backfills that were started in this process, the last one first.",
+                shaped(backfills=listed(_BACKFILL)),
+                act=self.backfills,
+            ),
+            Operation(
+                "POST",
+                "/api/v1/backfills",
+                "backfills",
+                "Read a window again. The same window and filters go on where they were left.",
+                _BACKFILL,
+                act=self.start,
+                body={
+                    "type": "object",
+                    "properties": {
+                        "since": SHORT,
+                        "until": SHORT,
+                        "accounts": {**listed(SHORT), "maxItems": 100},
+                        "kinds": {**listed(SHORT), "maxItems": 100},
+                    },
+                    "required": ["since"],
+                    "additionalProperties": False,
+                },
+                status=202,
+            ),
+            Operation(
+                "DELETE",
+                "/api/v1/backfills/{id}",
+                "backfills",
+                "Cancel a backfill. What was read stays read.",
+                shaped(id=TEXT, state=TEXT),
+                act=self.cancel,
+                parameters=(Parameter("id", "As it was answered when it was started.", SHORT, "path", required=True),),
+                status=202,
+            ),
+        )
+
+    # --- marks and expectations ---
+
+    async def mark(self, call: Call) -> Reply:
+        room, now = self._room, self._room.desk.clock.now()
+        texts = call.body.get("refs")
+        if (
+            not isinstance(texts, list)
+            or not 1 <= len(texts) <= _MOST_REFS
+            or not all(isinstance(t, str) for t in texts)
+        ):
+            raise UsageError(f"`refs` must be a list of 1 to {_MOST_REFS} references")
+        refs = [checked(text, room.desk.accounts) for text in texts]
+        await room.pen.call(lambda ledger: ledger.mark([Mark(ref, Cause.MANUAL) for ref in refs], now))
+        room.pen.wake()
+        await self._audit(call, "mark", f"{len(refs)} resources", {"first": [str(each) for each in refs[:20]]})
+        return Reply({"marked": [str(each) for each in refs]}, 202)
+
+    async def expect(self, call: Call) -> Reply:
+        room, now = self._room, self._room.desk.clock.now()
+        ref = checked(_text(call.body, "ref"), room.desk.accounts)
+        if not ref.id.isprintable() or len(ref.id) > 255:
+            raise UsageError("the id in `ref` must be printable and at most 255 characters")
+        note = _text(call.body, "note", "")
+        if len(note) > _NOTE:
+            raise UsageError(f"`note` has at most {_NOTE} characters")
+        given = _text(call.body, "within", "")
+        try:
+            within = parse_duration(given) if given else room.desk.accounts[ref.account].kinds[ref.kind].expected_by
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"`within`: {error}") from None
+        if within > _LONGEST:
+            raise UsageError(f"`within` is at most {_LONGEST.days} days")
+        await room.pen.call(lambda ledger: ledger.expect(ref, due_at=now + within, note=note, now=now))
+        return Reply({"ref": str(ref), "due_at": instant(now + within)}, 202)
+
+    # --- breaks ---
+
+    async def work_on_break(self, call: Call) -> Reply:
+        room, now, body = self._room, self._room.desk.clock.now(), call.body
+        question = Question(_text(body, "from", "") or None, _text(body, "to", "") or None)
+        act, words = _text(body, "act"), _text(body, "text", "")
+
+        def find(tx: Transaction) -> Any:
+            params = room.reports.params(tx, question)
+            report = room.reports.get(params, moving=True, patience_seconds=30)
+            if report is None:
+                raise BeingMade("the report is being made")
+            return next((each for each in listed_breaks(report) if each.item.break_id == call.names["id"]), None)
+
+        found = await room.pen.read(find)
+        if found is None:
+            raise NotThere("the report has no such break now; it may have cleared by itself")
+
+        def write(tx: Transaction) -> None:
+            item = found.item
+            match act:
+                case "note":
+                    signoff.note(tx, item.break_id, words, by=call.by, now=now)
+                case "assign":
+                    signoff.assign(tx, item.break_id, _text(body, "owner", ""), by=call.by, now=now)
+                case "resolve":
+                    # A program is nobody who could have reviewed: write-offs are for people.
+                    least = room.desk.config.report.item_materiality_minor
+                    reason = _text(body, "reason", "")
+                    signoff.resolve(
+                        tx, item, reason=reason, by=call.by, now=now, words=words, item_materiality_minor=least
+                    )
+                case "reopen":
+                    signoff.reopen_break(tx, item.break_id, by=call.by, words=words, now=now)
+                case _:
+                    raise UsageError("`act` is one of note, assign, resolve, reopen")
+
+        await room.pen.write(write)
+        room.reports.forget()
+        return Reply({"id": found.item.break_id, "act": act}, 201)
+
+    # --- backfills ---
+
+    async def backfills(self, call: Call) -> Reply:
+        return Reply({"backfills": [_document(each) for each in self._room.backfills.listed()]})
+
+    async def start(self, call: Call) -> Reply:
+        room = self._room
+        request = checked_request(
+            room.desk,
+            _text(call.body, "since"),
+            _text(call.body, "until", ""),
+            _texts(call.body, "accounts"),
+            _texts(call.body, "kinds"),
+        )
+        running = room.backfills.start(request, call.by)
+        await self._audit(call, "backfill.start", running.id, {"since": request.since.isoformat()})
+        return Reply(_document(running), 202)
+
+    async def cancel(self, call: Call) -> Reply:
+        known = {each.id for each in self._room.backfills.listed()}
+        if call.names["id"] not in known:
+            raise NotThere("there is no such backfill in this process")
+        self._room.backfills.cancel(call.names["id"], call.by)
+        await self._audit(call, "backfill.cancel", call.names["id"], {})
+        return Reply({"id": call.names["id"], "state": "cancelled"}, 202)
+
+    async def _audit(self, call: Call, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        now = self._room.desk.clock.now()
+        await self._room.pen.write(
+            lambda tx: append_audit(tx, actor=call.by, action=action, subject=subject, detail=detail, at=now)
+        )
+
+
+def _document(running: Running) -> dict[str, Any]:
+    request = running.request
+    return {
+        "id": running.id,
+        "state": running.state,
+        "since": instant(request.since),
+        "until": instant(request.until),
+        "accounts": sorted(request.accounts),
+        "kinds": sorted(request.kinds),
+        "started_by": running.by,
+        "started_at": instant(running.started_at),
+        "ended_at": instant(running.ended_at),
+        "results": [
+            {
+                "account": each.account,
+                "kind": each.kind,
+                "pages": each.pages,
+                "objects": each.objects,
+                "changed": each.changed,
+                "drift": each.drift,
+                "not_verified": list(each.reasons),
+            }
+            for each in running.results.values()
+        ],
+    }
+
+
+def _text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str) or "\x00" in value or len(value) > 1000:
+        raise UsageError(f"`{name}` must be a text of at most 1,000 characters")
+    return value
+
+
+def _texts(body: Mapping[str, Any], name: str) -> list[str]:
+    value = body.get(name, [])
+    if not isinstance(value, list) or len(value) > 100 or not all(isinstance(each, str) for each in value):
+        raise UsageError(f"`{name}` must be a list of texts")
+    return value
