@@ -29,6 +29,9 @@ _UNWANTED_SECONDS = 5.0
 _PIPELINED = 64
 """Unanswered requests of one connection; with more, nothing further is read from it."""
 
+_FRAMING = 8
+"""Bytes of framing for each byte of a body, that the smallest chunks need (six), and a little more."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD = answer_json(400, {"error": "bad request"})
 _TOO_SLOW = answer_json(408, {"error": "request timeout"})
@@ -94,6 +97,10 @@ class Connection(asyncio.Protocol):
         self._chunk_bytes = 0
         self._ended_one = False
         """Whether a request ended in the chunk that is being read."""
+        self._all_body = False
+        """Whether the whole chunk that is being read lies between a head's end and its request's."""
+        self._spare_bytes = 0
+        """What a body's framing (chunk sizes, extensions, trailers) may still take."""
         self._too_large = False
         self._timed: object = None
         """What the time that runs is given for: a head or a body; None: for anything else."""
@@ -138,6 +145,7 @@ class Connection(asyncio.Protocol):
             return
         self._chunk_bytes = len(data)
         self._ended_one = False
+        self._all_body = self._current is not None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -154,6 +162,11 @@ class Connection(asyncio.Protocol):
                 self._refuse(self._broken(), _TOO_LARGE)
             elif self._timed is not _HEAD:
                 self._give_time(self.listener.limits.header_seconds, _HEAD)
+        elif self._all_body and self._overspent():
+            if self._current is not None and not self._current.over:
+                self._refuse(self._broken(), _TOO_LARGE)
+            else:
+                self._hang_up()
         elif self._current is not None and self._timed is not self._current and not self._unwanted_bytes:
             self._give_time(self.listener.limits.body_seconds, self._current)
 
@@ -178,12 +191,14 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer: nobody asks for it
         self._headers.append((name, value))
         if len(name) == 6 and name.lower() == b"expect":
             self._expects = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head = self._all_body = False
         # A head that came in small chunks was measured as they came; only a large chunk can hold a larger one.
         limit = self.listener.limits.header_bytes
         if self._head_bytes + self._chunk_bytes > limit and self._parsed_bytes() > limit:
@@ -191,11 +206,17 @@ class Connection(asyncio.Protocol):
             raise ValueError("the head is too large")  # the parser stops
         self._begin()
 
+    def _overspent(self) -> bool:
+        """Chunk sizes, their extensions and trailers are kept in memory by the parser, and no body limit sees them."""
+        self._spare_bytes -= self._chunk_bytes
+        return self._spare_bytes < 0
+
     def _parsed_bytes(self) -> int:
         return len(self._url) + sum([len(name) + len(value) + 4 for name, value in self._headers])
 
     def on_body(self, body: bytes) -> None:
         turn = self._current
+        self._spare_bytes += (1 + _FRAMING) * len(body)
         if turn is None or turn.over:
             self._throw_away(len(body))
             return
@@ -206,6 +227,7 @@ class Connection(asyncio.Protocol):
         self._unwanted_bytes = 0
         self._timed = None
         self._ended_one = True
+        self._all_body = False
         if turn is not None and not turn.over:
             turn.exchange.complete()
         elif not self._turns:
@@ -223,6 +245,7 @@ class Connection(asyncio.Protocol):
         if path is None:
             url = httptools.parse_url(self._url)
             path = unquote(url.path.decode("ascii")) if url.path else "/"
+        self._spare_bytes = listener.limits.header_bytes
         turn = self._current = Turn(
             self,
             keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),

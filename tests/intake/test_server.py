@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from reconciler.errors import UsageError
-from reconciler.intake.asgi import Receive, Scope, Send, answer_json
+from reconciler.intake.asgi import ASGIApp, Receive, Scope, Send, answer_json
 from reconciler.web import ServerLimits, WebServer
 from tests.intake.acme import PATH, event
 from tests.intake.serving import connection, read_reply, serving
@@ -231,5 +231,46 @@ def test_the_console_gets_what_nobody_else_answers(sqlite_ledger_url: str) -> No
             assert (await served.get("/")).body == b'{"hello":"you"}'
             assert (await served.get("/healthz")).body == b'{"alive":true}'
             assert (await served.get(PATH)).status == 405
+
+    asyncio.run(story())
+
+
+# --- what comes beside a body ---------------------------------------------------------------------
+
+_CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(b"0\r\n" + b"x-a: " + b"b" * 2000 + b"\r\n", id="one line"),
+        pytest.param(b"0\r\n" + b"x-a: b\r\n" * 300, id="many lines"),
+        pytest.param(b"1;" + b"e=f;" * 500, id="a chunk's extension"),
+    ],
+)
+@pytest.mark.parametrize(("app", "status"), [(_hello, 200), (_never, 431)])
+def test_trailers_and_extensions_are_bounded_like_a_head(flood: bytes, app: ASGIApp, status: int) -> None:
+    async def story() -> None:
+        limits = ServerLimits(header_bytes=1024)
+        async with WebServer(app, limits=limits) as server, connection(server.port) as (reader, writer):
+            writer.write(_CHUNKED)
+            await writer.drain()
+            for start in range(0, len(flood), 100):
+                writer.write(flood[start : start + 100])
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert (await read_reply(reader)).status == status
+            assert await reader.read() == b"", "one answer, and nothing further is taken from here"
+
+    asyncio.run(story())
+
+
+def test_trailers_and_small_chunks_within_bounds_are_fine() -> None:
+    async def story() -> None:
+        limits = ServerLimits(header_bytes=1024)
+        async with WebServer(_hello, limits=limits) as server, connection(server.port) as (reader, writer):
+            for _ in range(3):
+                writer.write(_CHUNKED + b"1\r\nx\r\n" * 5000 + b"0\r\nx-sum: 17\r\n\r\n")
+                assert (await read_reply(reader)).body == b'{"hello":"you"}'
 
     asyncio.run(story())
