@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -27,7 +28,9 @@ from reconciler.ledger.signal import MarkSignal
 from reconciler.loading import Account, followed_of
 from reconciler.metrics import WorkMetrics
 from reconciler.outbox.bell import Bell
+from reconciler.outbox.configured import open_outbox
 from reconciler.outbox.placing import Placer
+from reconciler.outbox.watch import Watch
 from reconciler.periodic import Runner
 from reconciler.provider import Provider
 from reconciler.redaction import Redactor
@@ -39,7 +42,7 @@ from reconciler.sweeps import Sweeper, SweepSettings
 from reconciler.tokens import keep_tokens
 from reconciler.transport import HttpTransport
 from reconciler.web import Bearer, ChangesDoor, ExpectationsDoor, LedgerGauges, Readiness, Site, WebServer
-from reconciler.worker import Worker, WorkerSettings, owner_name
+from reconciler.worker import Worker, WorkerSettings, is_gone, owner_name
 
 log = structlog.get_logger(__name__)
 
@@ -169,6 +172,17 @@ class Daemon:
 
     # --- the parts ---
 
+    def _base_url(self) -> str:
+        """The same from the first message on, and not only once the server listens: a message keeps its bytes."""
+        section = self._config.server
+        if section.public_url or not section.port:
+            return section.public_url or self.url or ""
+        return (
+            f"http://[{section.host}]:{section.port}"
+            if ":" in section.host
+            else f"http://{section.host}:{section.port}"
+        )
+
     async def _start_server(
         self,
         stack: AsyncExitStack,
@@ -200,7 +214,7 @@ class Daemon:
             writer,
             self._clock,
             Bearer(api_tokens(self._config)).knows,
-            lambda: section.public_url or self.url or "",
+            self._base_url,
             self._placed,
         )
         gauges = LedgerGauges(self._registry, followed_of(self._config, self._accounts), writer, self._clock)
@@ -265,19 +279,35 @@ class Daemon:
         worker = Worker(fetchers, writer, clock, owner=owner, settings=settings)
         placing = asyncio.create_task(Placer(writer, self._applied, self._placed).run(), name="placer")
         stack.push_async_callback(_cancelled, placing)
-        scheduler = self._scheduler(writer, fetchers, owner, worker)
+        outbox = await open_outbox(
+            stack,
+            config,
+            writer,
+            clock,
+            owner=owner,
+            is_gone=partial(is_gone, self_name=owner),
+            base_url=self._base_url,
+            applied=self._applied,
+            registry=self._registry,
+            rng=self._rng,
+        )
+        scheduler = self._scheduler(writer, fetchers, owner, worker, outbox.watch)
         running = asyncio.create_task(worker.run(), name="worker")
+        telling = asyncio.create_task(outbox.pool.run(), name="outbox")
         scheduler.start()
 
         async def end() -> None:
             worker.stop()
+            outbox.pool.stop()
             await scheduler.stop(STOP_WITHIN / 2)
-            await running
+            await asyncio.gather(running, telling)
 
         stack.push_async_callback(end)
         return worker, scheduler
 
-    def _scheduler(self, writer: GroupCommit, fetchers: Mapping[str, Fetcher], owner: str, worker: Worker) -> Scheduler:
+    def _scheduler(
+        self, writer: GroupCommit, fetchers: Mapping[str, Fetcher], owner: str, worker: Worker, watch: Watch
+    ) -> Scheduler:
         config, clock = self._config, self._clock
         zone = ZoneInfo(config.report.timezone)
         hours, minutes = config.report.day_start.split(":")
@@ -288,7 +318,7 @@ class Daemon:
             self._applied.ring()
             worker.wake()
 
-        jobs = []
+        jobs = [watch.periodic()]
         allocations = []
         for name, fetcher in fetchers.items():
             account = self._accounts[name]

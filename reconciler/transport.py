@@ -8,8 +8,10 @@ Every name of httpx and aiohttp stays in this file, so that another client is a 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -45,8 +47,15 @@ class HttpTransport:
         connections: int = 100,
         max_body_bytes: int = 32 * MEBIBYTE,
         trust_env: bool = True,
+        refuses: Callable[[str], str | None] | None = None,
+        cut_answers: bool = False,
     ) -> None:
-        """`read_seconds` bounds the silence between two pieces of an answer, `total_seconds` the whole exchange,
+        """`refuses` says of an IP address why nothing may be sent there (None: it may). It is asked of the address
+        that a socket is about to connect to, after names were resolved: there is no second look-up to lie to. Such a
+        transport needs `trust_env` off, for a proxy would do the connecting. `cut_answers` returns the beginning of
+        an answer that exceeds `max_body_bytes`, and closes its connection, where the status is what matters.
+
+        `read_seconds` bounds the silence between two pieces of an answer, `total_seconds` the whole exchange,
         so that an answer that drips cannot outlive a lease of 60 s. aiohttp has no time-out of its own for writing;
         a write is bounded by `write_seconds` as part of connect + write + read, and always by the total.
         """
@@ -54,7 +63,11 @@ class HttpTransport:
         self._first_byte_seconds = pool_seconds + connect_seconds + write_seconds + read_seconds
         self._total_seconds = total_seconds
         self._max_body_bytes = max_body_bytes
+        self._cut_answers = cut_answers
+        if refuses is not None and trust_env:
+            raise ValueError("a guarded transport must not trust the environment: a proxy connects where it is told")
         self._client = _Client(
+            refuses=refuses,
             timeout=httpx.Timeout(connect=connect_seconds, read=read_seconds, write=write_seconds, pool=pool_seconds),
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30.0
@@ -72,6 +85,9 @@ class HttpTransport:
                 return await self._exchange(outgoing)
         except TimeoutError as error:
             raise Unavailable(f"{_target(outgoing)}: no complete answer within its time-out") from error
+        except httpx.ConnectTimeout as error:
+            # httpx-aiohttp calls every failure to connect a time-out: what happened is in the text.
+            raise Unavailable(f"{_target(outgoing)}: no connection: {error}") from error
         except httpx.TimeoutException as error:
             raise Unavailable(f"{_target(outgoing)}: {type(error).__name__}, no complete answer in time") from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
@@ -104,6 +120,9 @@ class HttpTransport:
         size = 0
         async for piece in response.aiter_bytes():
             size += len(piece)
+            if size > self._max_body_bytes and self._cut_answers:
+                pieces.append(piece[: len(piece) - (size - self._max_body_bytes)])
+                break
             if size > self._max_body_bytes:
                 raise BadReply(f"{_target(outgoing)}: the answer is larger than {self._max_body_bytes} bytes")
             pieces.append(piece)
@@ -113,27 +132,53 @@ class HttpTransport:
 class _Client(HttpxAiohttpClient):
     """httpx over aiohttp sessions that store no cookies; the two hooks are the ones `httpx-aiohttp` itself uses."""
 
+    def __init__(self, *, refuses: Callable[[str], str | None] | None, **options: Any) -> None:
+        self._refuses = refuses  # the hooks run inside the constructor
+        super().__init__(**options)
+
     def _init_transport(self, *args: Any, **kwargs: Any) -> httpx.AsyncBaseTransport:
-        return _without_cookies(super()._init_transport(*args, **kwargs))
+        return _with_sessions_of_ours(super()._init_transport(*args, **kwargs), self._refuses)
 
     def _init_proxy_transport(self, *args: Any, **kwargs: Any) -> httpx.AsyncBaseTransport:
-        return _without_cookies(super()._init_proxy_transport(*args, **kwargs))
+        return _with_sessions_of_ours(super()._init_proxy_transport(*args, **kwargs), self._refuses)
 
 
-def _without_cookies(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+def _with_sessions_of_ours(
+    transport: httpx.AsyncBaseTransport, refuses: Callable[[str], str | None] | None
+) -> httpx.AsyncBaseTransport:
     if isinstance(transport, AiohttpTransport):
         limits, context = transport.limits, transport.ssl_context
-        transport.client = lambda: _open_session(limits, context)
+        transport.client = lambda: _open_session(limits, context, refuses)
     return transport
 
 
-def _open_session(limits: httpx.Limits, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def _open_session(
+    limits: httpx.Limits, context: ssl.SSLContext, refuses: Callable[[str], str | None] | None
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=limits.max_connections or 0, keepalive_timeout=limits.keepalive_expiry, ssl=context
+            limit=limits.max_connections or 0,
+            keepalive_timeout=limits.keepalive_expiry,
+            ssl=context,
+            socket_factory=None if refuses is None else _guarded(refuses),
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+def _guarded(refuses: Callable[[str], str | None]) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
+    """Sockets for addresses that are not refused: the last moment before a connection, with nothing left to resolve."""
+
+    def make(info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        reason = refuses(str(address[0]))
+        if reason is not None:
+            raise PermissionError(errno.EACCES, f"refused: {reason}")
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+    return make
 
 
 async def _close(closing: Awaitable[None]) -> None:

@@ -33,6 +33,9 @@ COMMANDS: Mapping[str, Line] = {
     "bank": Line("bank:app", "Statements of the bank, to be matched with payouts: import, list."),
     "show": Line("show:show", "One resource: state, versions with cause and difference, deliveries, entries."),
     "changes": Line("changes:changes", "The change feed: what changed since a cursor, and what changes from now on."),
+    "subscriptions": Line(
+        "subscriptions:app", "Who is told of changes: list, log, add, pause, resume, rotate, retry, replay, test."
+    ),
     "mark": Line("mark:mark", "Have resources read again; revives dead letters."),
     "dead-letters": Line("dead_letters:app", "Resources that could not be read: list, retry, discard."),
     "expect": Line("expect:expect", "Say that a payment was created: confirmed in time, or named."),

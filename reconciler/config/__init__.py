@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from reconciler.config.durations import Duration, format_duration, parse_duration
-from reconciler.config.model import AlertsSection, Config, FeeRule, JournalSection, ReportSection, Sweep
+from reconciler.config.model import (
+    AlertsSection,
+    Config,
+    FeeRule,
+    JournalSection,
+    ReportSection,
+    SubscriptionTable,
+    Sweep,
+)
 from reconciler.config.reading import (
     account_settings,
     alert_addresses,
@@ -11,6 +19,7 @@ from reconciler.config.reading import (
     expectation_tokens,
     load,
     require_known,
+    subscription_secrets,
 )
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "FeeRule",
     "JournalSection",
     "ReportSection",
+    "SubscriptionTable",
     "Sweep",
     "account_settings",
     "alert_addresses",
@@ -29,4 +39,5 @@ __all__ = [
     "load",
     "parse_duration",
     "require_known",
+    "subscription_secrets",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from reconciler.config.durations import Duration
 from reconciler.config.places import Origins, Places
+from reconciler.model import Cause
 from reconciler.provider import DeadlineRule, Kind
 
 _ACCOUNT_NAME = re.compile(r"[a-z0-9_-]+")
@@ -219,6 +221,45 @@ class ConsoleSection(Section):
     session_idle: Interval = timedelta(hours=2)
 
 
+def _network(text: str) -> str:
+    """Raises ValueError for what is no network."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f'expected a network such as "10.0.0.0/8" ({error})') from None
+
+
+class OutboxSection(Section):
+    """How subscribers are told of changes."""
+
+    concurrency: int = Field(default=500, ge=1, le=10_000)
+    timeout: Interval = timedelta(seconds=15)
+    attempts: int = Field(default=10, ge=1, le=1000)
+    give_up_after: Span = timedelta(days=3)
+    max_wait: Interval = timedelta(minutes=60)
+    disable_after: Interval = timedelta(days=5)
+    keep: Annotated[Duration, _at_least(_DAY, "1d")] = timedelta(days=30)
+    allowed_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+
+
+class SubscriptionTable(Section):
+    """`[[subscriptions]]`: somebody who is told of changes."""
+
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")
+    url: str = Field(min_length=1, max_length=2000)
+    secrets: tuple[str, ...] = Field(min_length=1, max_length=10)
+    """Pointers to what signs, newest first; several while one is being replaced."""
+    accounts: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    fields: tuple[str, ...] = ()
+    body: Literal["thin", "full"] = "thin"
+    order: Literal["every", "newest"] = "every"
+    concurrency: int = Field(default=4, ge=1, le=100)
+    per_second: float = Field(default=0.0, ge=0.0, le=1000.0)
+    """Requests per second on average; 0: no limit."""
+
+
 class Config(BaseSettings):
     """The whole configuration. Values only: `reconciler.config.load` reads the file and the environment."""
 
@@ -236,6 +277,8 @@ class Config(BaseSettings):
     report: ReportSection = ReportSection()
     alerts: AlertsSection = AlertsSection()
     console: ConsoleSection = ConsoleSection()
+    outbox: OutboxSection = OutboxSection()
+    subscriptions: tuple[SubscriptionTable, ...] = ()
 
     _origins: Origins = PrivateAttr(default_factory=lambda: Origins(Places(), {}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from reconciler.config.model import AccountTable, Config, Deadline, FeeRule, JournalSection, Sweep
+from reconciler.config.model import AccountTable, Config, Deadline, FeeRule, JournalSection, SubscriptionTable, Sweep
 from reconciler.config.places import PREFIX, Keys, Origins, Places, find_places
 from reconciler.config.pointers import Pointers
 from reconciler.errors import ConfigurationError
@@ -77,6 +77,16 @@ def alert_addresses(config: Config) -> tuple[tuple[str, ...], str | None]:
     return urls, pointers.secrets((config.alerts.heartbeat,), ("alerts", "heartbeat"))[0]
 
 
+def subscription_secrets(config: Config) -> Mapping[str, tuple[str, ...]]:
+    """What signs for each of the configuration's subscriptions. Raises ConfigurationError."""
+    origins = config.origins
+    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    return {
+        each.name: pointers.secrets(each.secrets, ("subscriptions", place, "secrets"))
+        for place, each in enumerate(config.subscriptions)
+    }
+
+
 def require_known(config: Config, kinds: Iterable[str]) -> None:
     """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
     known = list(kinds)
@@ -89,6 +99,9 @@ def require_known(config: Config, kinds: Iterable[str]) -> None:
             raise ConfigurationError(
                 f"{origins.describe(keys)}: no configured account has a kind {kind!r}{_nearest(kind, also)}"
             )
+    for place, table in enumerate(config.subscriptions):
+        _require_narrowed(config, place, "kinds", table.kinds, known)
+        _require_narrowed(config, place, "accounts", table.accounts, config.accounts)
     for place, fee_rule in enumerate(config.report.fee_rules):
         if fee_rule.account not in config.accounts:
             keys = ("report", "fee_rules", place, "account")
@@ -96,6 +109,13 @@ def require_known(config: Config, kinds: Iterable[str]) -> None:
                 f"{origins.describe(keys)}: there is no account {fee_rule.account!r}"
                 f"{_nearest(fee_rule.account, config.accounts)}"
             )
+
+
+def _require_narrowed(config: Config, place: int, what: str, named: Iterable[str], known: Collection[str]) -> None:
+    for at, name in enumerate(named):
+        if name not in known:
+            where = config.origins.describe(("subscriptions", place, what, at))
+            raise ConfigurationError(f"{where}: there is no such {what[:-1]} {name!r}{_nearest(name, known)}")
 
 
 # --- the two sources ------------------------------------------------------------------------------
@@ -192,6 +212,8 @@ def _core_keys(inside: Keys) -> list[str]:
             return list(Deadline.model_fields)
         case ("accounts", *_):
             return list(AccountTable.model_fields)
+        case ("subscriptions", *_):
+            return list(SubscriptionTable.model_fields)
         case ("report", "fee_rules", *_):
             return list(FeeRule.model_fields)
         case ("report", "journal", *_):

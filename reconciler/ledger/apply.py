@@ -27,6 +27,7 @@ from reconciler.ledger.claims import Claim
 from reconciler.ledger.codec import pack, storable
 from reconciler.ledger.facts import record_control_totals, replace_entries
 from reconciler.ledger.marks import Mark, mark, mark_unknown
+from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ControlTotal, Entry, Reading, ResourceRef, Snapshot, State, canonical
 
@@ -492,6 +493,7 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
         tx, [{"resource_id": change.resource_id, "version": change.columns["version"]} for change in changes]
     )
     feed.note(tx, [(change.resource_id, change.columns["version"]) for change in changes])
+    announce(tx, [_announced(change) for change in changes], now)
     replace_entries(
         tx,
         [
@@ -513,6 +515,11 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
     for cause, refs in by_cause.items():
         mark_unknown(tx, refs, cause, now)
     mark(tx, parts, now)
+
+
+def _announced(change: _Change) -> Announced:
+    ref = _as_stored(change.reading.ref)
+    return Announced(change.resource_id, change.columns["version"], ref.account, ref.kind, change.cause)
 
 
 def _as_stored(ref: ResourceRef) -> ResourceRef:

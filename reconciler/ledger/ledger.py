@@ -37,6 +37,7 @@ from reconciler.ledger.reads import View
 from reconciler.ledger.redaction import Asked, Kept
 from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.telling import Telling
 from reconciler.ledger.tokens import KeptToken
 from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
@@ -52,6 +53,8 @@ class Ledger:
         self._store = store
         self.changes = Changes(store)
         """The feed that other systems follow."""
+        self.telling = Telling(store)
+        """Subscriptions, and what each of them is still to be told."""
 
     @property
     def store(self) -> Store:

@@ -79,6 +79,19 @@ _DELIVERIES_THAT_ASKED = text(
 )
 
 
+# What a subscriber answered may repeat what it was told.
+_ANSWERS_OF_ONE = text(
+    f"""
+    UPDATE outbox_attempt SET answer = NULL WHERE answer IS NOT NULL AND resource_id IN (
+      SELECT r.id FROM resource r WHERE r.account = :account AND {_OF_ONE})
+    """
+)
+_ANSWERS_OF_ALL = text(
+    "UPDATE outbox_attempt SET answer = NULL WHERE answer IS NOT NULL"
+    " AND resource_id IN (SELECT id FROM resource WHERE account = :account)"
+)
+
+
 def ask(tx: Transaction, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
     """Keep requests until they are carried out."""
     rows = [
@@ -118,8 +131,10 @@ def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> 
     """Forget the deliveries, the one that asked included, and write down that it was done; how many they were."""
     if asked.what.kind:
         deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": _FORGOTTEN}).rowcount
+        tx.run(_ANSWERS_OF_ONE, _bounds(asked))
     else:
         deliveries = tx.run(_DELIVERIES_OF_ALL, {"account": asked.account, "forgotten": _FORGOTTEN}).rowcount
+        tx.run(_ANSWERS_OF_ALL, {"account": asked.account})
     asking = {"account": asked.account, "event_id": asked.event_id}
     tx.run(_DELIVERIES_THAT_ASKED, asking | {"forgotten": _FORGOTTEN})
     done = {"kind": asked.what.kind, "id": asked.what.id, "now": to_micros(now)}

@@ -12,12 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from providers.stripe import Stripe
-from reconciler.config import Config, FeeRule, load, parse_duration
+from reconciler.config import Config, FeeRule, SubscriptionTable, load, parse_duration
 from reconciler.loading import load_accounts
 
 FILE = Path(__file__).parents[2] / "config.toml"
 TEXT = FILE.read_text(encoding="utf-8")
-SECTIONS = ["ledger", "server", "sweeps", "worker", "retry", "report", "console"]
+SECTIONS = ["ledger", "server", "sweeps", "worker", "retry", "report", "console", "outbox"]
 ENVIRONMENT = {"STRIPE_API_KEY": "rk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}
 
 
@@ -44,7 +44,7 @@ def test_it_works_as_it_is() -> None:
 
 def test_it_names_every_section() -> None:
     written: dict[str, Any] = tomllib.loads(TEXT)
-    assert set(written) == set(Config.model_fields)
+    assert set(written) | {"subscriptions"} == set(Config.model_fields), "that one stands there as an example"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -81,6 +81,18 @@ def test_the_commented_keys_of_an_account_are_right_too() -> None:
 
 def test_every_key_of_a_fee_rule_is_named() -> None:
     assert [key for key in FeeRule.model_fields if not commented(key)] == []
+
+
+def test_the_subscription_that_is_an_example_is_right_and_names_every_key() -> None:
+    text = re.sub(r"^# (?=\[\[subscriptions\]\])", "", TEXT, flags=re.MULTILINE)
+    head, _, example = text.partition("[[subscriptions]]\n")
+    keys = "|".join(SubscriptionTable.model_fields)
+    example = re.sub(rf"^# (?=(?:{keys}) = )", "", example, flags=re.MULTILINE)
+    (given,) = tomllib.loads(f"{head}[[subscriptions]]\n{example}")["subscriptions"]
+    assert set(given) == set(SubscriptionTable.model_fields)
+    table = SubscriptionTable(**given)
+    for key in ("body", "order", "concurrency", "per_second"):
+        assert getattr(table, key) == SubscriptionTable.model_fields[key].default, key
 
 
 def test_every_key_has_a_word_about_it() -> None:

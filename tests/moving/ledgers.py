@@ -22,8 +22,11 @@ from reconciler.ledger.breaks import (
     record_break_event,
     record_lock,
 )
+from reconciler.ledger.changes import Filter
 from reconciler.ledger.moving import export_lines
 from reconciler.ledger.moving.sorts import FACTS
+from reconciler.ledger.outbox import Ending, Outcome
+from reconciler.ledger.subscriptions import Origin, Subscription
 from reconciler.model import (
     Cause,
     ControlTotal,
@@ -46,6 +49,7 @@ TABLES = (
     "entry", "version", "delivery_mark", "delivery", "delivery_tally", "missed_event", "control_total", "coverage",
     "payout_members", "payout_member", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
     "report_snapshot", "audit_log", "bank_line", "token", "redaction", "console_user", "machine_token",
+    "subscription", "subscription_secret", "outbox",
 )  # fmt: skip
 
 
@@ -149,6 +153,20 @@ class Past:
 
     def discard(self, draw: Any, now: datetime) -> None:
         self.ledger.discard(draw(REFS), now)
+
+    def subscribe(self, draw: Any, now: datetime) -> None:
+        kinds = frozenset(draw(st.sampled_from([(), ("charge",), ("payout", "charge")])))
+        subscription = Subscription(
+            draw(st.sampled_from(["erp", "mail"])), "https://x.example", Filter(kinds=kinds), origin=Origin.API
+        )
+        self.ledger.telling.keep(subscription, now)
+        self.ledger.telling.keep_secret(subscription.name, draw(st.binary(max_size=9)), retire_others_at=now, now=now)
+
+    def tell(self, draw: Any, now: datetime) -> None:
+        claimed = self.ledger.telling.claim({"erp": 3}, owner="node", lease=timedelta(seconds=9), now=now)
+        for parcel in claimed["erp"]:
+            outcome = draw(st.sampled_from([Outcome.DELIVERED, Outcome.DEAD, None]))
+            self.ledger.telling.end(Ending(parcel, outcome, again_at=now, error="no luck"), now)
 
     def state(self, draw: Any, now: datetime) -> None:
         total = ControlTotal("main", "payments", Money(draw(VALUES), draw(st.sampled_from(["EUR", "USD"]))), now)

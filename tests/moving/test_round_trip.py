@@ -79,6 +79,7 @@ def test_every_table_with_a_past_is_moved(ledgers: tuple[Ledger, ...]) -> None:
         "finding": "found anew by the first look",
         "alert": "judged anew by the first look, and told by whoever looks after the new ledger",
         "change": "placed anew in the feed of the ledger that took them in",
+        "outbox_attempt": "the log of requests stays where they were sent from",
         "feed": "each ledger counts for itself, and refuses another one's cursors",
         "bucket": "a budget fills up again within seconds",
         "unread": "every imported version is unread",

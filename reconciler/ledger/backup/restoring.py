@@ -116,6 +116,7 @@ def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: dateti
         tx.run(text("UPDATE ledger_clock_row SET value = :value WHERE id = 1"), {"value": clock})
     begin_epoch(tx)
     tx.run(text("UPDATE resource SET due_at = :at WHERE lease_until IS NOT NULL"), {"at": at})
+    tx.run(text("UPDATE outbox SET due_at = :at WHERE lease_until IS NOT NULL"), {"at": at})
     for name, table in metadata.tables.items():
         for column in {"lease_until", "lease_owner"} & set(table.columns.keys()):
             tx.run(text(f"UPDATE {name} SET {column} = NULL WHERE {column} IS NOT NULL"))

@@ -40,6 +40,14 @@ _DELIVERIES = """
   ORDER BY d.id, m.kind{c}, m.remote_id{c}
 """
 
+_OUTBOX = """
+  SELECT o.subscription, o.version, o.created_at, o.outcome, o.ended_at, o.last_error,
+    r.provider, r.account, r.kind, r.remote_id
+  FROM outbox o JOIN resource r ON r.id = o.resource_id
+  WHERE o.outcome IS NULL OR o.outcome = 'dead'
+  ORDER BY o.subscription{c}, r.account{c}, r.kind{c}, r.remote_id{c}, o.version
+"""
+
 
 def export_lines(store: Store) -> Iterator[bytes]:
     """Every line, each with its line feed. On SQLite the view holds back checkpoints: the journal grows meanwhile."""
@@ -53,6 +61,8 @@ def export_lines(store: Store) -> Iterator[bytes]:
         for fact in FACTS.values():
             for row in _stream(tx, fact.select(collate)):
                 yield _line({fact.name: fact.write(row)})
+        for row in _rows(tx, _OUTBOX, collate):
+            yield _line({"outbox": _outbox(row)})
         for delivery in _deliveries(_rows(tx, _DELIVERIES, collate)):
             yield _line({"delivery": delivery})
 
@@ -105,6 +115,18 @@ def _resource(row: Any) -> dict[str, Any]:
         "fetched_at": iso(row.fetched_at),
         "created_at": iso(row.created_at),
         "updated_at": iso(row.provider_updated_at),
+    }
+
+
+def _outbox(row: Any) -> dict[str, Any]:
+    """What a subscription is still to be told, and what was given up on. What it was told is its own to know."""
+    return {
+        "subscription": row.subscription,
+        "ref": _ref(row),
+        "version": row.version,
+        "created_at": iso(row.created_at),
+        "dead_at": iso(row.ended_at),
+        "error": row.last_error,
     }
 
 

@@ -17,7 +17,7 @@ import orjson
 from reconciler.errors import UsageError
 from reconciler.ledger.changes import note_missing
 from reconciler.ledger.facts import spread_all_members
-from reconciler.ledger.moving import deliveries, resources, versions
+from reconciler.ledger.moving import deliveries, outbox, resources, versions
 from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.readers import Reader
@@ -91,10 +91,12 @@ def _parse(line: bytes, readers: Mapping[str, Reader]) -> tuple[str, Row]:
             row = resources.read(Given(value[sort], sort))
         case "delivery":
             row = deliveries.read(Given(value[sort], sort))
+        case "outbox":
+            row = outbox.read(Given(value[sort], sort))
         case _ if sort in FACTS:
             row = FACTS[sort].read(Given(value[sort], sort))
         case _:
-            known = ", ".join(["version", "resource", "delivery", *FACTS])
+            known = ", ".join(["version", "resource", "delivery", "outbox", *FACTS])
             raise WrongLine(f"{sort!r} is no sort of line; known are {known}")
     account = row.get("account")
     if account is not None and account not in readers and sort not in _OF_ANYBODY:
@@ -112,6 +114,8 @@ def _store(tx: Transaction, batch: Mapping[str, Sequence[tuple[int, Row]]], impo
                     new = resources.store(tx, rows)
                 case "delivery":
                     new = deliveries.store(tx, rows)
+                case "outbox":
+                    new = outbox.store(tx, rows)
                 case _:
                     new = FACTS[sort].store(tx, rows)
             imported.count(sort, len(rows), new)

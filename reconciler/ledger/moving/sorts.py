@@ -326,6 +326,32 @@ _ALL = (
             "used_at": "COALESCE(machine_token.used_at, excluded.used_at)",
         },
     ),
+    # One that is there already stands as it stands there.
+    plain(
+        "subscription",
+        {
+            "name": NAME,
+            "origin": among("configuration", "api"),
+            "url": NAME,
+            "wanted": TEXT,
+            "form": among("thin", "full"),
+            "ordering": among("every", "newest"),
+            "concurrency": COUNT,
+            "spacing": COUNT,
+            "state": among("active", "paused", "disabled", "removed"),
+            "note": TEXT,
+            "created_at": INSTANT,
+            "changed_at": INSTANT,
+        },
+        ("name",),
+        merge={"changed_at": "{_greatest}(subscription.changed_at, excluded.changed_at)"},
+    ),
+    plain(
+        "subscription_secret",
+        {"id": COUNT, "subscription": NAME, "sealed": CONTENT, "created_at": INSTANT, "retires_at": MAYBE_INSTANT},
+        ("id",),
+        clocked=True,
+    ),
 )
 
 FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _ALL}
