@@ -63,9 +63,10 @@ async def unmask(acting: Acting) -> Response:
         lambda tx: append_audit(tx, actor=acting.by, action="unmask", subject=subject[:600], detail={}, at=now)
     )
     log.info("unmasked", user=acting.by)
+    permit = acting.room.permit(acting.person, subject)
     if what:
-        return _to("/console/resource", ref=what, unmasked="yes", as_of=acting.form.text("as_of") or None)
-    return _to("/console/delivery", id=number, unmasked="yes", as_of=acting.form.text("as_of") or None)
+        return _to("/console/resource", ref=what, unmasked=permit, as_of=acting.form.text("as_of") or None)
+    return _to("/console/delivery", id=number, unmasked=permit, as_of=acting.form.text("as_of") or None)
 
 
 async def retry_or_discard(acting: Acting) -> Response:

@@ -74,7 +74,9 @@ async def open_console(desk: Desk, writer: GroupCommit, *, backfill: Maker | Non
     assets = Assets()
     templates = Templates(assets)
     passwords = Passwords()
-    room = Room(desk, pen, Reports(desk), Statuses(desk), Backfills(backfill, desk.clock), Drawings(), passwords)
+    room = Room(
+        desk, pen, Reports(desk), Statuses(desk), Backfills(backfill, desk.clock), Drawings(), passwords, signer
+    )
     sessions = Sessions(pen, desk.clock, signer, length=section.session_length, idle=section.session_idle)
 
     async def who(request: Request) -> Person | None:

@@ -115,7 +115,7 @@ def delivery(asked: Asked) -> Page:
     found = listing.delivery(asked.tx, number)
     if found is None or (asked.as_of is not None and found.listed.received_at > asked.as_of):
         raise NotThere("There is no such delivery, or it had not come yet.")
-    open_ = asked.person.may(Role.OPERATOR) and asked.query.text("unmasked") == "yes"
+    open_ = asked.room.unmasks(asked.person, f"delivery {number}", asked.query.text("unmasked"))
     content = parsed(found.body)
     account = asked.desk.accounts.get(found.listed.account)
     named = (

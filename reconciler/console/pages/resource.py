@@ -51,7 +51,7 @@ def resource(asked: Asked) -> Page:
     found = asked.view.resource(ref)
     if found is None:
         raise NotThere(f"The ledger has never heard of {ref}.")
-    open_ = asked.person.may(Role.OPERATOR) and asked.query.text("unmasked") == "yes"
+    open_ = asked.room.unmasks(asked.person, str(ref), asked.query.text("unmasked"))
     before_version = asked.query.whole("before_version", least=1, most=2**62)
     before_delivery = asked.query.whole("before_delivery", least=0, most=2**62)
     versions = listing.versions(asked.tx, found.id, as_of=asked.as_of, before=before_version, limit=_STEP + 1)
