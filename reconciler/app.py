@@ -17,7 +17,7 @@ from reconciler.alerts import Alarm, Manners, Quiet, Rules
 from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
 from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens
-from reconciler.console import Maker, open_console, require_users
+from reconciler.console import Ajar, Maker, require_users
 from reconciler.deadlines import Deadlines
 from reconciler.desk import Desk
 from reconciler.errors import LedgerError
@@ -196,7 +196,7 @@ class Daemon:
         if "console" in self._parts:
             desk = Desk(self._config, self._accounts, ledger, self._clock)
             await asyncio.to_thread(require_users, desk)
-            console = await open_console(desk, writer, backfill=self._backfills(writer, providers, worker))
+            console = Ajar(desk, writer, backfill=self._backfills(writer, providers, worker))
             stack.push_async_callback(console.close)
         intake = None
         if "intake" in self._parts:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from reconciler.console.ajar import Ajar
 from reconciler.console.backfills import Maker
-from reconciler.console.console import Console, open_console
 from reconciler.console.entrance import require_users
 
-__all__ = ["Console", "Maker", "open_console", "require_users"]
+__all__ = ["Ajar", "Maker", "require_users"]

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.clock import Clock, ManualClock
 from reconciler.config import Config
-from reconciler.console import Console, Maker, open_console
+from reconciler.console import Maker
+from reconciler.console.console import Console, open_console
 from reconciler.desk import Desk
 from reconciler.ledger import GroupCommit, Ledger, open_ledger
 from reconciler.loading import load_accounts
