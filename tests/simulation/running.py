@@ -66,6 +66,7 @@ class Simulation:
         ]
         self._store = store
         self._quiet_after = 0.0
+        self._struck: dict[str, int] = {}
 
     def run(self) -> Verdict:
         began = time.process_time()
@@ -86,7 +87,7 @@ class Simulation:
             cpu_seconds=time.process_time() - began,
             commits=self.oracle.commits,
             deaths=sum(len(host.lives) - 1 for host in self.hosts),
-            struck=dict(self.shop.server.faults.struck),
+            struck=self._struck,
             quiet_after=self._quiet_after,
         )
 
@@ -123,11 +124,13 @@ class Simulation:
     async def _become_quiet(self) -> None:
         """Faults end. Within its bounds the ledger must be the truth; a complete list may be what it takes."""
         self.shop.busy = False
+        self._struck = dict(self.shop.server.faults.struck)
         self.shop.end_faults()
         ended = self.loop.time()
         for host in self.hosts:
             host.trouble.away_until = host.trouble.full_until = 0.0
             host.trouble.crash_at = None
+            host.steady = True
         limit = ended + self.scenario.quiet_minutes * 60.0
         while True:
             await asyncio.sleep(_LOOK_EVERY * self.scenario.stretch)

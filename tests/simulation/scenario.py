@@ -55,6 +55,7 @@ class Scenario:
     node_skew: float = 0.0
     sweeps: SweepSettings = field(default_factory=SweepSettings)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    lease: timedelta = timedelta(seconds=60)
     stretch: float = 1.0
     """How much longer idle processes wait between two looks than in the product: for weeks of quiet shops."""
     bound: timedelta | None = None
@@ -133,6 +134,8 @@ _INCIDENTS = (
     "crash_after_commit",
     "kill",
     "pause",
+    "pause",
+    "pause",
     "step",
     "database_away",
     "disk_full",
@@ -148,15 +151,15 @@ def short(seed: int) -> Scenario:
     """A quarter of an hour of an unlucky shop: every kind of fault, more of them than any provider has."""
     dice = random.Random(f"short/{seed}")
     minutes = dice.choice([2.0, 3.0, 5.0])
-    nodes = dice.choice([1, 1, 2])
+    nodes = dice.choice([1, 2])
     return Scenario(
         seed=seed,
         nodes=nodes,
         minutes=minutes,
         quiet_minutes=60.0,
-        pace=dice.choice([4.0, 8.0, 16.0]),
+        pace=dice.choice([3.0, 6.0, 12.0]),
         rates=dict(_rates(dice)),
-        incidents=tuple(_incidents(dice, minutes * _MINUTE, nodes, dice.choice([0, 1, 3, 6]))),
+        incidents=tuple(_incidents(dice, minutes * _MINUTE, nodes, dice.choice([0, 2, 4, 8]))),
         provider_skew=dice.choice([0.0, 0.0, 0.0, -20.0, 20.0]),
         node_skew=dice.choice([0.0, 0.0, -2.0, 2.0]) if nodes > 1 else 0.0,
         sweeps=SweepSettings(
@@ -171,6 +174,7 @@ def short(seed: int) -> Scenario:
             parked=timedelta(minutes=3),
             gate_max=timedelta(seconds=30),
         ),
+        lease=timedelta(seconds=dice.choice([10.0, 60.0])),
     )
 
 
@@ -179,15 +183,15 @@ def _rates(dice: random.Random) -> Iterator[tuple[str, float]]:
     if dice.random() < 0.125:
         return
     for name, most in (_DELIVERY_FAULTS | _READ_FAULTS).items():
-        if dice.random() < 0.4:
-            yield name, round(most * dice.random(), 3)
+        if dice.random() < 0.45:
+            yield name, round(most * dice.uniform(0.2, 1.0), 3)
 
 
 def _incidents(dice: random.Random, seconds: float, nodes: int, count: int) -> Iterator[Incident]:
     for at in sorted(dice.uniform(5.0, seconds) for _ in range(count)):
         what = dice.choice(_INCIDENTS)
         lasts = {
-            "pause": dice.choice([2.0, 20.0, 70.0, 150.0]),
+            "pause": dice.choice([2.0, 15.0, 30.0, 80.0]),
             "step": dice.choice([-1.0, 1.0]) * dice.choice([3.0, 40.0, 400.0, 3600.0]),
             "commit_unknown": 1.0,
             "backfill": 600.0,

@@ -189,9 +189,9 @@ class Shop:
     def _latency(self) -> float:
         """Seconds; now and then longer than a lease."""
         luck = self._dice.random()
-        if not self._scenario.rates or luck < 0.95:
+        if not self._scenario.rates or luck < 0.88:
             return self._dice.uniform(0.01, 0.2)
-        return self._dice.uniform(0.5, 8.0) if luck < 0.99 else self._dice.uniform(20.0, 90.0)
+        return self._dice.uniform(0.5, 7.0) if luck < 0.995 else self._dice.uniform(20.0, 90.0)
 
 
 class Acts:
@@ -206,10 +206,10 @@ class Acts:
             self._start_payment: 2,
             self._go_on_with_payment: 4,
             self._refund: 2,
-            self._edit: 4,
+            self._edit: 6,
             self._new_customer: 2,
             self._rename_customer: 3,
-            self._lose_customer: 1,
+            self._lose_customer: 2,
             self._new_product: 1,
             self._rename_product: 2,
             self._drop_product: 1,
@@ -226,7 +226,7 @@ class Acts:
         bodies = [body for body in self._world.truth.all_of(kind) if not statuses or body.get("status") in statuses]
         if not bodies:
             raise ActionRefused(f"there is no {kind}")
-        return str(self._dice.choice(bodies[-12:])["id"])
+        return str(self._dice.choice(bodies[-self._dice.choice([2, 12]) :])["id"])
 
     def _pay(self) -> None:
         self._world.payments.pay(self._dice.randrange(500, 9000))
