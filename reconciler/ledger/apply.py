@@ -137,7 +137,10 @@ def decide_page_row(
     applicable = brought.readable and (fresh_enough or first_sight)
     if row.applied_seq >= start or row.lease_until is not None or not applicable:
         answered_later = row.generation > row.settled_generation and row.lease_until is None
-        return _Decision(Outcome.DEFERRED, mark=differs and not answered_later)
+        # An answer under way may be older than this page. Also where the page shows what is stored, that answer may
+        # bring something in between (A, B, A), and would settle it: only a read after both can tell.
+        under_way = row.lease_until is not None
+        return _Decision(Outcome.DEFERRED, mark=under_way or (differs and not answered_later))
     return _Decision(
         Outcome.CHANGED if differs else Outcome.UNCHANGED,
         _read_columns(row, snapshot, state, content_hash, seq, started_at) | _claim_columns(row),

@@ -33,6 +33,7 @@ class Guard(StrEnum):
     PAGE_LEAVES_LEASED = "a page row is not applied while the resource is claimed"
     PAGE_SETTLES_NOTHING = "a page row settles no generation"
     PAGE_MARKS = "a page row that differs and is not applied makes a mark"
+    PAGE_MARKS_LEASED = "so does one that looks like what is stored, while an answer is under way that may differ"
 
 
 ALL = frozenset(Guard)
@@ -138,13 +139,12 @@ class Protocol:
             if broken is not None:
                 return Found(broken, len(came_from), _path(came_from, state))
             for name, after in steps:
-                if after in came_from:
-                    continue
-                came_from[after] = (state, name)
                 broken = self._broken(state, after) or _broken_by_step(name, state, after)
                 if broken is not None:
-                    return Found(broken, len(came_from), _path(came_from, after))
-                waiting.append(after)
+                    return Found(broken, len(came_from), (*_path(came_from, state), name))
+                if after not in came_from:
+                    came_from[after] = (state, name)
+                    waiting.append(after)
         return Found(None, len(came_from), ())
 
     # --- promises ---
@@ -306,7 +306,8 @@ class Protocol:
             )
         differs = self._content(page.value) != self._content(state.stored)
         answered_later = state.dirty and state.lease == FREE
-        if not differs or answered_later or Guard.PAGE_MARKS not in self._guards:
+        under_way = state.lease != FREE and Guard.PAGE_MARKS_LEASED in self._guards
+        if Guard.PAGE_MARKS not in self._guards or not (under_way or (differs and not answered_later)):
             return state
         return state._replace(generation=state.generation + 1, due=True)
 

@@ -175,10 +175,10 @@ def test_a_leased_row_is_left_to_its_worker(ledger: Ledger, clock: ManualClock) 
     claim = claim_one(ledger, clock.now())
     clock.advance(SETTLE)
     assert read_page(ledger, snapshot(CHARGE, 1), now=clock.now()) == [Outcome.DEFERRED]
-    assert row(ledger, CHARGE).generation == claim.generation
+    assert row(ledger, CHARGE).generation == claim.generation + 1, "the worker's read may be older than the page"
     assert read_page(ledger, snapshot(CHARGE, 2), now=clock.now()) == [Outcome.DEFERRED]
     leased = row(ledger, CHARGE)
-    assert leased.generation == claim.generation + 1, "the worker's read may be older than the page"
+    assert leased.generation == claim.generation + 2
     assert leased.lease_token == claim.token
     answer(ledger, claim, snapshot(CHARGE, 1), now=clock.now())
     assert row(ledger, CHARGE).dirty
@@ -232,3 +232,16 @@ def test_a_stranger_that_somebody_inserts_meanwhile_is_decided_as_a_known_one(
     )
     assert {each.ref: each.outcome for each in applied} == {CHARGE: Outcome.DEFERRED, other: Outcome.CHANGED}
     assert values(ledger, CHARGE) == ["read later"]
+
+
+def test_a_row_that_looks_like_before_marks_what_is_being_read(ledger: Ledger, clock: ManualClock) -> None:
+    """A, B, A: the claim's read saw B, the page that began after it A again. Its row must not go under."""
+    settle(ledger, CHARGE, snapshot(CHARGE, 1), clock.now())
+    clock.advance(SETTLE)
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    claim = claim_one(ledger, clock.now())
+    sent = clock.now()
+    clock.advance(SETTLE)
+    assert read_page(ledger, snapshot(CHARGE, 1), now=clock.now()) == [Outcome.DEFERRED]
+    answer(ledger, claim, snapshot(CHARGE, 2), started_at=sent, now=clock.now())
+    assert row(ledger, CHARGE).dirty, "only another read can tell which of the two was later"
