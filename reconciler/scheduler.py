@@ -222,7 +222,7 @@ class Scheduler:
         if self._refresh_at is not None and now < self._refresh_at:
             return
         self._refresh_at = now + _REFRESH
-        states = await self._ledger.read(_due_times)
+        states = await self._ledger.read(lambda ledger: _due_times(ledger, now))
         self._due.update({name: due for name, due in states.items() if name in self._jobs})
         for allocation in self._allocations:
             await allocation.refresh(self._ledger, now)
@@ -233,15 +233,17 @@ class Scheduler:
         was, was_monotonic = self._seen
         self._seen = (now, monotonic)
         drift = (now - was) - timedelta(seconds=monotonic - was_monotonic)
-        if abs(drift) > _STEP and self._scheduler.running:
-            log.warning("the wall clock was set", by=str(drift))
-            self._refresh_at = None
+        if abs(drift) <= _STEP:
+            return
+        log.warning("the wall clock was set", by=str(drift))
+        self._refresh_at = None
+        if self._scheduler.running:
             self._arm()
 
     def _note(self, event: JobExecutionEvent) -> None:
         log.error("a tick failed", exception=repr(event.exception))
 
 
-def _due_times(ledger: Ledger) -> Mapping[str, datetime]:
+def _due_times(ledger: Ledger, now: datetime) -> Mapping[str, datetime]:
     with ledger.view() as view:
-        return {job.name: job.due_at for job in view.jobs()}
+        return {job.name: job.due(now) for job in view.jobs()}

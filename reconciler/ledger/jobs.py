@@ -40,13 +40,21 @@ class Job:
 
 
 _ENSURE = text("INSERT INTO job (name, due_at) VALUES (:name, :due_at) ON CONFLICT (name) DO NOTHING")
+_AHEAD = timedelta(minutes=1)
+"""A run that began so far in the future was begun by a clock that has been set back since: its times mean nothing."""
+
+_HIDDEN = timedelta(days=1)
+"""How far back a job begins anew whose watermark lies in the future: how long ago it was set, nobody can say."""
+
 _TAKE = text(
     """
     UPDATE job SET lease_token = :token, lease_owner = :owner, lease_until = :lease_until, started_at = :now
-    WHERE name = :name AND due_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
+    WHERE name = :name AND (started_at > :ahead
+      OR due_at <= :now AND (lease_until IS NULL OR lease_until <= :now))
     RETURNING watermark, progress, due_at, tries, last_error
     """
 )
+_SET_BACK = text("UPDATE job SET watermark = :watermark, progress = '{}' WHERE name = :name")
 _RENEW = text(
     """
     UPDATE job SET lease_until = :lease_until, progress = :progress,
@@ -77,22 +85,37 @@ _HURRY = text(
 
 
 def take(tx: Transaction, name: str, *, owner: str, lease: timedelta, now: datetime) -> Job | None:
-    """Lease a job that is due; None when it is not, or when another node runs it."""
+    """Lease a job that is due; None when it is not, or when another node runs it.
+
+    A watermark in the future was set by a clock that was ahead: what happened before the clock comes to it again was
+    not looked at, so the job begins a day back.
+    """
     tx.run(_ENSURE, {"name": name, "due_at": to_micros(now)})
     token = tx.tick()
     lease_until = now + lease
     row = tx.run(
         _TAKE,
-        {"name": name, "token": token, "owner": owner, "lease_until": to_micros(lease_until), "now": to_micros(now)},
+        {
+            "name": name,
+            "token": token,
+            "owner": owner,
+            "lease_until": to_micros(lease_until),
+            "now": to_micros(now),
+            "ahead": to_micros(now + _AHEAD),
+        },
     ).one_or_none()
     if row is None:
         return None
+    watermark = row.watermark
+    if watermark is not None and watermark > to_micros(now):
+        watermark = to_micros(now - _HIDDEN)
+        tx.run(_SET_BACK, {"name": name, "watermark": watermark})
     return Job(
         name=name,
         token=token,
         lease_until=lease_until,
-        watermark=None if row.watermark is None else from_micros(row.watermark),
-        progress=orjson.loads(row.progress),
+        watermark=None if watermark is None else from_micros(watermark),
+        progress={} if watermark != row.watermark else orjson.loads(row.progress),
         due_at=from_micros(row.due_at),
         tries=row.tries,
         last_error=row.last_error,
@@ -166,6 +189,11 @@ class JobState:
     started_at: datetime | None
     finished_at: datetime | None
     last_error: str | None
+
+    def due(self, now: datetime) -> datetime:
+        """When it may be taken next; at once after a run that began in what is the future by now."""
+        begun_ahead = self.started_at is not None and self.started_at > now + _AHEAD
+        return now if begun_ahead else self.due_at
 
 
 _JOBS = text("SELECT name, due_at, watermark, started_at, finished_at, last_error FROM job ORDER BY name")

@@ -143,3 +143,25 @@ def test_a_job_can_hurry_itself_never_beside_itself(ledger: Ledger, clock: Manua
     must_take(ledger, clock.now())
     ledger.hurry_job("sweep", clock.now())
     assert take(ledger, clock.now(), "node-2") is None
+
+
+def test_a_clock_that_was_ahead_stops_no_job_and_hides_no_window(ledger: Ledger, clock: ManualClock) -> None:
+    """Else nothing would be swept until the clock comes to that hour again, and what happened meanwhile never."""
+    clock.step(timedelta(hours=1))
+    job = must_take(ledger, clock.now())
+    ledger.renew_job(job, progress={"cursor": "page-7"}, lease=LEASE, now=clock.now())
+    ledger.finish_job(
+        job,
+        due_at=clock.now() + LEASE,
+        now=clock.now(),
+        complete=False,
+        watermark=clock.now() - seconds(600),
+    )
+    clock.step(timedelta(hours=-1))
+    with ledger.view() as view:
+        assert [each.due(clock.now()) for each in view.jobs()] == [clock.now()]
+    again = must_take(ledger, clock.now())
+    assert (again.watermark, again.progress) == (clock.now() - timedelta(days=1), {})
+    ledger.finish_job(again, due_at=clock.now(), now=clock.now(), complete=True, watermark=clock.now() - seconds(600))
+    with ledger.view() as view:
+        assert [each.watermark for each in view.jobs()] == [clock.now() - seconds(600)]

@@ -106,17 +106,17 @@ class Simulation:
         self.loop.create_task(self.shop.live())
         for incident in self.scenario.incidents:
             self.loop.create_task(self._happen(incident))
-        await self._pass(self.scenario.minutes * 60.0, step=3600.0)
+        await self._pass(self.scenario.minutes * 60.0)
         await self._become_quiet()
         for host in self.hosts:
             if host.life is not None:
                 self.oracle.finish(host.life.node.accounts["main"].provider)  # type: ignore[arg-type]  # it is Stripe
         self._check()
 
-    async def _pass(self, seconds: float, *, step: float) -> None:
+    async def _pass(self, seconds: float) -> None:
         end = self.loop.time() + seconds
         while self.loop.time() < end:
-            await asyncio.sleep(min(step, end - self.loop.time(), 20.0 if self.scenario.bound is None else step))
+            await asyncio.sleep(min(30.0 * self.scenario.stretch, end - self.loop.time()))
             if self.scenario.bound is not None:
                 self.oracle.overdue(self.scenario.bound)
             self._check()

@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import structlog
 
 from tests.simulation.__main__ import run
 from tests.simulation.running import Simulation
-from tests.simulation.scenario import short
+from tests.simulation.scenario import Incident, short
 
 SEEDS = 60
 """Of the suite; `python -m tests.simulation --seeds 10000` is for the night."""
@@ -49,3 +51,21 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
             command, env=os.environ | {"PYTHONHASHSEED": hashing}, capture_output=True, text=True, check=True
         )
         assert f"trace {here}" in told.stdout
+
+
+@pytest.mark.long
+def test_a_clock_that_was_an_hour_ahead_for_a_while_hides_nothing() -> None:
+    """Half of the deliveries are lost, the clock is put forward and back, and no complete list helps out."""
+    scenario = replace(
+        short(1),
+        nodes=1,
+        minutes=12.0,
+        pace=6.0,
+        rates={"drop": 0.5},
+        incidents=(Incident(60.0, "step", seconds=3600.0), Incident(200.0, "step", seconds=-3600.0)),
+        provider_skew=0.0,
+        sweeps=replace(short(1).sweeps, full_every=timedelta(days=1)),
+        bound=timedelta(minutes=5),
+    )
+    verdict = run(scenario)
+    assert verdict.violation is None
