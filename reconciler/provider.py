@@ -129,6 +129,26 @@ class UsesTokens(Protocol):
         """Called once, before the first request."""
 
 
+@runtime_checkable
+class Counts(Protocol):
+    """What a provider has besides `Provider` where it can say how many there are, without listing them."""
+
+    counted: ClassVar[frozenset[str]]
+    """The kinds that it counts by time of creation."""
+
+    def counts_from(self, kind: str) -> datetime | None:
+        """How far back these credentials let it count; None: to the beginning. Makes no request."""
+
+    async def count(self, kind: str, window: Window) -> int | None:
+        """How many resources of a kind were created in a window that begins and ends at whole seconds.
+
+        None: more than it counts exactly.
+        """
+
+    async def created(self, kind: str, window: Window, cursor: str | None) -> Page:
+        """One page of those that `count` counts, as authoritative as `page`. May name too many; never too few."""
+
+
 # --- kinds ----------------------------------------------------------------------------------------
 
 

@@ -21,11 +21,12 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from reconciler.budget import ALLOCATION_PERIOD, stretched
 from reconciler.clock import Clock
+from reconciler.counting import Counting
 from reconciler.deadlines import Deadlines
 from reconciler.errors import LedgerError
 from reconciler.ledger import GroupCommit, Job, Ledger
 from reconciler.periodic import Ended, Periodic, Runner
-from reconciler.provider import Kind
+from reconciler.provider import Counts, Kind
 from reconciler.sweeps import Sweeper, SweepSettings
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 TICK = timedelta(milliseconds=250)
 DEADLINES_EVERY = timedelta(seconds=5)
 TOTALS_EVERY = timedelta(hours=1)
+COUNTS_EVERY = timedelta(hours=1)
 WATCH_EVERY = timedelta(hours=1)
 _REFRESH = timedelta(seconds=30)
 """How often the ledger is asked what other processes made due."""
@@ -63,6 +65,10 @@ def jobs_of(
         jobs.append(
             Periodic(f"feed/{account}", partial(pace, settings("").every), sweeper.feed, group=f"feed/{account}")
         )
+
+    if isinstance(provider, Counts):
+        counting = Counting(sweeper, provider, settings)
+        jobs.append(Periodic(f"counts/{account}", partial(pace, COUNTS_EVERY), counting.run, group=f"counts/{account}"))
 
     def add(
         what: str, kind: Kind, every: Callable[[], timedelta], run: Callable[[Kind, Job], Awaitable[Ended]]

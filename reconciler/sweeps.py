@@ -29,8 +29,15 @@ log = structlog.get_logger(__name__)
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
-CORE_CODES = HOLES | {GATE_STORM}
+COUNT_DIFFERS = "count-differs"
+"""The provider counts other than we hold, and its own list does not say why."""
+
+CORE_CODES = HOLES | {GATE_STORM, COUNT_DIFFERS}
 """Findings that the core raises itself; every other code of an account comes from its provider."""
+
+
+PageTurner = Callable[[str, Window | None, str | None], Awaitable[Page]]
+"""Asks for the page of a list (kind, window) that begins at the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +82,12 @@ class Sweeper:
         *,
         on_applied: Callable[[Sequence[Applied]], None] = lambda _: None,
     ) -> None:
-        self._fetcher = fetcher
+        self.fetcher = fetcher
         self.account = fetcher.account
         self.provider = fetcher.provider
         self.events = Feed(fetcher, ledger, clock)
-        self._ledger = ledger
-        self._clock = clock
+        self.ledger = ledger
+        self.clock = clock
         self._settings = settings
         self._on_applied = on_applied
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in self.provider.kinds.items()}
@@ -96,7 +103,7 @@ class Sweeper:
         return await self._behind_gates(kind, lambda: self._list(kind, job, full=True))
 
     async def _behind_gates(self, kind: Kind, run: Callable[[], Awaitable[Ended]]) -> Ended:
-        return await behind_gates(self._ledger, self._clock.now(), self.account, kind.name, run)
+        return await behind_gates(self.ledger, self.clock.now(), self.account, kind.name, run)
 
     async def _list(self, kind: Kind, job: Job, *, full: bool) -> Ended:
         settings = self._settings(kind.name)
@@ -113,8 +120,8 @@ class Sweeper:
             raise
         looked_until = max(since, until - settings.lag)
         looked_since = since if walked.reach is None else min(max(since, walked.reach), looked_until)
-        unseen = await self._unseen(kind, Window(looked_since, looked_until), until, walked) if full else []
-        now = self._clock.now()
+        unseen = await self.unseen(kind, Window(looked_since, looked_until), until, walked) if full else []
+        now = self.clock.now()
 
         def also(ledger: Ledger) -> None:
             ledger.mark([Mark(ref, Cause.SWEEP) for ref in unseen], now)
@@ -134,7 +141,7 @@ class Sweeper:
         if "until" in job.progress:
             bounds = (datetime.fromisoformat(job.progress[name]) for name in ("since", "until"))
             return Window(*bounds), job.progress.get("cursor")
-        now = self._clock.now()
+        now = self.clock.now()
         if full:
             since = EPOCH if kind.deletable else min(now - settings.horizon, job.watermark or now)
         else:
@@ -142,12 +149,12 @@ class Sweeper:
         window = Window(since, now)
         # Before the first question: a run that fails on it is tried again over this same window. With a window of its
         # own, the next run would begin a little later, and leave a hole that no list ever looks at.
-        await self._ledger.call(lambda ledger: ledger.renew_job(job, progress=_marker(window), lease=LEASE, now=now))
+        await self.ledger.call(lambda ledger: ledger.renew_job(job, progress=_marker(window), lease=LEASE, now=now))
         return window, None
 
-    async def _unseen(self, kind: Kind, window: Window, before: datetime, walked: Walked) -> list[ResourceRef]:
+    async def unseen(self, kind: Kind, window: Window, before: datetime, walked: Walked) -> list[ResourceRef]:
         """What the list should have shown and did not. A row that was too close to another read was shown."""
-        not_read = await self._ledger.read(
+        not_read = await self.ledger.read(
             lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
         )
         return [ref for ref in not_read if ref not in walked.deferred]
@@ -163,18 +170,21 @@ class Sweeper:
         cursor: str | None,
         marker: Mapping[str, Any],
         on_page: Callable[[Walked], None] = lambda _: None,
+        turn: PageTurner | None = None,
     ) -> Walked:
         """Read a list to its end, applying each page and saving the place in one commit with it.
 
-        Raises ProviderError where it cannot go on; what was read until then is kept.
+        `turn` asks for a page of another list of the kind than its usual one. Raises ProviderError where it cannot go
+        on; what was read until then is kept.
         """
         walked = Walked()
+        turn = turn or self.provider.page
         while True:
-            await self._fetcher.acquire(str(kind.list_endpoint), priority)
-            start = await self._ledger.call(lambda ledger: ledger.tick())
-            began = self._clock.now()
-            page = await self.provider.page(kind.name, window, cursor)
-            self._fetcher.answered(kind)
+            await self.fetcher.acquire(str(kind.list_endpoint), priority)
+            start = await self.ledger.call(lambda ledger: ledger.tick())
+            began = self.clock.now()
+            page = await turn(kind.name, window, cursor)
+            self.fetcher.answered(kind)
             cursor = page.cursor
             walked.reach = page.reach or walked.reach
             reach = None if walked.reach is None else walked.reach.isoformat()
@@ -194,9 +204,9 @@ class Sweeper:
         job: Job,
         progress: Mapping[str, Any],
     ) -> None:
-        rows = self._fetcher.page_rows((*page.rows, *page.along))
+        rows = self.fetcher.page_rows((*page.rows, *page.along))
         affects = {row.snapshot.ref: row.snapshot.affects for row in rows}
-        now = self._clock.now()
+        now = self.clock.now()
 
         def act(ledger: Ledger) -> list[Applied]:
             applied = ledger.apply_page(rows, start=start, started_at=began, cause=cause, settle=self._settle, now=now)
@@ -210,7 +220,7 @@ class Sweeper:
             ledger.renew_job(job, progress=progress, lease=LEASE, now=now)
             return applied
 
-        applied = await self._ledger.call(act)
+        applied = await self.ledger.call(act)
         walked.pages += 1
         walked.rows += len(page.rows)
         walked.deferred.update(each.ref for each in applied if each.outcome is Outcome.DEFERRED)
@@ -223,9 +233,9 @@ class Sweeper:
     ) -> None:
         """A list could not be read: close what has to be closed, and record the hole with its reason, once."""
         if not isinstance(error, NoBudget):
-            await self._fetcher.failed(kind, [], error, endpoint=kind.list_endpoint)
+            await self.fetcher.failed(kind, [], error, endpoint=kind.list_endpoint)
         reason = describe(error)
-        now = self._clock.now()
+        now = self.clock.now()
 
         def act(ledger: Ledger) -> None:
             if isinstance(error, BadReply):
@@ -234,7 +244,7 @@ class Sweeper:
             if _gist(reason) != _gist(job.last_error):
                 ledger.record_coverage(not_looked_at(self.account, kind, window, reason), now)
 
-        await self._ledger.call(act)
+        await self.ledger.call(act)
 
     # --- the provider's own feed ---
 
@@ -248,8 +258,8 @@ class Sweeper:
     async def open_states(self, kind: Kind, _job: Job) -> Ended:
         """Mark open resources whose next look is due: each wait is half the resource's age."""
         settings = self._settings(kind.name)
-        now = self._clock.now()
-        stale = await self._ledger.read(
+        now = self.clock.now()
+        stale = await self.ledger.read(
             lambda ledger: ledger.stale_open(
                 self.account,
                 kind.name,
@@ -264,10 +274,10 @@ class Sweeper:
     async def members(self, kind: Kind, job: Job) -> Ended:
         """List what belongs to resources that are complete now (a payout's balance transactions), once each."""
         settings = self._settings(kind.name)
-        oldest = self._clock.now() - settings.open_horizon
+        oldest = self.clock.now() - settings.open_horizon
         after: ResourceRef | None = None
         while True:
-            waiting = await self._ledger.read(
+            waiting = await self.ledger.read(
                 lambda ledger, after=after: ledger.memberless(  # type: ignore[misc]  # mypy does not infer a default's type
                     self.account, kind.name, oldest=oldest, after=after
                 )
@@ -283,43 +293,43 @@ class Sweeper:
         cursor: str | None = None
         endpoint = str(kind.list_endpoint)
         while True:
-            await self._fetcher.acquire(endpoint, Priority.SWEEP)
-            start = await self._ledger.call(lambda ledger: ledger.tick())
-            began = self._clock.now()
+            await self.fetcher.acquire(endpoint, Priority.SWEEP)
+            start = await self.ledger.call(lambda ledger: ledger.tick())
+            began = self.clock.now()
             try:
                 page = await self.provider.members(snapshot, cursor)
             except ProviderError as error:
-                await self._fetcher.failed(kind, [], error, endpoint=endpoint)
+                await self.fetcher.failed(kind, [], error, endpoint=endpoint)
                 raise
             if page is None:
-                await self._fetcher.give_back(endpoint, Priority.SWEEP)
+                await self.fetcher.give_back(endpoint, Priority.SWEEP)
                 return
             await self._apply_page(page, start, began, Cause.SWEEP, Walked(), job, job.progress)
             found.extend(row.ref for row in page.rows)
             cursor = page.cursor
             if cursor is None:
                 break
-        now = self._clock.now()
+        now = self.clock.now()
 
         def act(ledger: Ledger) -> None:
             ledger.renew_job(job, progress=job.progress, lease=LEASE, now=now)
             ledger.record_payout_members(snapshot.ref, found, complete=True, now=now)
 
-        await self._ledger.call(act)
+        await self.ledger.call(act)
 
     async def known(self, kind: Kind, _job: Job) -> Ended:
         """Have everything read again of a kind that no list shows, unless it was read lately: a change or a deletion
         that no webhook told of is found in no other way."""
-        now = self._clock.now()
+        now = self.clock.now()
         window, before = Window(EPOCH, now), now - self._settings(kind.name).full_every / 2
-        stale = await self._ledger.read(
+        stale = await self.ledger.read(
             lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
         )
         return Ended(complete=True, also=lambda ledger: ledger.mark([Mark(ref, Cause.SWEEP) for ref in stale], now))
 
     async def singleton(self, kind: Kind, _job: Job) -> Ended:
         """Have the one resource of its kind read (a balance: its control totals are recorded with each read)."""
-        now = self._clock.now()
+        now = self.clock.now()
         ref = ResourceRef(self.provider.name, self.account, kind.name, str(kind.singleton))
         return Ended(complete=True, also=lambda ledger: ledger.mark([Mark(ref, Cause.SWEEP)], now))
 
@@ -328,7 +338,7 @@ class Sweeper:
     async def watch(self, _job: Job) -> Ended:
         """Permissions, subscriptions, versions: what the provider object finds wrong with the account."""
         found = await self.provider.findings()
-        now = self._clock.now()
+        now = self.clock.now()
 
         def also(ledger: Ledger) -> None:
             with ledger.view() as view:

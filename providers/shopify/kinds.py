@@ -79,6 +79,8 @@ class Route:
     """The fields that say when it came to be; the first that is there."""
     volatile: frozenset[str] = frozenset()
     """Fields that change without the resource changing."""
+    counted: bool = False
+    """Whether `COLLECTION/count.json` and the list itself can be narrowed by time of creation, at both ends."""
     payments: bool = False
     """Whether it exists only where the shop takes payments through Shopify Payments."""
 
@@ -149,6 +151,7 @@ _ROUTES: Final = (
         ),
         "orders", "orders", "order", Door.IDS, "read_orders",
         narrowing=Narrowing.UPDATED,
+        counted=True,
         # By default the list holds open orders only.
         parameters=(("status", "any"),),
         status="financial_status",
@@ -186,12 +189,14 @@ _ROUTES: Final = (
         _kind("product", door=Door.IDS, window_of_changes=True, deletable=True),
         "products", "products", "product", Door.IDS, "read_products",
         narrowing=Narrowing.UPDATED,
+        counted=True,
         status="status",
     ),
     Route(
         _kind("customer", door=Door.IDS, window_of_changes=True, deletable=True),
         "customers", "customers", "customer", Door.IDS, "read_customers",
         narrowing=Narrowing.UPDATED,
+        counted=True,
         status="state",
     ),
     Route(
@@ -258,6 +263,10 @@ _ROUTES: Final = (
 
 ROUTES: Final[Mapping[str, Route]] = MappingProxyType({route.kind.name: route for route in _ROUTES})
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({name: route.kind for name, route in ROUTES.items()})
+
+COUNTED: Final = frozenset(name for name, route in ROUTES.items() if route.counted)
+COUNTED_TO: Final = 25_000
+"""Shopify counts exactly up to here; of more it says one more (PROVIDERS 3.3)."""
 
 _STANDARD_BUCKET: Final = 40
 _SECONDS_TO_EMPTY: Final = 20

@@ -10,11 +10,12 @@ import orjson
 
 from providers.shopify import entries, expectations, names, reading, signatures, topics
 from providers.shopify.api import Api
+from providers.shopify.counting import Counting
 from providers.shopify.currencies import EXPONENTS
 from providers.shopify.diagnosis import diagnose
 from providers.shopify.fetching import Fetching
 from providers.shopify.finance import FINANCE
-from providers.shopify.kinds import KINDS, limits
+from providers.shopify.kinds import COUNTED, KINDS, limits
 from providers.shopify.listing import Listing
 from providers.shopify.settings import ShopifySettings
 from providers.shopify.sight import Sight
@@ -52,6 +53,7 @@ class Shopify:
     exponents: ClassVar[Exponents] = EXPONENTS
     finance: ClassVar[FinanceReader] = FINANCE
     feed_reach: ClassVar[timedelta | None] = None
+    counted: ClassVar[frozenset[str]] = COUNTED
 
     def __init__(self, account: str, settings: ShopifySettings, transport: Transport, clock: Clock) -> None:
         self._account = account
@@ -63,6 +65,7 @@ class Shopify:
         self._sight = Sight(clock)
         self._fetching = Fetching(account, settings, self._api, self._sight)
         self._listing = Listing(account, settings, self._api, self._sight)
+        self._counting = Counting(account, self._api, self._sight)
 
     @property
     def limits(self) -> Mapping[str, Limit]:
@@ -110,6 +113,17 @@ class Shopify:
     def snapshot(self, ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Snapshot:
         """A stored body as the snapshot that it once was, for an import."""
         return reading.named(ref, body, api_version)
+
+    # --- control counts ---------------------------------------------------------------------------
+
+    def counts_from(self, kind: str) -> datetime | None:
+        return self._counting.reach(kind)
+
+    async def count(self, kind: str, window: Window) -> int | None:
+        return await self._counting.count(kind, window)
+
+    async def created(self, kind: str, window: Window, cursor: str | None) -> Page:
+        return await self._counting.page(kind, window, cursor)
 
     # --- money ------------------------------------------------------------------------------------
 

@@ -169,6 +169,32 @@ def known_counts(tx: Transaction, account: str, kind: str, *, window: Window, re
     )
 
 
+@dataclass(frozen=True, slots=True)
+class KnownCount:
+    """What we hold of a kind's window."""
+
+    number: int
+    middle: datetime | None
+    """When the one in the middle of them was created; None where there is none."""
+
+
+_MIDDLE = text(
+    """
+    SELECT created_at FROM resource
+    WHERE account = :account AND kind = :kind AND state = 'present' AND created_at >= :since AND created_at < :until
+    ORDER BY created_at LIMIT 1 OFFSET :half
+    """
+)
+
+
+def known_count(tx: Transaction, account: str, kind: str, window: Window) -> KnownCount:
+    """Present resources created in the window."""
+    bounds = {"account": account, "kind": kind, "since": to_micros(window.since), "until": to_micros(window.until)}
+    number = int(tx.run(text(_KNOWN), bounds).scalar_one())
+    middle = tx.run(_MIDDLE, bounds | {"half": number // 2}).scalar_one_or_none()
+    return KnownCount(number, None if middle is None else from_micros(middle))
+
+
 EARLIEST = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 

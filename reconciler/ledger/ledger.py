@@ -335,6 +335,10 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.known_counts(tx, account, kind, window=window, reach=reach)
 
+    def known_count(self, account: str, kind: str, window: Window) -> candidates.KnownCount:
+        with self._store.read() as tx:
+            return candidates.known_count(tx, account, kind, window)
+
     def oldest_known(self, account: str, kind: str, *, reach: datetime) -> datetime | None:
         with self._store.read() as tx:
             return candidates.oldest_known(tx, account, kind, reach=reach)
