@@ -182,6 +182,7 @@ async def node(
     settings: PoolSettings = PoolSettings(drain=timedelta(seconds=1)),  # noqa: B008 - frozen
     seconds: float = 20.0,
     owner: str = "node1",
+    is_gone: Callable[[str], bool] = lambda _: False,
 ) -> AsyncIterator[Node]:
     clock = SystemClock()
     keys = Keys(secrets or {each.name: [SECRET] for each in subscriptions}, None)
@@ -200,6 +201,7 @@ async def node(
             applied,
             OutboxMetrics(CollectorRegistry()),
             owner=owner,
+            is_gone=is_gone,
             policy=policy,
             settings=settings,
         )

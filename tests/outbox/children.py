@@ -1,0 +1,68 @@
+"""A node that lives until it is killed: `python -m tests.outbox.children URL RECEIVER SEED`. Applies, and tells."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from datetime import timedelta
+from functools import partial
+
+from reconciler.clock import SystemClock
+from reconciler.errors import LedgerError
+from reconciler.ledger import Ledger, PageRow
+from reconciler.ledger.subscriptions import Subscription
+from reconciler.model import Cause, Snapshot
+from reconciler.outbox.placing import place
+from reconciler.outbox.pool import PoolSettings
+from reconciler.worker import is_gone, owner_name
+from tests.ledger.factories import ref
+from tests.outbox.harness import node
+
+NAMES = [f"ch_{number}" for number in range(12)]
+SECRET = "whsec_" + "a" * 43 + "="
+LEASE = timedelta(seconds=5)
+
+
+def subscription(url: str) -> Subscription:
+    return Subscription("erp", url, concurrency=8)
+
+
+async def live(url: str, receiver: str, seed: int) -> None:
+    clock, chance, parent = SystemClock(), random.Random(seed), os.getppid()
+    owner = owner_name(clock.now())
+    async with node(
+        url,
+        [subscription(receiver)],
+        secrets={"erp": [SECRET]},
+        owner=owner,
+        is_gone=partial(is_gone, self_name=owner),
+        settings=PoolSettings(lease=LEASE, drain=timedelta(seconds=1)),
+    ) as at:
+        while os.getppid() == parent:  # a test that failed leaves nobody behind
+            rows = [Snapshot(ref(name), {"value": chance.random()}) for name in chance.sample(NAMES, 3)]
+            try:
+                await at.commit.call(partial(_see, rows, clock))
+                await place(at.commit)
+            except LedgerError:
+                continue
+            at.applied.ring()
+            print("applied", flush=True)  # noqa: T201  # what the test waits for
+            await asyncio.sleep(chance.uniform(0, 0.02))
+
+
+def _see(rows: list[Snapshot], clock: SystemClock, ledger: Ledger) -> None:
+    now = clock.now()
+    ledger.apply_page(
+        [PageRow(row) for row in rows],
+        start=ledger.tick(),
+        started_at=now,
+        cause=Cause.SWEEP,
+        settle={"charge": timedelta(0)},
+        now=now,
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(live(sys.argv[1], sys.argv[2], int(sys.argv[3])))
