@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.changes import Filter
@@ -114,6 +114,9 @@ _STAND = text(
 )
 _ALL = text(f"SELECT {_COLUMNS} FROM subscription WHERE state <> 'removed' ORDER BY name")
 _ONE = text(f"SELECT {_COLUMNS} FROM subscription WHERE name = :name AND state <> 'removed'")
+_NAMED = text(f"SELECT {_COLUMNS} FROM subscription WHERE name IN :names AND state <> 'removed'").bindparams(
+    bindparam("names", expanding=True)
+)
 _WANTED = text("SELECT name, wanted FROM subscription WHERE state <> 'removed' ORDER BY name")
 _KEEP_SECRET = text(
     "INSERT INTO subscription_secret (id, subscription, sealed, created_at) VALUES (:id, :name, :sealed, :now)"
@@ -192,6 +195,10 @@ def subscribers(tx: Transaction) -> list[Subscriber]:
 def subscriber(tx: Transaction, name: str) -> Subscriber | None:
     row = tx.run(_ONE, {"name": name}).one_or_none()
     return None if row is None else _subscriber(row)
+
+
+def named(tx: Transaction, names: Collection[str]) -> list[Subscriber]:
+    return [_subscriber(row) for row in tx.run(_NAMED, {"names": sorted(names)})] if names else []
 
 
 # --- secrets ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from reconciler.ledger.changes import Change
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.outbox import Attempt, Door, Ended, Ending, Parcel, Replay
 from reconciler.ledger.store import Store, Transaction
-from reconciler.ledger.subscriptions import Standing, Subscriber, Subscription
+from reconciler.ledger.subscriptions import Origin, Standing, Subscriber, Subscription
 from reconciler.model import ResourceRef
 
 
@@ -146,11 +146,20 @@ class Telling:
     ) -> tuple[dict[Parcel, Change | None], dict[str, tuple[Subscriber | None, list[bytes]]]]:
         """What claimed rows are to say; and of each subscription how it is now, with its sealed secrets."""
         with self._store.read() as tx:
-            told = {parcel: changes.single(tx, parcel.resource_id, parcel.version) for parcel in parcels}
-            names = {parcel.subscription for parcel in parcels}
-            return told, {
-                name: (subscriptions.subscriber(tx, name), subscriptions.secrets(tx, name, now)) for name in names
+            # Most parcels of a moment are of the same few changes: each is read and compared once.
+            keys = {(parcel.resource_id, parcel.version) for parcel in parcels}
+            read = {key: changes.single(tx, *key) for key in sorted(keys)}
+            there = {each.name: each for each in subscriptions.named(tx, {parcel.subscription for parcel in parcels})}
+            sealed = {
+                name: subscriptions.secrets(tx, name, now)
+                for name, each in there.items()
+                if each.subscription.origin is Origin.API
             }
+        return (
+            {parcel: read[parcel.resource_id, parcel.version] for parcel in parcels},
+            {parcel.subscription: (there.get(parcel.subscription), sealed.get(parcel.subscription, []))
+             for parcel in parcels},
+        )  # fmt: skip
 
     def end(self, ending: Ending, now: datetime) -> Ended:
         with self._store.write() as tx:
