@@ -26,6 +26,8 @@ SCOPES: Final = {
     "mark": "have resources read again",
     "expectations": "say that a payment was created",
     "backfills": "read, start and cancel backfills",
+    "subscriptions": "read subscriptions and their delivery logs",
+    "subscriptions:write": "make, pause, resume, test, replay and remove subscriptions",
     "personal": "see personal fields unmasked; every such read is audited",
 }
 """By name: what it allows."""

@@ -20,6 +20,7 @@ from reconciler.console.api.acts import Acts
 from reconciler.console.api.description import PROBLEM, described
 from reconciler.console.api.operations import Call, Operation
 from reconciler.console.api.questions import QUESTIONS
+from reconciler.console.api.telling import TellingActs
 from reconciler.console.asked import Asked, BeingMade, NotThere
 from reconciler.console.query import Query
 from reconciler.console.room import Room
@@ -37,7 +38,7 @@ class Door:
     def __init__(self, room: Room, machines: Machines) -> None:
         self._room = room
         self._machines = machines
-        self._operations = (*QUESTIONS, *Acts(room).operations())
+        self._operations = (*QUESTIONS, *Acts(room).operations(), *TellingActs(room).operations())
         self._description = orjson.dumps(described(self._operations))
 
     def routes(self) -> list[Route]:
