@@ -17,10 +17,10 @@ from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.outbox import Attempt, Replay
-from reconciler.ledger.subscriptions import Form, Ordering, Origin, Standing, Subscriber, Subscription
+from reconciler.ledger.subscriptions import Form, Ordering, Origin, Standing, Subscriber
 from reconciler.ledger.telling import Backlog
 from reconciler.model import Cause, ResourceRef
-from reconciler.outbox.configured import keys_of, sender_of, spacing_of, url_fault
+from reconciler.outbox.configured import keys_of, read_subscription, sender_of
 from reconciler.outbox.sending import trial_message
 from reconciler.outbox.signing import UnusableSecret, new_secret
 from reconciler.outbox.stating import attempt_document, dead_document, subscriber_document
@@ -114,18 +114,19 @@ def add(
     options = options_of(context)
     output = options.format_among("table", "json")
     with desk(options) as at:
-        fault = url_fault(at.config, url)
-        if fault is not None:
-            raise UsageError(f"--url: the address {fault}")
-        wanted = Filter(
-            frozenset(account or ()),
-            frozenset(kind or ()),
-            frozenset(each.value for each in cause or ()),
-            frozenset(field or ()),
-        )
-        subscription = Subscription(
-            name, url, wanted, body, order, concurrency, spacing_of(per_second), origin=Origin.API
-        )
+        given = {
+            "name": name,
+            "url": url,
+            "accounts": account or [],
+            "kinds": kind or [],
+            "causes": [each.value for each in cause or ()],
+            "fields": field or [],
+            "body": body.value,
+            "order": order.value,
+            "concurrency": concurrency,
+            "per_second": per_second,
+        }
+        subscription = read_subscription(at.config, given)
         made = new_secret()
         sealed = _sealed(at, name, made)
         if not at.ledger.telling.add(subscription, sealed, at.clock.now()):

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from reconciler.clock import Clock
-from reconciler.config import Config, subscription_secrets
-from reconciler.errors import ConfigurationError
+from reconciler.config import Config, SubscriptionTable, subscription_secrets
+from reconciler.errors import ConfigurationError, UsageError
 from reconciler.ledger import GroupCommit
 from reconciler.ledger.changes import Filter
-from reconciler.ledger.subscriptions import Form, Ordering, Subscription
+from reconciler.ledger.subscriptions import Form, Ordering, Origin, Subscription
 from reconciler.outbox.bell import Bell
 from reconciler.outbox.guard import Guard, fault_of
 from reconciler.outbox.keys import Keys
@@ -46,23 +48,45 @@ def subscriptions_of(config: Config) -> list[Subscription]:
         fault = url_fault(config, table.url)
         if fault is not None:
             raise ConfigurationError(f"{config.origins.describe((*where, 'url'))}: the address {fault}")
-        found.append(
-            Subscription(
-                name=table.name,
-                url=table.url,
-                wanted=Filter(
-                    frozenset(table.accounts),
-                    frozenset(table.kinds),
-                    frozenset(cause.value for cause in table.causes),
-                    frozenset(table.fields),
-                ),
-                form=Form(table.body),
-                ordering=Ordering(table.order),
-                concurrency=table.concurrency,
-                spacing=spacing_of(table.per_second),
-            )
-        )
+        found.append(_subscription(table, Origin.CONFIGURATION))
     return found
+
+
+def read_subscription(config: Config, given: Mapping[str, Any]) -> Subscription:
+    """One that somebody makes by command or over HTTP: the keys of `[[subscriptions]]`, without secrets.
+
+    Raises UsageError.
+    """
+    try:
+        content = orjson.dumps({**given, "secrets": ["env:NONE"]})
+        table = SubscriptionTable.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise UsageError(f"{'.'.join(str(each) for each in first['loc'])}: {first['msg']}") from None
+    except TypeError as error:
+        raise UsageError(f"this cannot be a subscription: {error}") from None
+    fault = url_fault(config, table.url)
+    if fault is not None:
+        raise UsageError(f"url: the address {fault}")
+    return _subscription(table, Origin.API)
+
+
+def _subscription(table: SubscriptionTable, origin: Origin) -> Subscription:
+    return Subscription(
+        name=table.name,
+        url=table.url,
+        wanted=Filter(
+            frozenset(table.accounts),
+            frozenset(table.kinds),
+            frozenset(cause.value for cause in table.causes),
+            frozenset(table.fields),
+        ),
+        form=Form(table.body),
+        ordering=Ordering(table.order),
+        concurrency=table.concurrency,
+        spacing=spacing_of(table.per_second),
+        origin=origin,
+    )
 
 
 def url_fault(config: Config, url: str) -> str | None:

@@ -32,6 +32,8 @@ from reconciler.ledger.store import Transaction
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+"""All come to the operation, which says which one it takes, as a problem like every other."""
 
 
 class Door:
@@ -46,7 +48,7 @@ class Door:
         by_path: dict[str, dict[str, Operation]] = {}
         for each in self._operations:
             by_path.setdefault(each.path, {})[each.method] = each
-        return [*found, *(Route(path, _only_these(self, known), methods=None) for path, known in by_path.items())]
+        return [*found, *(Route(path, _only_these(self, known), methods=_METHODS) for path, known in by_path.items())]
 
     async def _describe(self, request: Request) -> Response:
         """For everybody: it says what there is, and nothing of what is in it."""

@@ -23,12 +23,11 @@ from reconciler.console.room import Room
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger
 from reconciler.ledger.breaks import append_audit
-from reconciler.ledger.changes import Filter
 from reconciler.ledger.outbox import Replay
-from reconciler.ledger.subscriptions import Form, Ordering, Origin, Standing, Subscriber, Subscription
+from reconciler.ledger.subscriptions import Form, Ordering, Origin, Standing, Subscriber
 from reconciler.ledger.telling import Backlog
 from reconciler.model import Cause
-from reconciler.outbox.configured import keys_of, sender_of, spacing_of, url_fault
+from reconciler.outbox.configured import keys_of, read_subscription, sender_of
 from reconciler.outbox.sending import trial_message
 from reconciler.outbox.signing import UnusableSecret, new_secret
 from reconciler.outbox.stating import attempt_document, dead_document, subscriber_document
@@ -152,20 +151,8 @@ class TellingActs:
         return Reply(await self._room.pen.work(look))
 
     async def make(self, call: Call) -> Reply:
-        body, config, now = call.body, self._room.desk.config, self._room.desk.clock.now()
-        fault = url_fault(config, body["url"])
-        if fault is not None:
-            raise UsageError(f"url: the address {fault}")
-        subscription = Subscription(
-            name=body["name"],
-            url=body["url"],
-            wanted=Filter(*(frozenset(body.get(each, ())) for each in ("accounts", "kinds", "causes", "fields"))),
-            form=Form(body.get("body", Form.THIN)),
-            ordering=Ordering(body.get("order", Ordering.EVERY)),
-            concurrency=body.get("concurrency", 4),
-            spacing=spacing_of(body.get("per_second", 0.0)),
-            origin=Origin.API,
-        )
+        now = self._room.desk.clock.now()
+        subscription = read_subscription(self._room.desk.config, call.body)
         secret = new_secret()
         sealed = self._sealed(subscription.name, secret)
 
@@ -181,6 +168,8 @@ class TellingActs:
 
     async def act(self, call: Call) -> Reply:
         there, wanted, now = await self._the(call), call.body["act"], self._room.desk.clock.now()
+        if wanted not in _ACTS or not isinstance(call.body.get("preview", False), bool):
+            raise UsageError(f"act is one of {', '.join(_ACTS)}, and preview true or false")
         name, configured = there.name, there.subscription.origin is Origin.CONFIGURATION
         if configured and wanted in ("remove", "rotate"):
             raise UsageError(f"{name} is in the configuration: change it there")
@@ -226,10 +215,10 @@ class TellingActs:
 
     def _asked(self, call: Call, name: str) -> Replay:
         now = self._room.desk.clock.now()
-        if "since" not in call.body:
-            raise UsageError("replay needs since: ISO 8601, or how long ago, such as 2h")
-        until = parse_instant(call.body["until"], now) if "until" in call.body else now
-        return Replay(name, parse_instant(call.body["since"], now), until)
+        since, until = call.body.get("since"), call.body.get("until", "0s")
+        if not isinstance(since, str) or not isinstance(until, str):
+            raise UsageError("replay needs since: ISO 8601, or how long ago, such as 2h; until is of the same form")
+        return Replay(name, parse_instant(since, now), parse_instant(until, now))
 
     async def _the(self, call: Call) -> Subscriber:
         telling = self._room.desk.ledger.telling
