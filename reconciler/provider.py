@@ -7,6 +7,7 @@ same way for everyone. `reconciler.testing.check_provider` says whether an imple
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -213,6 +214,12 @@ class Kind:
     kept_when_redacted: frozenset[str] | None = frozenset()
     """Top-level fields that hold nobody's data and survive when a person asks to be forgotten (amounts, states, ids);
     None: no body of this kind holds any. Nothing survives unless it is named."""
+    words_kept_when_redacted: re.Pattern[str] | None = None
+    """Of the fields that do not survive, the strings anywhere inside that match wholly do, where they stand: another
+    system's ids, by which money is matched. Nobody's name may match."""
+    forgotten_with: tuple[str, tuple[str, ...]] | None = None
+    """The kind whose redaction reaches resources of this one, and where in their bodies its id stands: for those that
+    a person's request does not name itself."""
     has_members: bool = False
     """Whether `Provider.members` lists what belongs to a resource of this kind (a payout's balance transactions)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,6 +11,7 @@ import structlog
 from reconciler.clock import Clock
 from reconciler.ledger import GroupCommit, Job
 from reconciler.ledger.redaction import Asked
+from reconciler.model import Redaction
 from reconciler.periodic import LEASE, Ended, Periodic
 from reconciler.provider import Kind
 
@@ -28,6 +29,12 @@ class Redactor:
     def __init__(self, account: str, kinds: Mapping[str, Kind], ledger: GroupCommit, clock: Clock) -> None:
         self._account = account
         self._kept = {name: kind.kept_when_redacted for name, kind in kinds.items()}
+        self._words = {
+            name: kind.words_kept_when_redacted
+            for name, kind in kinds.items()
+            if kind.words_kept_when_redacted is not None
+        }
+        self._along = {name: kind.forgotten_with for name, kind in kinds.items() if kind.forgotten_with is not None}
         self._ledger = ledger
         self._clock = clock
 
@@ -36,9 +43,41 @@ class Redactor:
 
     async def run(self, job: Job) -> Ended:
         """Everything that was asked for until now. One that is interrupted begins anew, and finds less to do."""
-        for asked in await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account)):
+        for asked in await self._pending():
+            await self._reach(asked, job)
+        for asked in await self._pending():
             await self._redact(asked, job)
         return Ended(complete=True)
+
+    async def _pending(self) -> list[Asked]:
+        return await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account))
+
+    async def _reach(self, asked: Asked, job: Job) -> None:
+        """Ask for what the request means and does not name, before it is carried out: afterwards nobody would know."""
+        for kind, (owner, path) in self._along.items():
+            if owner == asked.what.kind:
+                also = [Redaction(kind, name) for name in sorted(await self._naming(kind, path, asked.what.id, job))]
+                await self._ask(also, asked.event_id)
+
+    async def _naming(self, kind: str, path: Sequence[str], name: str, job: Job) -> set[str]:
+        found: set[str] = set()
+        after: tuple[int, int] | None = _BEGINNING
+        while after is not None:
+            since, now = after, self._clock.now()
+            named, after = await self._ledger.read(
+                lambda ledger, since=since: ledger.named_inside(  # type: ignore[misc]  # mypy does not infer a default's type
+                    self._account, kind, path, name, after=since, limit=_STRETCH
+                )
+            )
+            await self._ledger.call(
+                lambda ledger, now=now: ledger.renew_job(job, progress={}, lease=LEASE, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
+            )
+            found |= named
+        return found
+
+    async def _ask(self, also: Sequence[Redaction], event_id: str) -> None:
+        now = self._clock.now()
+        await self._ledger.call(lambda ledger: ledger.ask_redaction(self._account, also, event_id=event_id, now=now))
 
     async def _redact(self, asked: Asked, job: Job) -> None:
         total = 0
@@ -46,7 +85,9 @@ class Redactor:
         while after is not None:
             since, now = after, self._clock.now()
             versions, after = await self._ledger.call(
-                lambda ledger, since=since: ledger.redact_versions(asked, self._kept, after=since, limit=_STRETCH)  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda ledger, since=since: ledger.redact_versions(  # type: ignore[misc]  # mypy does not infer a default's type
+                    asked, self._kept, words=self._words, after=since, limit=_STRETCH
+                )
             )
             await self._ledger.call(
                 lambda ledger, now=now: ledger.renew_job(job, progress={}, lease=LEASE, now=now)  # type: ignore[misc]  # mypy does not infer a default's type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,6 +93,8 @@ _MONEY: Final = frozenset(
     }
 )  # fmt: skip
 """What the books need of a transaction; its receipt and payment details may name the person."""
+_PROCESSOR_IDS: Final = re.compile(r"(ch|py|pi|re|pyr)_[A-Za-z0-9]{6,}", re.ASCII)
+"""Stripe's ids inside a receipt, by which a sale finds its charge; without the secrets that some carry."""
 _ORDER_KEPT: Final = frozenset(
     {
         "id", "name", "order_number", "currency", "presentment_currency", "total_price", "current_total_price",
@@ -162,7 +165,10 @@ _ROUTES: Final = (
         "orders", "transactions", "", Door.TRANSACTIONS, "read_orders",
     ),
     Route(
-        _kind("transaction", door=Door.TRANSACTIONS, listed=False, open_states=frozenset({"pending"})),
+        _kind(
+            "transaction", door=Door.TRANSACTIONS, listed=False, open_states=frozenset({"pending"}),
+            words_kept_when_redacted=_PROCESSOR_IDS,
+        ),
         "orders", "transactions", "transaction", Door.TRANSACTIONS, "read_orders",
         status="status",
         created=("created_at", "processed_at"),
@@ -179,7 +185,11 @@ _ROUTES: Final = (
         status="status",
     ),
     Route(
-        _kind("draft_order", door=Door.IDS, window_of_changes=True, deletable=True),
+        # A request to forget a customer names orders, and never drafts.
+        _kind(
+            "draft_order", door=Door.IDS, window_of_changes=True, deletable=True,
+            forgotten_with=("customer", ("customer", "id")),
+        ),
         "draft_orders", "draft_orders", "draft_order", Door.IDS, "read_draft_orders",
         narrowing=Narrowing.UPDATED,
         status="status",

@@ -39,7 +39,7 @@ from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store, Transaction
 from reconciler.ledger.telling import Telling
 from reconciler.ledger.tokens import KeptToken
-from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, ResourceRef, Snapshot, Window
+from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, Redaction, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
 
 
@@ -102,10 +102,26 @@ class Ledger:
             return redaction.pending(tx, account, limit=limit)
 
     def redact_versions(
-        self, asked: Asked, kept: Kept, *, after: tuple[int, int], limit: int
+        self,
+        asked: Asked,
+        kept: Kept,
+        *,
+        words: redaction.Words = redaction.NO_WORDS,
+        after: tuple[int, int],
+        limit: int,
     ) -> tuple[int, tuple[int, int] | None]:
         with self._store.write() as tx:
-            return redaction.redact_versions(tx, asked, kept, after=after, limit=limit)
+            return redaction.redact_versions(tx, asked, kept, words=words, after=after, limit=limit)
+
+    def named_inside(
+        self, account: str, kind: str, path: Sequence[str], name: str, *, after: tuple[int, int], limit: int
+    ) -> tuple[set[str], tuple[int, int] | None]:
+        with self._store.read() as tx:
+            return redaction.named_inside(tx, account, kind, path, name, after=after, limit=limit)
+
+    def ask_redaction(self, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
+        with self._store.write() as tx:
+            redaction.ask(tx, account, what, event_id=event_id, now=now)
 
     def conclude_redaction(self, asked: Asked, *, versions: int, now: datetime) -> int:
         with self._store.write() as tx:

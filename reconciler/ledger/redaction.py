@@ -7,9 +7,11 @@ that asked goes last. The audit log then says what was done.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -31,6 +33,11 @@ _FORGOTTEN = pack(orjson.dumps({MARK: True}))
 
 Kept = Mapping[str, frozenset[str] | None]
 """By kind: the top-level fields that survive; None: the whole body does. A kind that is not named keeps nothing."""
+
+Words = Mapping[str, re.Pattern[str]]
+"""By kind: which strings survive, wherever they stand in the other fields."""
+
+NO_WORDS: Words = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,14 @@ _VERSIONS = """
   WHERE r.account = :account AND v.body IS NOT NULL AND (v.resource_id, v.version) > (:resource_id, :version) {which}
   ORDER BY v.resource_id, v.version LIMIT :limit
 """
+_OF_KIND = text(
+    """
+    SELECT v.resource_id, v.version, v.body, r.remote_id FROM resource r JOIN version v ON v.resource_id = r.id
+    WHERE r.account = :account AND r.kind = :kind AND v.body IS NOT NULL
+      AND (v.resource_id, v.version) > (:resource_id, :version)
+    ORDER BY v.resource_id, v.version LIMIT :limit
+    """
+)
 _REWRITE = text("UPDATE version SET body = :body WHERE resource_id = :resource_id AND version = :version")
 _DELIVERIES_OF_ONE = text(
     f"""
@@ -108,8 +123,25 @@ def pending(tx: Transaction, account: str, *, limit: int) -> list[Asked]:
     ]
 
 
+def named_inside(
+    tx: Transaction, account: str, kind: str, path: Sequence[str], name: str, *, after: tuple[int, int], limit: int
+) -> tuple[set[str], tuple[int, int] | None]:
+    """One stretch of a kind's versions: the ids of those that name `name` at `path`, and where to go on (None: that
+    was the end)."""
+    bounds = {"account": account, "kind": kind, "resource_id": after[0], "version": after[1], "limit": limit}
+    rows = tx.run(_OF_KIND, bounds).all()
+    found = {row.remote_id for row in rows if _at(orjson.loads(unpack(row.body)), path) == name}
+    return found, (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
+
+
+def _at(body: Any, path: Sequence[str]) -> str | None:
+    for each in path:
+        body = body.get(each) if isinstance(body, Mapping) else None
+    return None if body is None else str(body)
+
+
 def redact_versions(
-    tx: Transaction, asked: Asked, kept: Kept, *, after: tuple[int, int], limit: int
+    tx: Transaction, asked: Asked, kept: Kept, *, words: Words = NO_WORDS, after: tuple[int, int], limit: int
 ) -> tuple[int, tuple[int, int] | None]:
     """One stretch of the versions: how many bodies shrank, and where to go on (None: that was the end)."""
     which = "" if not asked.what.kind else f"AND {_OF_ONE}"
@@ -120,7 +152,7 @@ def redact_versions(
     shrunk = [
         {"resource_id": row.resource_id, "version": row.version, "body": body}
         for row in rows
-        if (body := _shrunk(row, kept)) is not None
+        if (body := _shrunk(row, kept, words)) is not None
     ]
     tx.run_many(_REWRITE, shrunk)
     read_again(tx, [(each["resource_id"], each["version"]) for each in shrunk])
@@ -159,7 +191,7 @@ def _bounds(asked: Asked) -> dict[str, Any]:
     return bounds
 
 
-def _shrunk(row: Any, kept: Kept) -> bytes | None:
+def _shrunk(row: Any, kept: Kept, words: Words) -> bytes | None:
     """The body without what must go; None where nothing is left to do."""
     fields = kept.get(row.kind, frozenset())
     if fields is None:
@@ -167,4 +199,22 @@ def _shrunk(row: Any, kept: Kept) -> bytes | None:
     body = orjson.loads(unpack(row.body))
     if body.get(MARK) is True:
         return None
-    return pack(canonical({**{name: value for name, value in body.items() if name in fields}, MARK: True}))
+    left = {name: value for name, value in body.items() if name in fields}
+    pattern = words.get(row.kind)
+    if pattern is not None:
+        others = {name: value for name, value in body.items() if name not in fields}
+        left |= _sifted(others, pattern) or {}
+    return pack(canonical({**left, MARK: True}))
+
+
+def _sifted(value: Any, pattern: re.Pattern[str]) -> Any:
+    """What is left of a value when only strings that match stay, where they stand; None: nothing."""
+    match value:
+        case str():
+            return value if pattern.fullmatch(value) else None
+        case dict():
+            return {key: left for key, each in value.items() if (left := _sifted(each, pattern)) is not None} or None
+        case list():
+            return [left for each in value if (left := _sifted(each, pattern)) is not None] or None
+        case _:
+            return None

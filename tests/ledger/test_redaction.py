@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,8 @@ _KINDS = {
     "refund": Kind("refund", "r"),
     "book": Kind("book", "b", kept_when_redacted=None),
     "customer": Kind("customer", "c"),
+    "draft": Kind("draft", "d", forgotten_with=("customer", ("customer", "id"))),
+    "sale": Kind("sale", "s", kept_when_redacted=frozenset({"id"}), words_kept_when_redacted=re.compile(r"pi_\w{6,}")),
 }
 
 
@@ -99,6 +102,39 @@ def test_a_customer_is_forgotten_with_the_orders_and_their_parts(ledger: Ledger,
     }
     bodies = {each["delivery"]["event_id"]: each["delivery"]["body"] for each in told if "delivery" in each}
     assert bodies["e1"] == bodies["e3"] != bodies["e2"]
+
+
+def test_what_names_the_customer_only_inside_is_forgotten_as_well(ledger: Ledger, clock: ManualClock) -> None:
+    _store(ledger, "customer", "2")
+    for number in range(450):
+        _store(ledger, "draft", f"{number}", customer={"id": 2 if number in (7, 449) else 22})
+    _receive(ledger, "e1", of=_ref("draft", "7"))
+    _receive(ledger, "e2", of=_ref("draft", "8"))
+    _receive(ledger, "e3", redact=(Redaction("customer", "2"),))
+    _run(ledger, clock)
+    assert _body(ledger, "draft", "7") == _body(ledger, "draft", "449") == {"redacted": True}
+    assert _body(ledger, "draft", "8")["mail"] == "ada@example.com"
+    assert ledger.pending_redactions("main") == []
+    told = [orjson.loads(line) for line in export_lines(ledger.store)]
+    bodies = {each["delivery"]["event_id"]: each["delivery"]["body"] for each in told if "delivery" in each}
+    assert bodies["e1"] == bodies["e3"] != bodies["e2"]
+    with ledger.store.read() as tx:
+        subjects = {row.subject for row in audit_rows(tx)}
+    assert subjects == {"main/customer/2", "main/draft/7", "main/draft/449"}
+
+
+def test_another_system_s_ids_stay_where_they_stood(ledger: Ledger, clock: ManualClock) -> None:
+    receipt = {
+        "intent": "pi_1234567",
+        "name": "Ada",
+        "charges": [{"mail": "a@b", "of": ["pi_7654321", "pi_1"]}],
+        "n": 5,
+    }
+    _store(ledger, "sale", "3", receipt=receipt)
+    _receive(ledger, "e1", redact=(Redaction("sale", "3"),))
+    _run(ledger, clock)
+    left = {"intent": "pi_1234567", "charges": [{"of": ["pi_7654321"]}]}
+    assert _body(ledger, "sale", "3") == {"id": "3", "receipt": left, "redacted": True}
 
 
 def test_the_audit_log_says_what_was_forgotten_and_still_holds(ledger: Ledger, clock: ManualClock) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from providers.shopify.finance import FINANCE
+from providers.shopify.kinds import KINDS
 from reconciler.errors import DeliveryRejected, MalformedDelivery, SignatureRejected
-from reconciler.model import Redaction
-from tests.shopify.server import delivery, offline, ref, signed
+from reconciler.ledger import Ledger, PageRow
+from reconciler.ledger.redaction import Asked
+from reconciler.model import Cause, Redaction, Snapshot
+from tests.shopify.server import ACCOUNT, NOW, delivery, offline, ref, signed
 
 _AT = "2026-11-21T06:59:58-05:00"
 _ORDER = {"id": 1, "updated_at": _AT, "financial_status": "paid", "created_at": "2026-11-20T00:00:00Z"}
@@ -160,3 +165,28 @@ def test_a_shop_is_redacted_whole() -> None:
 def test_a_redaction_of_nobody_is_refused_so_that_it_cannot_pass_as_done() -> None:
     with pytest.raises(MalformedDelivery):
         offline().verify(delivery("customers/redact", {"shop_id": 1}))
+
+
+def test_a_redacted_sale_still_finds_its_charge(ledger: Ledger) -> None:
+    receipt = {"id": "pi_3OqAb12", "client_secret": "pi_3OqAb12_secret_xyz", "metadata": {"email": "ada@example.com"},
+               "latest_charge": {"id": "ch_3OqAb12", "billing_details": {"name": "Ada"}}}  # fmt: skip
+    body = {"id": 5, "order_id": 10, "kind": "sale", "status": "success", "gateway": "stripe", "amount": "12.00",
+            "currency": "EUR", "processed_at": "2026-11-02T12:00:00Z", "receipt": receipt}  # fmt: skip
+    sale = Snapshot(ref("transaction", "10/5"), body)
+    kind = KINDS["transaction"]
+    ledger.apply_page([PageRow(sale)], start=ledger.tick(), started_at=NOW, cause=Cause.SWEEP,
+                      settle={"transaction": timedelta(0)}, now=NOW)  # fmt: skip
+    assert kind.words_kept_when_redacted is not None
+    ledger.redact_versions(
+        Asked(ACCOUNT, Redaction("order", "10"), "e"), {"transaction": kind.kept_when_redacted},
+        words={"transaction": kind.words_kept_when_redacted}, after=(-(2**63), 0), limit=10,
+    )  # fmt: skip
+    with ledger.view() as view:
+        resource = view.resource(sale.ref)
+        assert resource is not None
+        left = view.versions(resource)[-1].body
+    assert left is not None
+    (before,), (after,) = FINANCE.read(sale), FINANCE.read(Snapshot(sale.ref, left))
+    assert after.clues == before.clues
+    assert {clue.value for clue in after.clues} > {"pi_3OqAb12", "ch_3OqAb12"}
+    assert not [word for word in ("Ada", "ada@", "secret") if word in str(left)]
