@@ -5,8 +5,7 @@ Ledgers that lack a guard are those of the swarm (`tests.ledger.mutants`); here 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -29,14 +28,15 @@ from reconciler.model import Notice, Page, Reading, ResourceRef, Tombstone, Wind
 from tests.ledger import mutants as swarm
 from tests.simulation.nodes import Mutant
 
+Done = Callable[[Verdict | None, BaseException | None], None]
+
 
 class AnswersBeforeItStores(GroupCommit):
     """2xx first, the commit when it comes."""
 
-    async def receive(self, receipt: Receipt) -> Verdict:
-        storing = asyncio.ensure_future(super().receive(receipt))
-        storing.add_done_callback(lambda done: done.exception())
-        return Verdict.STORED
+    def submit(self, receipt: Receipt, done: Done) -> None:
+        super().submit(receipt, lambda _verdict, _error: None)
+        done(Verdict.STORED, None)
 
 
 class EveryReadIsAVersion(Ledger):
@@ -153,11 +153,13 @@ class PagesBringBackTheDead(Ledger):
 class MarksThatAreForgotten(GroupCommit):
     """An error of the database is swallowed, and the delivery answered as if it were stored."""
 
-    async def receive(self, receipt: Receipt) -> Verdict:
-        try:
-            return await super().receive(receipt)
-        except LedgerError:
-            return Verdict.STORED
+    def submit(self, receipt: Receipt, done: Done) -> None:
+        def after(verdict: Verdict | None, error: BaseException | None) -> None:
+            if isinstance(error, LedgerError):
+                verdict, error = Verdict.STORED, None
+            done(verdict, error)
+
+        super().submit(receipt, after)
 
 
 class RunsTheJobsOfOthers(Ledger):
@@ -172,49 +174,46 @@ class RunsTheJobsOfOthers(Ledger):
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An invariant, what breaks it here, and the way in which it is broken."""
+    """An invariant, and a product without what guards it."""
 
     invariant: int
-    name: str
     mutant: Mutant
+    seed: int | None
+    """One that notices, of the profile `short`, when this was written; None: none was recorded yet."""
+
+    @property
+    def name(self) -> str:
+        parts = (self.mutant.ledger, self.mutant.commit, self.mutant.provider)
+        return next(part.__name__ for part in parts if part not in (Ledger, GroupCommit, None))
 
 
 def _of(ledger: type[Ledger]) -> Mutant:
     return Mutant(ledger=ledger)
 
 
-_TABLE: Mapping[int, Iterable[Mutant]] = {
-    1: (
-        Mutant(commit=AnswersBeforeItStores),
-        Mutant(commit=MarksThatAreForgotten),
-        _of(UnmarkedDeliveries),
-    ),
-    2: (
-        _of(swarm.SettlesWhatItFinds),
-        _of(swarm.DeafUnderLease),
-        _of(swarm.PagesSettle),
-        _of(swarm.FailureSettles),
-    ),
-    3: (_of(swarm.ClearedAtClaim), _of(swarm.BelievesTheFirstRead), _of(ForgetsWhatWasMissed)),
-    4: (_of(EveryReadIsAVersion),),
-    5: (_of(swarm.NoFence), _of(swarm.FailureWithoutFence), _of(RunsTheJobsOfOthers)),
-    6: (_of(swarm.PagesUnchecked),),
-    7: (_of(PagesBringBackTheDead),),
-    8: (Mutant(provider=RefusedMeansGone), Mutant(provider=FailedPagesAreEmpty)),
-    9: (_of(swarm.ForgetsToWake), _of(swarm.CrashedClaimsStayOut)),
-    10: (_of(WatermarkAtTheWindowsEnd), _of(WatermarkBeforeItsMarks)),
-    11: (_of(EntriesOfTheFirstVersion),),
-    12: (_of(WorkIsDeduplicated),),
-}
-
-
-def _name(mutant: Mutant) -> str:
-    parts = (mutant.ledger, mutant.commit, mutant.provider)
-    return next(part.__name__ for part in parts if part not in (Ledger, GroupCommit, None))
-
-
-MUTANTS = tuple(
-    Guarded(invariant, _name(mutant), mutant) for invariant, mutants in _TABLE.items() for mutant in mutants
+MUTANTS = (
+    Guarded(1, Mutant(commit=AnswersBeforeItStores), 0),
+    Guarded(1, Mutant(commit=MarksThatAreForgotten), None),
+    Guarded(1, _of(UnmarkedDeliveries), 0),
+    Guarded(2, _of(swarm.SettlesWhatItFinds), 16),
+    Guarded(2, _of(swarm.DeafUnderLease), 16),
+    Guarded(2, _of(swarm.PagesSettle), 0),
+    Guarded(2, _of(swarm.FailureSettles), 0),
+    Guarded(3, _of(swarm.ClearedAtClaim), 0),
+    Guarded(3, _of(swarm.BelievesTheFirstRead), 3),
+    Guarded(3, _of(ForgetsWhatWasMissed), 3),
+    Guarded(4, _of(EveryReadIsAVersion), 0),
+    Guarded(5, _of(swarm.NoFence), 7),
+    Guarded(5, _of(swarm.FailureWithoutFence), None),
+    Guarded(5, _of(RunsTheJobsOfOthers), None),
+    Guarded(6, _of(swarm.PagesUnchecked), 0),
+    Guarded(7, _of(PagesBringBackTheDead), None),
+    Guarded(8, Mutant(provider=RefusedMeansGone), 0),
+    Guarded(8, Mutant(provider=FailedPagesAreEmpty), None),
+    Guarded(9, _of(swarm.ForgetsToWake), None),
+    Guarded(9, _of(swarm.CrashedClaimsStayOut), None),
+    Guarded(10, _of(WatermarkAtTheWindowsEnd), 3),
+    Guarded(10, _of(WatermarkBeforeItsMarks), 3),
+    Guarded(11, _of(EntriesOfTheFirstVersion), 1),
+    Guarded(12, _of(WorkIsDeduplicated), 3),
 )
-
-__all__ = ["MUTANTS", "Guarded"]

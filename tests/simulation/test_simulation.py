@@ -15,10 +15,11 @@ import pytest
 import structlog
 
 from tests.simulation.__main__ import run
+from tests.simulation.mutants import MUTANTS, Guarded
 from tests.simulation.running import Simulation
 from tests.simulation.scenario import Incident, short
 
-SEEDS = 60
+SEEDS = 40
 """Of the suite; `python -m tests.simulation --seeds 10000` is for the night."""
 
 
@@ -69,3 +70,19 @@ def test_a_clock_that_was_an_hour_ahead_for_a_while_hides_nothing() -> None:
     )
     verdict = run(scenario)
     assert verdict.violation is None
+
+
+RECORDED = [each for each in MUTANTS if each.seed is not None]
+MOST_SEEDS = 300
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("guarded", RECORDED, ids=lambda each: f"{each.invariant}-{each.name}")
+def test_a_product_without_a_guard_is_noticed(guarded: Guarded) -> None:
+    """The recorded seed first; where the product's timing has changed since, the others of the bound."""
+    assert guarded.seed is not None
+    for seed in (guarded.seed, *range(MOST_SEEDS)):
+        if Simulation(short(seed), guarded.mutant).run().violation is not None:
+            return
+        gc.collect()
+    pytest.fail(f"none of {MOST_SEEDS} seeds notices {guarded.name}")
