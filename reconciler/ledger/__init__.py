@@ -6,8 +6,8 @@ from reconciler.ledger.apply import Answer, Applied, Outcome, PageRow
 from reconciler.ledger.buckets import ReadTally
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
+from reconciler.ledger.coverage import Coverage
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
-from reconciler.ledger.facts import Coverage
 from reconciler.ledger.jobs import Job, JobLost, JobState
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.marks import Mark, mark_of

@@ -1,19 +1,18 @@
-"""What finance reads: entries, control totals, coverage, payout members. Append-only, each with its recording time."""
+"""What finance reads: entries, control totals, payout members. Append-only, each with its recording time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 from sqlalchemy import bindparam, text
 
-from reconciler.clock import from_micros, to_micros
+from reconciler.clock import to_micros
 from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, insert_into
 from reconciler.ledger.store import Transaction
-from reconciler.model import ControlTotal, Entry, ResourceRef, Window
+from reconciler.model import ControlTotal, Entry, ResourceRef
 
 # --- entries --------------------------------------------------------------------------------------
 
@@ -145,75 +144,6 @@ def record_control_totals(tx: Transaction, totals: Iterable[ControlTotal], now: 
             for row_id, total in zip(tx.ticks(len(kept)), kept, strict=True)
         ],
     )
-
-
-# --- coverage -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """A window of a kind that was looked at completely, or (`complete` False) could not be, for `reason`."""
-
-    account: str
-    kind: str
-    window: Window
-    complete: bool
-    reason: str = ""
-
-
-_INSERT_COVERAGE = insert_into(
-    "coverage",
-    {
-        "id": WHOLE,
-        "account": WORDS,
-        "kind": WORDS,
-        "since": WHOLE,
-        "until": WHOLE,
-        "complete": TRUTH,
-        "reason": WORDS,
-        "recorded_at": WHOLE,
-    },
-    "ON CONFLICT (account, kind, since, until, complete, recorded_at) DO NOTHING",
-)
-_COVERAGE = text(
-    "SELECT account, kind, since, until, complete, reason FROM coverage WHERE recorded_at <= :as_of"
-    " ORDER BY account, kind, recorded_at, id"
-)
-
-
-def record_coverage(tx: Transaction, coverages: Iterable[Coverage], now: datetime) -> int:
-    kept = list(coverages)
-    recorded_at = to_micros(now)
-    return _INSERT_COVERAGE.run(
-        tx,
-        [
-            {
-                "id": row_id,
-                "account": each.account,
-                "kind": each.kind,
-                "since": to_micros(each.window.since),
-                "until": to_micros(each.window.until),
-                "complete": each.complete,
-                "reason": each.reason,
-                "recorded_at": recorded_at,
-            }
-            for row_id, each in zip(tx.ticks(len(kept)), kept, strict=True)
-        ],
-    )
-
-
-def coverage(tx: Transaction, as_of: datetime) -> list[Coverage]:
-    """Every coverage fact known then, oldest first within its kind."""
-    return [
-        Coverage(
-            row.account,
-            row.kind,
-            Window(from_micros(row.since), from_micros(row.until)),
-            bool(row.complete),
-            row.reason,
-        )
-        for row in tx.run(_COVERAGE, {"as_of": to_micros(as_of)})
-    ]
 
 
 # --- payout members -------------------------------------------------------------------------------

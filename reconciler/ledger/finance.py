@@ -17,9 +17,8 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.facts import Coverage
+from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.store import Transaction
-from reconciler.model import Window
 
 _KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
 _CHUNK = 1000
@@ -219,40 +218,26 @@ def _one_total(
     return None if row is None else TotalFact(key, int(row.minor), from_micros(row.as_at))
 
 
-_COVERED = _over(
-    """
-    SELECT account, kind, since, until, complete, reason FROM coverage
-    WHERE account IN :accounts AND recorded_at <= :as_of AND until > :start AND since <= :end
-    ORDER BY account, kind, since, until, recorded_at, id
-    """
-)
-_COVERED_SINCE = _over(
-    "SELECT account, kind, min(since) AS since FROM coverage"
-    " WHERE account IN :accounts AND recorded_at <= :as_of AND complete = :yes GROUP BY account, kind"
-)
-
-
 def covered(
     tx: Transaction, accounts: Collection[str], start: datetime, end: datetime, as_of: datetime
 ) -> list[Coverage]:
     """The windows that touch the period, complete ones and failed ones, oldest first within their kind."""
-    given = {"accounts": sorted(accounts), "start": to_micros(start), "end": to_micros(end), "as_of": to_micros(as_of)}
-    return [
-        Coverage(
-            row.account,
-            row.kind,
-            Window(from_micros(row.since), from_micros(row.until)),
-            bool(row.complete),
-            row.reason,
-        )
-        for row in tx.run(_COVERED, given)
+    touching = [
+        each
+        for each in coverage(tx, as_of)
+        if each.account in accounts and each.window.until > start and each.window.since <= end
     ]
+    return sorted(touching, key=lambda each: (each.account, each.kind, each.window.since, each.window.until))
 
 
 def covered_since(tx: Transaction, accounts: Collection[str], as_of: datetime) -> dict[tuple[str, str], datetime]:
     """(account, kind) -> where its complete coverage begins."""
-    given = {"accounts": sorted(accounts), "as_of": to_micros(as_of), "yes": True}
-    return {(row.account, row.kind): from_micros(row.since) for row in tx.run(_COVERED_SINCE, given)}
+    begun: dict[tuple[str, str], datetime] = {}
+    for each in coverage(tx, as_of):
+        if each.complete and each.account in accounts:
+            key = (each.account, each.kind)
+            begun[key] = min(begun.get(key, each.window.since), each.window.since)
+    return begun
 
 
 # --- entries --------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
 from reconciler.ledger.changes import Changes
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
+from reconciler.ledger.coverage import Coverage, record_coverage
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
-from reconciler.ledger.facts import Coverage
 from reconciler.ledger.jobs import Job
 from reconciler.ledger.marks import Mark
 from reconciler.ledger.reads import View
@@ -295,7 +295,7 @@ class Ledger:
 
     def record_coverage(self, coverages: Iterable[Coverage], now: datetime) -> int:
         with self._store.write() as tx:
-            return facts.record_coverage(tx, coverages, now)
+            return record_coverage(tx, coverages, now)
 
     def record_payout_members(
         self, payout: ResourceRef, members: Sequence[ResourceRef], *, complete: bool, now: datetime

@@ -11,8 +11,9 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, facts, jobs
+from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, jobs
 from reconciler.ledger.codec import unpack
+from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
 
@@ -352,8 +353,8 @@ class View:
 
     # --- what other modules read through the same view ---
 
-    def coverage(self, as_of: datetime) -> list[facts.Coverage]:
-        return facts.coverage(self._tx, as_of)
+    def coverage(self, as_of: datetime) -> list[Coverage]:
+        return coverage(self._tx, as_of)
 
     def gates(self) -> list[claims.Gate]:
         return claims.gates(self._tx)

@@ -267,7 +267,7 @@ class CoverageRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "coverage"
     __table_args__ = (
         UniqueConstraint("account", "kind", "since", "until", "complete", "recorded_at", name="uq_coverage_once"),
-        Index("ix_coverage_kind", "account", "kind", "recorded_at"),
+        Index("ix_coverage_standing", "superseded_at", "account", "kind"),
     )
 
     id: int | None = _identity()
@@ -278,6 +278,8 @@ class CoverageRow(SQLModel, table=True):
     complete: bool = Field(default=True)
     reason: str = _words(default="")
     recorded_at: int = _whole()
+    superseded_at: int | None = _whole(optional=True)
+    """When a later fact that contains it was recorded; nothing: it stands."""
 
 
 class PayoutMembersRow(SQLModel, table=True):

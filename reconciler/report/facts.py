@@ -9,7 +9,7 @@ from datetime import datetime
 from reconciler.ledger.aside import Flow
 from reconciler.ledger.bank import BankLine
 from reconciler.ledger.breaks import BreakEvent, PeriodLock
-from reconciler.ledger.facts import Coverage
+from reconciler.ledger.coverage import Coverage
 from reconciler.ledger.finance import (
     BalanceKey,
     DaySum,

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import median
 
-from reconciler.ledger.facts import Coverage
+from reconciler.ledger.coverage import Coverage
 from reconciler.report.facts import Facts
 from reconciler.report.matching import Flow
 from reconciler.report.model import (

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from reconciler.ledger import Coverage
+from reconciler.ledger.coverage import merge
 from reconciler.model import Window
 
 NO_LOOK = "no sweep looked here"
@@ -62,19 +63,6 @@ def _distinct(failed: Sequence[tuple[Window, str]]) -> list[Gap]:
     for window, reason in failed:
         by_reason[reason].append(window)
     return [Gap(window, reason) for reason, windows in by_reason.items() for window in merge(windows)]
-
-
-def merge(windows: Iterable[Window]) -> list[Window]:
-    """The same instants in the fewest windows, in order; empty windows vanish."""
-    merged: list[Window] = []
-    for window in sorted(windows, key=lambda each: each.since):
-        if window.since == window.until:
-            continue
-        if merged and window.since <= merged[-1].until:
-            merged[-1] = Window(merged[-1].since, max(merged[-1].until, window.until))
-        else:
-            merged.append(window)
-    return merged
 
 
 def subtract(windows: Iterable[Window], without: Sequence[Window]) -> list[Window]:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.ledger import Coverage
+from reconciler.ledger.coverage import merge
 from reconciler.model import Window
-from reconciler.status.coverage import NO_LOOK, Gap, Reach, last_reason, merge, reaches, subtract
+from reconciler.status.coverage import NO_LOOK, Gap, Reach, last_reason, reaches, subtract
 
 START = datetime(2026, 5, 5, tzinfo=UTC)
 END = 40

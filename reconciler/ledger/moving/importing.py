@@ -16,6 +16,7 @@ import orjson
 
 from reconciler.errors import UsageError
 from reconciler.ledger.changes import note_missing
+from reconciler.ledger.coverage import supersede_imported
 from reconciler.ledger.facts import spread_all_members
 from reconciler.ledger.moving import deliveries, outbox, resources, versions
 from reconciler.ledger.moving.facts import Row
@@ -136,3 +137,5 @@ def _finish(tx: Transaction, readers: Mapping[str, Reader], imported: Imported) 
         deliveries.count(tx)
     if "payout_members" in imported.lines:
         spread_all_members(tx)
+    if "coverage" in imported.lines:
+        supersede_imported(tx)
