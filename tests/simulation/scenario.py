@@ -203,10 +203,7 @@ def week(seed: int) -> Scenario:
     """Seven days with a fifth of the webhooks lost, a tenth doubled and reordered, failing reads and a crash a day."""
     dice = random.Random(f"week/{seed}")
     day = 24 * 60 * _MINUTE
-    crashes = [
-        Incident(day * number + dice.uniform(60.0, day - 60.0), "crash", 0, 60.0, dice.randrange(12))
-        for number in range(7)
-    ]
+    crashes = [Incident(day * number + dice.uniform(60.0, day - 60.0), "kill", 0, 60.0) for number in range(7)]
     return Scenario(
         seed=seed,
         nodes=1,
