@@ -19,6 +19,7 @@ from reconciler.clock import ManualClock
 from reconciler.ledger import Answer, Claim, Ledger, Mark, Outcome, PageRow, Release
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import rebuild_entries
+from reconciler.ledger.subscriptions import Subscription
 from reconciler.model import Cause, Entry, Priority, Reading, ResourceRef, Snapshot, Tombstone
 from tests.ledger.factories import LEASE, LEAST, NOON, SETTLE, entry, receipt, ref, seconds
 from tests.ledger.promises import broken_row, broken_versions
@@ -28,6 +29,27 @@ LAGS = (timedelta(0), seconds(2), seconds(4.9))
 """How far behind a replica may be: always less than the settle window."""
 
 NAMES = ("x", "y")
+
+LISTENER = Subscription("listener", "https://listener.example")
+"""Is told of everything; whether it answers is another simulation's matter."""
+
+_UNANNOUNCED = text(
+    """
+    SELECT count(*) FROM version v JOIN resource r ON r.id = v.resource_id
+    LEFT JOIN change c ON c.resource_id = v.resource_id AND c.version = v.version
+    LEFT JOIN outbox o ON o.subscription = 'listener' AND o.resource_id = v.resource_id AND o.version = v.version
+    WHERE r.account = :account AND (c.version IS NULL OR o.version IS NULL)
+    """
+)
+_MADE_UP = text(
+    """
+    SELECT count(*) FROM (
+      SELECT resource_id, version FROM change UNION SELECT resource_id, version FROM outbox) AS told
+    JOIN resource r ON r.id = told.resource_id
+    LEFT JOIN version v ON v.resource_id = told.resource_id AND v.version = told.version
+    WHERE r.account = :account AND v.version IS NULL
+    """
+)
 
 
 class Violation(AssertionError):
@@ -103,6 +125,7 @@ class World:
         self.deliveries = 0
         self.step = 1
         self._crash_at: int | None = None
+        ledger.telling.keep(LISTENER, NOON)
 
     @property
     def now(self) -> datetime:
@@ -493,6 +516,15 @@ class World:
             ).scalar_one()
         if not int(counted) == logged == self.deliveries:
             raise Violation(f"{self.account}: {self.deliveries} deliveries, {logged} logged, {counted} tallied")
+        self._verify_announcements()
+
+    def _verify_announcements(self) -> None:
+        """Every version is noted in the change feed and announced to whoever listens; and nothing else is."""
+        with self.ledger.store.read() as tx:
+            silent = tx.run(_UNANNOUNCED, {"account": self.account}).scalar_one()
+            made_up = tx.run(_MADE_UP, {"account": self.account}).scalar_one()
+        if silent or made_up:
+            raise Violation(f"{self.account}: {silent} versions nobody is told of, {made_up} told that are none")
 
     # --- looking into the database ------------------------------------------------------------------------
 
