@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import daemon, gates
+from tests.benchmarks import daemon, gates, reads
 from tests.benchmarks.gates import Figure
 from tests.benchmarks.processes import Load, Receiver, fsync_p50_ms, load, postgres
 
@@ -190,6 +190,7 @@ def main() -> int:
                     *gates.daemon(database, daemon.measure(daemon_url, folder, seconds=seconds), steady_ms=steady_ms),
                 ]
             _show(console, database, tables[database])
+    figures += [] if asked.long else [reads.figure()]
     _show_figures(console, figures)
     if asked.json:
         content = {
