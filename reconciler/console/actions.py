@@ -192,6 +192,7 @@ async def sign(acting: Acting) -> Response:
     now, by, reason = room.desk.clock.now(), acting.by, _words(acting, "reason")
     policy = LockPolicy(form.one_of("policy", [each.value for each in LockPolicy], LockPolicy.ROLL_FORWARD.value))
     # Made anew and not taken from what is kept: what is signed must be what the ledger says at this moment.
+    await room.pen.read(lambda tx: room.reports.params(tx, question))
     report = await room.pen.read(lambda tx: answer_in(tx, room.desk, question).report)
     if report.params.as_of > now:
         raise UsageError("as of lies in the future; a report is signed with what is known")

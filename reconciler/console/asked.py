@@ -58,6 +58,8 @@ class Asked:
     tx: Transaction
     names: Mapping[str, str] = field(default_factory=dict)
     """Parts of the path."""
+    patience_seconds: float = 5.0
+    """How long to wait for a report that is being made. A person is shown that it is; a program waits."""
 
     @property
     def desk(self) -> Desk:
@@ -107,7 +109,7 @@ class Asked:
 
     def report(self) -> Report:
         """Raises UsageError, and BeingMade where it takes longer than a reader should wait."""
-        found = self.room.reports.get(self.params, moving=self.as_of is None)
+        found = self.room.reports.get(self.params, moving=self.as_of is None, patience_seconds=self.patience_seconds)
         if found is None:
             raise BeingMade("the report is being made")
         return found

@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 from reconciler.asking import Question, params_of, terms_of
 from reconciler.clock import Clock
 from reconciler.desk import Desk
-from reconciler.errors import LedgerError
+from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger import View
 from reconciler.ledger.store import Transaction
 from reconciler.report.engine import report
@@ -25,6 +25,8 @@ from reconciler.status import Status, observe, status_of
 T = TypeVar("T")
 
 _KEPT_REPORTS: Final = 12
+_LONGEST_PERIOD: Final = timedelta(days=800)
+"""The report asks for every day by itself: a period of a thousand years would keep a thread busy for as long."""
 _REPORT_AGE: Final = timedelta(seconds=20)
 _STATUS_AGE: Final = timedelta(seconds=3)
 _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,7 +100,12 @@ class Reports:
     def params(self, tx: Transaction, question: Question) -> Params:
         """Raises UsageError for a question that has no answer."""
         known = [term.name for term in terms_of(self._desk)]
-        return params_of(tx, self._desk, question, known)
+        params = params_of(tx, self._desk, question, known)
+        if params.to_day - params.from_day > _LONGEST_PERIOD:
+            raise UsageError(
+                f"a period of more than {_LONGEST_PERIOD.days} days is not for a page; use `reconcile report`"
+            )
+        return params
 
     def get(self, params: Params, *, moving: bool, patience_seconds: float = 5.0) -> Report | None:
         """`moving`: as of now, whenever that is. None: it is being made; ask again in a moment."""

@@ -32,8 +32,13 @@ from reconciler.ledger.store import Transaction
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
+_PATIENCE_SECONDS = 30.0
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 """All come to the operation, which says which one it takes, as a problem like every other."""
+
+
+class _NotJson(Exception):
+    """The body says that it is something else."""
 
 
 class Door:
@@ -61,6 +66,8 @@ class Door:
             return problem(404, str(error))
         except UsageError as error:
             return problem(400, str(error))
+        except _NotJson:
+            return problem(415, "the body must be application/json")
         except TooLarge:
             return problem(413, "nothing that is asked for here is so large")
         except BeingMade as error:
@@ -106,7 +113,7 @@ class Door:
         open_ = "personal" in token.scopes
 
         def run(tx: Transaction) -> bytes:
-            asked = Asked(room, person, operation.path, query, now, as_of, tx, names)
+            asked = Asked(room, person, operation.path, query, now, as_of, tx, names, _PATIENCE_SECONDS)
             found = look(asked, open_)
             return found if operation.raw else orjson.dumps(found)
 
@@ -139,7 +146,7 @@ async def _body(request: Request, operation: Operation) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     content = await request.body()
     if kind != "application/json":
-        raise UsageError("the body must be application/json")
+        raise _NotJson
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError as error:

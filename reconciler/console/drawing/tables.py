@@ -28,6 +28,8 @@ class Cell:
     """`good`, `bad`, `warn` or `quiet`: a class of the style sheet, always beside words."""
     code: bool = False
     """An identifier: in the letters in which 0 and O differ."""
+    brief: str = ""
+    """What a page shows instead of the value, where that is long; files have the value."""
     hint: str = ""
     """What a pointer that rests on it is told."""
 

@@ -51,7 +51,7 @@ def breaks(asked: Asked) -> Page:
                 item.age_days,
                 item.owner or "",
                 item.note or item.suggestion or "",
-                Cell(item.break_id, code=True),
+                Cell(item.break_id, code=True, brief=item.break_id[:12]),
             )
 
     table = in_memory(

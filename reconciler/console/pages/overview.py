@@ -213,11 +213,14 @@ def _coverage(asked: Asked, status: Status | None) -> Table:
 
 
 def _not_looked_at(asked: Asked, status: Status) -> Table:
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for each in status.not_looked_at:
+        grouped.setdefault((each.account, each.reason), []).append("every kind" if each.kind == "*" else each.kind)
     return in_memory(
         "not_looked_at",
         "Not looked at",
-        columns("account", "kind", "reason"),
-        ((each.account, each.kind, each.reason) for each in status.not_looked_at),
+        columns("account", "reason", "kinds"),
+        ((account, Cell(reason, tone="warn"), ", ".join(kinds)) for (account, reason), kinds in grouped.items()),
         asked.query,
         asked.here,
         empty="Nothing: every kind of every account was looked at in time.",

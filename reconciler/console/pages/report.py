@@ -258,7 +258,8 @@ def linked_cell(asked: Asked, column: Column, value: Value, account: object) -> 
     if column.name == "break_id":
         return Cell(value, href=asked.link(f"/console/breaks/{value}"), code=True)
     if value.count("/") >= 3 and " " not in value:
-        return Cell(value, href=asked.resource(value), code=True)
+        _, _, sort, name = value.split("/", 3)
+        return Cell(value, asked.resource(value), code=True, brief=f"{sort} {name}", hint=value)
     kind = _REF_KINDS.get(column.name)
     if kind is not None:
         found = [each for each in asked.desk.accounts.values() if kind in each.kinds]

@@ -1,0 +1,142 @@
+"""The HTTP API: what programs may, what they are told, and what happens to nonsense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from reconciler.console.access import machines
+from reconciler.console.access.machines import SCOPES
+from reconciler.ledger.breaks import audit_rows
+from tests.console.serving import Served
+from tests.console.shop import CHARGE, DEAD, EMAIL, NOW
+
+PROBLEM = "application/problem+json"
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+def token(console: Served, *scopes: str, **more: Any) -> str:
+    with console.ledger.store.write() as tx:
+        given = {"expires_at": None, "by": "test", "now": NOW, **more}
+        return machines.make(tx, "till", scopes or tuple(SCOPES), **given).secret
+
+
+def program(console: Served, *scopes: str) -> httpx.Client:
+    headers = {"authorization": f"Bearer {token(console, *scopes)}"}
+    return httpx.Client(base_url=console.base, timeout=60, headers=headers)
+
+
+def test_a_program_without_a_token_is_told_so(reading: Served) -> None:
+    for header in ({}, {"authorization": "Bearer rct_x"}, {"authorization": "Basic b3Blcjp4"}):
+        answer = httpx.get(f"{reading.base}/api/v1/status", headers=header)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, PROBLEM)
+        assert answer.json()["detail"].startswith("send Authorization: Bearer")
+    cookie = {"cookie": f"reconciler_session={reading.known('oper').client.cookies['reconciler_session']}"}
+    assert httpx.get(f"{reading.base}/api/v1/status", headers=cookie).status_code == 401, "a person's session is none"
+
+
+def test_a_token_may_what_its_scopes_say_and_no_more(console: Served) -> None:
+    with program(console, "status") as client:
+        assert client.get("/api/v1/status").json()["resources"]["dead"] == len(DEAD)
+        refused = client.get("/api/v1/resources")
+        assert (refused.status_code, refused.json()["detail"]) == (403, "this needs the scope resources")
+
+
+def test_a_revoked_or_expired_token_is_worth_nothing(console: Served) -> None:
+    secret = token(console, "status")
+    headers = {"authorization": f"Bearer {secret}"}
+    assert httpx.get(f"{console.base}/api/v1/status", headers=headers).status_code == 200
+    assert console.client("oper").post("/console/tokens/revoke", {"id": secret[4:16]}).status_code == 303
+    assert httpx.get(f"{console.base}/api/v1/status", headers=headers).status_code == 401
+
+
+def test_lists_page_by_key_and_miss_nothing(console: Served) -> None:
+    with program(console, "resources", "deliveries") as client:
+        for path, name in (("/api/v1/resources", "resources"), ("/api/v1/deliveries", "deliveries")):
+            every = client.get(path, params={"limit": 500}).json()[name]
+            paged, after = [], ""
+            while after is not None:
+                page = client.get(path, params={"limit": 7, **({"after": after} if after else {})}).json()
+                paged += page[name]
+                after = page["after"]
+            assert paged == every
+            assert len(every) > 50
+
+
+def test_personal_fields_need_their_scope_and_leave_a_trace(console: Served) -> None:
+    with program(console, "resources") as client:
+        assert EMAIL not in client.get("/api/v1/versions", params={"ref": str(CHARGE)}).text
+    with program(console, "resources", "personal") as client:
+        assert EMAIL in client.get("/api/v1/versions", params={"ref": str(CHARGE)}).text
+    with console.ledger.store.read() as tx:
+        last = audit_rows(tx)[-1]
+    assert (last.action, last.actor.startswith("till (token ")) == ("unmask", True)
+
+
+def test_the_report_is_the_canonical_one(console: Served) -> None:
+    with program(console, "report", "breaks") as client:
+        asked = {"as_of": "2026-02-01T10:00:00Z"}
+        answer = client.get("/api/v1/report", params=asked)
+        assert answer.json()["report_id"].startswith("rep_")
+        assert answer.content == client.get("/api/v1/report", params=asked).content
+        breaks = client.get("/api/v1/breaks", params=asked).json()["breaks"]
+    assert len(breaks) == len(answer.json()["breaks"]) > 3
+
+
+def test_a_program_works_on_a_break_under_its_own_name(console: Served) -> None:
+    with program(console, "breaks", "breaks:write") as client:
+        first = client.get("/api/v1/breaks").json()["breaks"][0]
+        path = f"/api/v1/breaks/{first['id']}/acts"
+        assert client.post(path, json={"act": "note", "text": "asked the provider"}).status_code == 201
+        assert client.post(path, json={"act": "resolve", "text": "x", "reason": "write_off"}).status_code == 400
+        assert client.post(path, json={"act": "resolve", "text": "x", "reason": "data_entry"}).status_code == 201
+        (after,) = [
+            each
+            for each in client.get("/api/v1/breaks", params={"status": "all"}).json()["breaks"]
+            if each["id"] == first["id"]
+        ]
+    assert (after["status"], after["note"]) == ("resolved", "x"), "the last words stand"
+
+
+def test_marks_and_expectations_are_stored(console: Served) -> None:
+    with program(console, "mark", "expectations") as client:
+        assert client.post("/api/v1/marks", json={"refs": [str(DEAD[0])]}).status_code == 202
+        wrong = client.post("/api/v1/marks", json={"refs": ["stripe/mian/charge/x"]})
+        assert (wrong.status_code, "did you mean 'main'" in wrong.json()["detail"]) == (400, True)
+        expected = {"ref": "stripe/main/payment_intent/pi_new", "within": "5m"}
+        answer = client.post("/api/v1/expectations", json=expected)
+        assert (answer.status_code, answer.json()["due_at"]) == (202, "2026-02-01T10:35:00Z")
+    with console.ledger.view() as view:
+        found = view.resource(DEAD[0])
+    assert found is not None
+    assert found.dead_at is None, "revived"
+
+
+@pytest.mark.long
+def test_nothing_that_can_be_sent_breaks_it(console: Served) -> None:
+    """Every operation, fuzzed from the API's own description: no 5xx, and no answer that it does not describe."""
+    headers = {"authorization": f"Bearer {token(console)}"}
+    schema = schemathesis.openapi.from_url(f"{console.base}/api/v1/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert {each.label for each in operations} >= {"GET /api/v1/status", "POST /api/v1/marks", "GET /api/v1/report"}
+    for operation in operations:
+        _fuzz(operation, headers)
+
+
+def _fuzz(operation: Any, headers: dict[str, str]) -> None:
+    @settings(max_examples=25, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy())
+    def never(case: Any) -> None:
+        case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)
+
+    never()
