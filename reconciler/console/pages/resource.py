@@ -121,7 +121,7 @@ def _timeline(
     asked: Asked, versions: Sequence[StoredVersion], deliveries: Sequence[ListedDelivery], *, open_: bool
 ) -> tuple[list[Event], str]:
     """Newest first; and where it goes on. What is older than the end of either list waits for the next page."""
-    pairs = list(zip(versions, [*versions[1:], None], strict=True))
+    pairs = list(zip(versions, [*versions[1:], None], strict=False))
     more_versions, more_deliveries = len(versions) > _STEP, len(deliveries) > _STEP
     events = [_of_version(each, before, open_=open_) for each, before in pairs[:_STEP]]
     told = [Event(each.received_at, delivery=each) for each in deliveries[:_STEP]]
