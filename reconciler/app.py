@@ -160,7 +160,7 @@ class Daemon:
             if worker is not None:
                 signal.start()
             writer.on_marked = _announcing(signal, None if worker is None else worker[0])
-            await self._start_server(stack, ledger, writer, providers, None if worker is None else worker[0])
+            await self._start_server(stack, ledger, writer, transport, providers, None if worker is None else worker[0])
             log.info("running", parts=sorted(self._parts), url=self.url, accounts=sorted(self._accounts))
             if until_idle and worker is not None:
                 await self._until_idle(stop, writer, *worker)
@@ -188,6 +188,7 @@ class Daemon:
         stack: AsyncExitStack,
         ledger: Ledger,
         writer: GroupCommit,
+        transport: HttpTransport,
         providers: Mapping[str, Provider],
         worker: Worker | None,
     ) -> None:
@@ -196,7 +197,8 @@ class Daemon:
         if "console" in self._parts:
             desk = Desk(self._config, self._accounts, ledger, self._clock)
             await asyncio.to_thread(require_users, desk)
-            console = Ajar(desk, writer, backfill=self._backfills(writer, providers, worker))
+            backfill = self._backfills(writer, providers, worker)
+            console = Ajar(desk, writer, backfill=backfill, transport=transport)
             stack.push_async_callback(console.close)
         intake = None
         if "intake" in self._parts:

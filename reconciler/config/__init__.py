@@ -18,6 +18,7 @@ from reconciler.config.reading import (
     api_tokens,
     expectation_tokens,
     load,
+    oidc_secret,
     require_known,
     subscription_secrets,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "expectation_tokens",
     "format_duration",
     "load",
+    "oidc_secret",
     "parse_duration",
     "require_known",
     "subscription_secrets",

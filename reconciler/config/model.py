@@ -219,6 +219,18 @@ class ConsoleSection(Section):
 
     session_length: Interval = timedelta(hours=12)
     session_idle: Interval = timedelta(hours=2)
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks, `10.0.0.0/8`, whose word about a request is believed."""
+    proxy_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    proxy_role_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    oidc_issuer: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    """Empty: no single sign-on."""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = ""
+    """A pointer, `env:NAME` or `file:/path`."""
+    oidc_name_claim: str = "email"
+    oidc_role_claim: str = "groups"
+    oidc_roles: Mapping[str, Literal["viewer", "finance", "operator"]] = Field(default_factory=dict)
 
 
 def _network(text: str) -> str:

@@ -87,6 +87,13 @@ def subscription_secrets(config: Config) -> Mapping[str, tuple[str, ...]]:
     }
 
 
+def oidc_secret(config: Config) -> str:
+    """With which the console shows itself to the issuer of its single sign-on. Raises ConfigurationError."""
+    origins = config.origins
+    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    return pointers.secrets((config.console.oidc_client_secret,), ("console", "oidc_client_secret"))[0]
+
+
 def require_known(config: Config, kinds: Iterable[str]) -> None:
     """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
     known = list(kinds)

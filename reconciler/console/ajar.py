@@ -11,13 +11,16 @@ from reconciler.desk import Desk
 from reconciler.errors import LedgerError
 from reconciler.intake.asgi import Receive, Scope, Send, answer_json
 from reconciler.ledger import GroupCommit
+from reconciler.provider import Transport
 
 if TYPE_CHECKING:
     from reconciler.console.console import Console
 
 
 class Opener(Protocol):
-    async def __call__(self, desk: Desk, writer: GroupCommit, *, backfill: Maker | None) -> Console: ...
+    async def __call__(
+        self, desk: Desk, writer: GroupCommit, *, backfill: Maker | None, transport: Transport | None = None
+    ) -> Console: ...
 
 
 _AWAY = answer_json(503, {"error": "the ledger is not available; try again later"}, ((b"retry-after", b"5"),))
@@ -26,10 +29,13 @@ _AWAY = answer_json(503, {"error": "the ledger is not available; try again later
 class Ajar:
     """An ASGI application. Belongs to one event loop."""
 
-    def __init__(self, desk: Desk, writer: GroupCommit, *, backfill: Maker | None) -> None:
+    def __init__(
+        self, desk: Desk, writer: GroupCommit, *, backfill: Maker | None, transport: Transport | None = None
+    ) -> None:
         self._desk = desk
         self._writer = writer
         self._backfill = backfill
+        self._transport = transport
         self._opening = asyncio.Lock()
         self._console: Console | None = None
 
@@ -50,5 +56,7 @@ class Ajar:
             if self._console is None:
                 module = await asyncio.to_thread(importlib.import_module, "reconciler.console.console")
                 open_console: Opener = module.open_console
-                self._console = await open_console(self._desk, self._writer, backfill=self._backfill)
+                self._console = await open_console(
+                    self._desk, self._writer, backfill=self._backfill, transport=self._transport
+                )
             return self._console

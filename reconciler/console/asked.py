@@ -58,7 +58,7 @@ class Asked:
     tx: Transaction
     names: Mapping[str, str] = field(default_factory=dict)
     """Parts of the path."""
-    patience_seconds: float = 5.0
+    patience_seconds: float = 0.2
     """How long to wait for a report that is being made. A person is shown that it is; a program waits."""
 
     @property

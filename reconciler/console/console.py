@@ -12,11 +12,14 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from reconciler.config import oidc_secret
 from reconciler.console import actions
 from reconciler.console.access.headers import Armoured
 from reconciler.console.access.machines import Machines
+from reconciler.console.access.oidc import CALLBACK, Issuer, SingleSignOn
 from reconciler.console.access.passwords import Passwords
 from reconciler.console.access.person import Person
+from reconciler.console.access.proxy import Proxies
 from reconciler.console.access.sessions import COOKIE, Sessions
 from reconciler.console.access.signing import Signer
 from reconciler.console.access.throttle import Throttle
@@ -44,6 +47,7 @@ from reconciler.console.serving import LOGIN, Serving
 from reconciler.desk import Desk
 from reconciler.ledger import GroupCommit
 from reconciler.ledger.people import Role, signing_key
+from reconciler.provider import Transport
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +69,10 @@ class Console:
             each.close()
 
 
-async def open_console(desk: Desk, writer: GroupCommit, *, backfill: Maker | None) -> Console:
-    """The console on a ledger that is open. Belongs to the running event loop."""
+async def open_console(
+    desk: Desk, writer: GroupCommit, *, backfill: Maker | None, transport: Transport | None = None
+) -> Console:
+    """The console on a ledger that is open. Belongs to the running event loop. `transport` is for single sign-on."""
     section = desk.config.console
     pen = Pen(desk.ledger, writer)
     fresh, now = secrets.token_bytes(32), desk.clock.now()
@@ -79,12 +85,46 @@ async def open_console(desk: Desk, writer: GroupCommit, *, backfill: Maker | Non
     )
     sessions = Sessions(pen, desk.clock, signer, length=section.session_length, idle=section.session_idle)
 
-    async def who(request: Request) -> Person | None:
-        return await sessions.find(request.cookies.get(COOKIE, ""))
+    proxies = Proxies(
+        section.trusted_proxies,
+        signer,
+        user_header=section.proxy_user_header,
+        role_header=section.proxy_role_header,
+    )
 
-    login = Login(sessions, passwords, Throttle(desk.clock), signer, templates, pen, desk.clock, single_sign_on=False)
+    async def who(request: Request) -> Person | None:
+        return proxies.person(request) or await sessions.find(request.cookies.get(COOKIE, ""))
+
+    login = Login(
+        sessions,
+        passwords,
+        Throttle(desk.clock),
+        signer,
+        templates,
+        pen,
+        desk.clock,
+        proxies=proxies,
+        single_sign_on=_single_sign_on(desk, signer, transport),
+        secure=desk.config.server.public_url.startswith("https://"),
+    )
     serving = Serving(room, templates, who)
     return Console(_application(serving, login, assets, Door(room, Machines(pen, desk.clock))), room)
+
+
+def _single_sign_on(desk: Desk, signer: Signer, transport: Transport | None) -> SingleSignOn | None:
+    section, public_url = desk.config.console, desk.config.server.public_url
+    if not section.oidc_issuer or transport is None:
+        return None
+    issuer = Issuer(
+        section.oidc_issuer,
+        section.oidc_client_id,
+        oidc_secret(desk.config),
+        public_url,
+        section.oidc_name_claim,
+        section.oidc_role_claim,
+        {name: Role(role) for name, role in section.oidc_roles.items()},
+    )
+    return SingleSignOn(issuer, transport, desk.clock, signer)
 
 
 def _application(serving: Serving, login: Login, assets: Assets, door: Door) -> ASGIApp:
@@ -97,6 +137,8 @@ def _application(serving: Serving, login: Login, assets: Assets, door: Door) -> 
         Route(HOME, page(overview.overview)),
         Route(LOGIN, login.show, methods=["GET"]),
         Route(LOGIN, login.enter, methods=["POST"]),
+        Route(f"{HOME}/oidc", login.go_to_issuer, methods=["GET"]),
+        Route(CALLBACK, login.come_from_issuer, methods=["GET"]),
         Route(f"{HOME}/logout", login.leave, methods=["POST"]),
         Route(f"{HOME}/assets/{{name}}", _asset(assets)),
         Route(f"{HOME}/report", page(report.report_page)),

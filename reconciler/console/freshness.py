@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
-from reconciler.asking import Question, params_of, terms_of
+from reconciler.asking import Question, book_of, params_of, terms_of
 from reconciler.clock import Clock
 from reconciler.desk import Desk
 from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger import View
 from reconciler.ledger.store import Transaction
 from reconciler.report.engine import report
+from reconciler.report.formats.columns import Sheet
+from reconciler.report.formats.dossier import Dossier
+from reconciler.report.formats.sheets import sheets
 from reconciler.report.gathering import gather
 from reconciler.report.model import Params, Report
 from reconciler.status import Status, observe, status_of
@@ -25,9 +28,14 @@ from reconciler.status import Status, observe, status_of
 T = TypeVar("T")
 
 _KEPT_REPORTS: Final = 12
+_REST: Final = 10
+"""A value that took long to make is good for this many times as long: it may take a tenth of one core, not all."""
+_GRACE_SECONDS: Final = 0.1
+"""How long whoever could have an older value waits for the one that is being made."""
 _LONGEST_PERIOD: Final = timedelta(days=800)
 """The report asks for every day by itself: a period of a thousand years would keep a thread busy for as long."""
 _REPORT_AGE: Final = timedelta(seconds=20)
+_KEPT_SHEETS: Final = 4
 _STATUS_AGE: Final = timedelta(seconds=3)
 _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for "as of now" in the key of a report that moves with the clock."""
@@ -37,6 +45,7 @@ _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class _Made(Generic[T]):
     value: T
     at: datetime
+    good_for: timedelta
 
 
 class Fresh(Generic[T]):
@@ -59,11 +68,11 @@ class Fresh(Generic[T]):
         """None: it is being made for the first time, and not done yet. Raises what the making raised."""
         with self._lock:
             made, making = self._made, self._making
-            old = made is None or self._stale or self._clock.now() - made.at > self._age
+            old = made is None or self._stale or self._clock.now() - made.at > made.good_for
             if old and making is None:
                 self._stale = False
                 making = self._making = self._threads.submit(self._run)
-            wait = patience_seconds if made is None else 0.25
+            wait = patience_seconds if made is None else min(patience_seconds, _GRACE_SECONDS)
         if old and making is not None:
             try:
                 making.result(wait)
@@ -79,10 +88,11 @@ class Fresh(Generic[T]):
 
     def _run(self) -> None:
         try:
-            at = self._clock.now()
+            at, began = self._clock.now(), self._clock.monotonic()
             value = self._make()
+            took = timedelta(seconds=self._clock.monotonic() - began)
             with self._lock:
-                self._made = _Made(value, at)
+                self._made = _Made(value, at, max(self._age, _REST * took))
         finally:
             with self._lock:
                 self._making = None
@@ -96,6 +106,7 @@ class Reports:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="console-report")
         self._lock = threading.Lock()
         self._kept: OrderedDict[Params, Fresh[Report]] = OrderedDict()
+        self._sheets: OrderedDict[str, Mapping[str, Sheet]] = OrderedDict()
 
     def params(self, tx: Transaction, question: Question) -> Params:
         """Raises UsageError for a question that has no answer."""
@@ -116,6 +127,19 @@ class Reports:
             while len(self._kept) > _KEPT_REPORTS:
                 self._kept.popitem(last=False)
         return found.get(patience_seconds=patience_seconds)
+
+    def sheets(self, report: Report) -> Mapping[str, Sheet]:
+        """Every section of a report, by name; made once for each."""
+        with self._lock:
+            found = self._sheets.pop(report.report_id, None)
+        if found is None:
+            dossier = Dossier(report, lambda: iter(()), (), book_of(self._desk.config))
+            found = {sheet.name: sheet for sheet in sheets(dossier)}
+        with self._lock:
+            self._sheets[report.report_id] = found
+            while len(self._sheets) > _KEPT_SHEETS:
+                self._sheets.popitem(last=False)
+        return found
 
     def forget(self) -> None:
         """Somebody worked on a break, or signed: what is shown as of now must say so."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -12,7 +11,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from reconciler.clock import Clock
 from reconciler.console.access.headers import TooLarge
+from reconciler.console.access.oidc import FLOW, FLOW_LASTS, SingleSignOn
 from reconciler.console.access.passwords import Passwords
+from reconciler.console.access.proxy import Proxies
 from reconciler.console.access.sessions import COOKIE, Sessions
 from reconciler.console.access.signing import Signer, fresh_token
 from reconciler.console.access.throttle import Throttle
@@ -36,14 +37,6 @@ _SAID: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Where a request came from, as far as it can be believed."""
-
-    address: str
-    secure: bool
-
-
 class Login:
     def __init__(
         self,
@@ -55,8 +48,11 @@ class Login:
         pen: Pen,
         clock: Clock,
         *,
-        single_sign_on: bool,
+        proxies: Proxies,
+        single_sign_on: SingleSignOn | None,
+        secure: bool,
     ) -> None:
+        """`secure`: browsers reach us over TLS, so that cookies never travel without it."""
         self._sessions = sessions
         self._passwords = passwords
         self._throttle = throttle
@@ -64,7 +60,9 @@ class Login:
         self._templates = templates
         self._pen = pen
         self._clock = clock
+        self._proxies = proxies
         self._single_sign_on = single_sign_on
+        self._secure = secure
         # Each check takes 19 MiB and a core: a flood of guesses waits in line instead of taking the process with it.
         self._room = asyncio.Semaphore(_HASHES_AT_ONCE)
 
@@ -105,9 +103,9 @@ class Login:
 
     async def admit(self, request: Request, name: str, role: people.Role, method: str, wanted: str) -> Response:
         """Begin a session, and lead to the page that was wanted."""
-        asker = asker_of(request)
-        cookie = await self._sessions.begin(name, role, method, asker.address)
-        log.info("logged in", user=name, method=method, address=asker.address)
+        address = self._proxies.address(request)
+        cookie = await self._sessions.begin(name, role, method, address)
+        log.info("logged in", user=name, method=method, address=address)
         answer = RedirectResponse(safe_path(wanted), 303)
         answer.set_cookie(
             COOKIE,
@@ -116,9 +114,49 @@ class Login:
             path="/",
             httponly=True,
             samesite="lax",
-            secure=asker.secure,
+            secure=self._secure,
         )
         answer.delete_cookie(BEFORE, path="/", httponly=True, samesite="strict")
+        return answer
+
+    # --- single sign-on ---
+
+    async def go_to_issuer(self, request: Request) -> Response:
+        if self._single_sign_on is None:
+            return RedirectResponse(LOGIN, 303)
+        try:
+            wanted = safe_path(Query.parse(request.scope["query_string"]).text("next"))
+            begun = await self._single_sign_on.begin(wanted)
+        except UsageError as error:
+            return await self._form(request, problem=str(error), status=503)
+        answer = RedirectResponse(begun.location, 303)
+        # Lax: the issuer's answer is a navigation from another site, and has to find it.
+        answer.set_cookie(
+            FLOW,
+            begun.cookie,
+            max_age=int(FLOW_LASTS.total_seconds()),
+            path="/console/oidc",
+            httponly=True,
+            samesite="lax",
+            secure=self._secure,
+        )
+        return answer
+
+    async def come_from_issuer(self, request: Request) -> Response:
+        if self._single_sign_on is None:
+            return RedirectResponse(LOGIN, 303)
+        try:
+            query = Query.parse(request.scope["query_string"])
+            admitted = await self._single_sign_on.finish(
+                request.cookies.get(FLOW, ""), query.text("state"), query.text("code")
+            )
+            answer = await self.admit(request, admitted.name, admitted.role, "oidc", admitted.wanted)
+        except UsageError as error:
+            log.warning("single sign-on refused", error=str(error), address=self._proxies.address(request))
+            return await self._form(request, problem=str(error), status=403)
+        except LedgerError:
+            return await self._form(request, problem=_AWAY, status=503, nobody=False)
+        answer.delete_cookie(FLOW, path="/console/oidc", httponly=True, samesite="lax")
         return answer
 
     # --- inside ---
@@ -130,7 +168,7 @@ class Login:
         require_own(request, form.text("csrf"), expected)
         name = form.text("name")[: people.NAME_CHARACTERS]
         password = next((value for key, value in form.fields if key == "password"), "")
-        address = asker_of(request).address
+        address = self._proxies.address(request)
         wait = self._throttle.wait(name, address)
         if wait.total_seconds() > 0:
             log.warning("login refused: too many failures", user=name, address=address)
@@ -162,7 +200,7 @@ class Login:
         nonce = self._signer.signed("login", request.cookies.get(BEFORE, "")[:200])
         fresh = nonce is None
         nonce = nonce or fresh_token()
-        looked = nobody and not self._single_sign_on
+        looked = nobody and self._single_sign_on is None
         nobody = looked and not await self._pen.read(people.any_user)
         page = self._templates.render(
             "login.html.j2",
@@ -173,7 +211,7 @@ class Login:
                 "next": safe_path(wanted),
                 "csrf": self._signer.mark("login form", nonce),
                 "nobody": nobody,
-                "single_sign_on": self._single_sign_on,
+                "single_sign_on": self._single_sign_on is not None,
             },
         )
         answer = HTMLResponse(page, status)
@@ -187,17 +225,12 @@ class Login:
                 path="/",
                 httponly=True,
                 samesite="strict",
-                secure=asker_of(request).secure,
+                secure=self._secure,
             )
         return answer
 
 
 _AWAY: Final = "The ledger cannot be reached just now; try again in a moment."
-
-
-def asker_of(request: Request) -> Asker:
-    client = request.client
-    return Asker("" if client is None else client.host, request.url.scheme == "https")
 
 
 def safe_path(wanted: str) -> str:

@@ -76,7 +76,9 @@ def text_of(page: str) -> str:
 
 
 def test_is_everything_fine(reading: Served) -> None:
-    said = text_of(reading.known("vera").get("/console").text)
+    browser = reading.known("vera")
+    browser.get("/console/report")  # the overview never waits for the report; by now it is there
+    said = text_of(browser.get("/console").text)
     assert "Something is wrong." in said
     assert said.index("Something is wrong.") < said.index("Backlog") < said.index("Findings")
     assert "The webhook endpoint is disabled." in said
@@ -85,6 +87,7 @@ def test_is_everything_fine(reading: Served) -> None:
 
 def test_which_payment_is_wrong_since_when_and_why(reading: Served) -> None:
     browser = reading.known("fin")
+    browser.get("/console/report")
     said = text_of(browser.get("/console").text)
     assert "stripe/main/payment_intent/pi_late payment_intent still processing after 5m 2026-01-31" in said
     breaks = text_of(browser.get("/console/breaks").text)

@@ -220,7 +220,7 @@ def _not_looked_at(asked: Asked, status: Status) -> Table:
         "not_looked_at",
         "Not looked at",
         columns("account", "reason", "kinds"),
-        ((account, Cell(reason, tone="warn"), ", ".join(kinds)) for (account, reason), kinds in grouped.items()),
+        ((account, reason, ", ".join(kinds)) for (account, reason), kinds in grouped.items()),
         asked.query,
         asked.here,
         empty="Nothing: every kind of every account was looked at in time.",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.asking import book_of
 from reconciler.console.asked import Asked, NotThere, Page
 from reconciler.console.charts import offered
 from reconciler.console.drawing.tables import Cell, Line, Table, columns, in_memory, paged
@@ -19,8 +18,6 @@ from reconciler.ledger.people import Role
 from reconciler.model import ResourceRef
 from reconciler.report.formats import words
 from reconciler.report.formats.columns import Column, Kind, Row, Sheet, Value
-from reconciler.report.formats.dossier import Dossier
-from reconciler.report.formats.sheets import sheets
 from reconciler.report.model import Amount, BalanceBlock, Report
 
 PAGE: Final = 100
@@ -232,13 +229,13 @@ def days_of(report: Report) -> dict[str, str]:
 
 
 def _sheets(asked: Asked, report: Report) -> list[Sheet]:
-    nothing = Dossier(report, lambda: iter(()), (), book_of(asked.desk.config))
-    found = {sheet.name: sheet for sheet in sheets(nothing)}
+    found = asked.room.reports.sheets(report)
     return [found[name] for name in _SECTIONS if name in found]
 
 
 def _count(sheet: Sheet) -> int:
-    return sum(1 for _ in sheet.rows())
+    rows = sheet.rows()
+    return len(rows) if isinstance(rows, Sized) else sum(1 for _ in rows)
 
 
 _REF_KINDS: Final = {"balance_transaction_id": "balance_transaction", "payout_id": "payout", "refund": "refund",
