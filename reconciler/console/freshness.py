@@ -63,6 +63,8 @@ class Fresh(Generic[T]):
         self._made: _Made[T] | None = None
         self._making: Future[None] | None = None
         self._stale = False
+        self._awaited = False
+        """Somebody changed what the value shows: whoever has the patience waits for the next one."""
 
     def get(self, *, patience_seconds: float) -> T | None:
         """None: it is being made for the first time, and not done yet. Raises what the making raised."""
@@ -72,7 +74,8 @@ class Fresh(Generic[T]):
             if old and making is None:
                 self._stale = False
                 making = self._making = self._threads.submit(self._run)
-            wait = patience_seconds if made is None else min(patience_seconds, _GRACE_SECONDS)
+            hurried = made is not None and not self._awaited
+            wait = min(patience_seconds, _GRACE_SECONDS) if hurried else patience_seconds
         if old and making is not None:
             try:
                 making.result(wait)
@@ -84,7 +87,7 @@ class Fresh(Generic[T]):
     def forget(self) -> None:
         """Something has changed that the value shows."""
         with self._lock:
-            self._stale = True
+            self._stale = self._awaited = True
 
     def _run(self) -> None:
         try:
@@ -93,6 +96,7 @@ class Fresh(Generic[T]):
             took = timedelta(seconds=self._clock.monotonic() - began)
             with self._lock:
                 self._made = _Made(value, at, max(self._age, _REST * took))
+                self._awaited = self._stale
         finally:
             with self._lock:
                 self._making = None
