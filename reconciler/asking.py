@@ -19,6 +19,7 @@ from reconciler.ledger.breaks import kept_report, period_locks
 from reconciler.ledger.finance import BalanceKey
 from reconciler.ledger.itemised import itemised
 from reconciler.ledger.store import Transaction
+from reconciler.money import CURRENCIES
 from reconciler.report.engine import report as answer
 from reconciler.report.facts import AccountTerms, Facts, terms_of_providers
 from reconciler.report.formats.accounts import BookAccounts
@@ -252,4 +253,7 @@ def _zone(name: str) -> str:
 def _currency(text: str) -> str:
     if len(text) != 3 or not text.isalpha() or not text.isascii():
         raise UsageError(f"--currency {text}: write three letters, such as USD")
-    return text.upper()
+    code = text.upper()
+    if code not in CURRENCIES:
+        raise UsageError(f"--currency {text} is no currency; known are {', '.join(sorted(CURRENCIES))}")
+    return code

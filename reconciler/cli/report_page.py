@@ -132,6 +132,7 @@ def _match(report: Report, verdict: Verdict) -> RenderableType:
         Text("Match: " + (" · ".join(said) or "nothing to match")),
         Text(
             f"Matched {kpis.matched_percent} % by count, {kpis.matched_value_percent} % by value;"
+            f" {kpis.verified_value_percent} % of the money moved is verified;"
             f" {kpis.open_breaks:,} open breaks, {words.money(kpis.open_value)}{age}"
         ),
     )

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
+from reconciler.ledger import carried
 from reconciler.ledger.apply import INSERT_UNREAD
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.movements import GROUPED, OPEN, ROW, UNGROUPED, Known, chunks, encoded, known, names_of
@@ -69,7 +70,8 @@ def begin(tx: Transaction, readings: str, terms: str) -> int:
     assert before is not None, "it was inserted a statement ago"
     if (before.readings, before.terms) == (readings, terms):
         return before.turn
-    for statement in (*_FORGET_GROUPS, *(() if before.readings == readings else _FORGET_READINGS)):
+    readings_hold = before.readings in ("", readings)  # empty: somebody took a turn, nothing was kept yet
+    for statement in (*_FORGET_GROUPS, *(() if readings_hold else _FORGET_READINGS)):
         tx.run(statement)
     tx.run(_NEW_TERMS, {"readings": readings, "terms": terms})
     return before.turn + 1
@@ -151,7 +153,11 @@ def sources(tx: Transaction, resource_ids: Collection[int]) -> dict[int, set[str
 
 
 def keep(tx: Transaction, read: Sequence[tuple[Unread, Sequence[Movement]]], met: Collection[int]) -> None:
-    """Keep readings as rows. `met`: names under which they may mean something kept earlier, to be looked at anew."""
+    """Keep readings as rows; from now on the entries of these versions belong to the spans that carry them.
+
+    `met`: names under which they may mean something kept earlier, to be looked at anew.
+    """
+    carried.forget_of_resources(tx, {each.resource_id for each, _ in read})
     keys = [{"resource_id": each.resource_id, "version": each.version} for each, _ in read]
     tx.run_many(_DELETE_MOVEMENT, [key for key, (_, movements) in zip(keys, read, strict=True) if movements])
     _INSERT_MOVEMENT.run(

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
+from reconciler.ledger import carried
 from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, insert_into
 from reconciler.ledger.store import Transaction
 from reconciler.model import ControlTotal, Entry, ResourceRef
@@ -70,6 +71,8 @@ def rebuild_all_entries(tx: Transaction, resources: Mapping[int, Sequence[tuple[
     """As `rebuild_entries`, for up to some thousand resources by their ids at once."""
     if not resources:
         return
+    carried.take_turn(tx)
+    carried.forget_of_resources(tx, resources)
     tx.run(_DELETE_ENTRIES, {"ids": list(resources)})
     rows: list[dict[str, Any]] = []
     for resource_id, versions in resources.items():
@@ -80,6 +83,7 @@ def rebuild_all_entries(tx: Transaction, resources: Mapping[int, Sequence[tuple[
             for ordinal, entry in enumerate(entries)
         )
     _INSERT_ENTRY.run(tx, rows)
+    carried.forget_of_resources(tx, resources)
 
 
 def entry_row(
@@ -208,12 +212,15 @@ def spread_all_members(tx: Transaction) -> None:
 
 def _spread_members(tx: Transaction, payout: ResourceRef) -> None:
     """A payout's lists by member, each with the time during which it was the latest; lists may arrive in any order."""
+    carried.take_turn(tx)
     of_payout = {"account": payout.account, "payout_id": payout.id}
     lists: list[tuple[str, int]] = []
     for row in tx.run(_LISTS, of_payout):
         if not lists or lists[-1][0] != row.members:
             lists.append((row.members, row.recorded_at))
     ends = [recorded_at for _, recorded_at in lists[1:]] + [None]
+    named = {ResourceRef.parse(member) for members, _ in lists for member in orjson.loads(members)}
+    carried.forget_of_members(tx, payout.account, {(ref.kind, ref.id) for ref in named})
     tx.run(_FORGET_MEMBERS, of_payout)
     _INSERT_MEMBER.run(
         tx,

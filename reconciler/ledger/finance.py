@@ -1,7 +1,8 @@
 """What the finance report asks of the ledger: facts as they were known at an instant, in sets, never row by row.
 
 A fact counts as of T if `recorded_at <= T`; an entry also must not have been superseded by then. Sums run on
-`ix_entry_proof` alone, which holds every column that they need (docs/decisions/0041).
+`ix_entry_proof` alone, which holds every column that they need (docs/decisions/0041); what lies before a period is
+asked of `openings`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.store import Transaction
 
-_KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
+KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
 _CHUNK = 1000
 """Ids that one statement names."""
 
@@ -32,16 +33,6 @@ class BalanceKey:
     account: str
     balance_type: str
     currency: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What a balance's entries before two instants add up to."""
-
-    key: BalanceKey
-    first_at: datetime
-    before_start: int
-    before_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +97,13 @@ def _over(sql: str) -> TextClause:
 
 # --- sums -----------------------------------------------------------------------------------------
 
-_OPENED = _over(
-    f"""
-    SELECT e.account, e.balance_type, e.currency, min(e.effective_at) AS first_at, sum(e.net) AS before_end,
-      sum(CASE WHEN e.effective_at < :start THEN e.net ELSE 0 END) AS before_start
-    FROM entry e WHERE e.account IN :accounts AND e.effective_at < :end AND {_KNOWN}
-    GROUP BY e.account, e.balance_type, e.currency ORDER BY e.account, e.balance_type, e.currency
-    """
-)
 _DAY = _over(
     f"""
     SELECT e.account, e.balance_type, e.currency, e.category, count(*) AS n,
       sum(e.gross) AS gross, sum(e.fee) AS fee, sum(e.net) AS net
     FROM entry e
     WHERE e.account IN :accounts AND e.balance_type IN :types AND e.currency IN :currencies
-      AND e.effective_at >= :since AND e.effective_at < :until AND {_KNOWN}
+      AND e.effective_at >= :since AND e.effective_at < :until AND {KNOWN}
     GROUP BY e.account, e.balance_type, e.currency, e.category
     ORDER BY e.account, e.balance_type, e.currency, e.category
     """
@@ -129,19 +112,9 @@ _NET = text(
     f"""
     SELECT coalesce(sum(e.net), 0) FROM entry e
     WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
-      AND e.effective_at >= :since AND e.effective_at < :until AND {_KNOWN}
+      AND e.effective_at >= :since AND e.effective_at < :until AND {KNOWN}
     """
 )
-_BEGINNING = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
-
-
-def opened(tx: Transaction, accounts: Collection[str], start: datetime, end: datetime, as_of: datetime) -> list[Opened]:
-    """Every balance that has an entry before `end`, with the sums before both instants."""
-    given = {"accounts": sorted(accounts), "start": to_micros(start), "end": to_micros(end), "as_of": to_micros(as_of)}
-    return [
-        Opened(_key(row), from_micros(row.first_at), int(row.before_start), int(row.before_end))
-        for row in tx.run(_OPENED, given)
-    ]
 
 
 def day_sums(
@@ -163,13 +136,13 @@ def day_sums(
     ]
 
 
-def net_between(tx: Transaction, key: BalanceKey, since: datetime | None, until: datetime, as_of: datetime) -> int:
-    """The sum of one balance's entries, `since <= effective < until`; None: from the beginning."""
+def net_between(tx: Transaction, key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> int:
+    """The sum of one balance's entries, `since <= effective < until`."""
     given = {
         "account": key.account,
         "balance_type": key.balance_type,
         "currency": key.currency,
-        "since": to_micros(since or _BEGINNING),
+        "since": to_micros(since),
         "until": to_micros(until),
         "as_of": to_micros(as_of),
     }
@@ -247,12 +220,12 @@ _ENTRY = """
   e.available_on, e.source_id, e.payout_id, e.fee_details
 """
 _BY_SOURCE = text(
-    f"SELECT {_ENTRY} FROM entry e WHERE e.account = :account AND e.source_id IN :ids AND {_KNOWN}"
+    f"SELECT {_ENTRY} FROM entry e WHERE e.account = :account AND e.source_id IN :ids AND {KNOWN}"
     " ORDER BY e.effective_at, e.remote_id"
 ).bindparams(bindparam("ids", expanding=True))
 _OF_CATEGORY = _over(
     f"SELECT {_ENTRY} FROM entry e WHERE e.account IN :accounts AND e.category = :category"
-    f" AND e.effective_at >= :start AND e.effective_at < :end AND {_KNOWN} ORDER BY e.effective_at, e.remote_id"
+    f" AND e.effective_at >= :start AND e.effective_at < :end AND {KNOWN} ORDER BY e.effective_at, e.remote_id"
 )
 
 
@@ -288,7 +261,7 @@ _CHANGED = _over(
     FROM entry e JOIN version v ON v.resource_id = e.resource_id AND v.version = {version}
     WHERE e.account IN :accounts AND e.effective_at < :before AND {when}
     ORDER BY e.account, e.balance_type, e.currency, e.effective_at, e.remote_id
-    """.format(gone=0, version="e.version", when="e.recorded_at > :since AND " + _KNOWN)
+    """.format(gone=0, version="e.version", when="e.recorded_at > :since AND " + KNOWN)
 )
 _REPLACED = _over(
     """
@@ -362,16 +335,6 @@ _PAID_BY = """
     FROM entry e LEFT JOIN payout_member m ON m.account = e.account AND m.remote_id = e.remote_id
       AND m.recorded_at <= :as_of AND (m.superseded_at IS NULL OR m.superseded_at > :as_of)
 """
-_PAID_OUT = text(
-    f"""
-    SELECT e.account, e.balance_type, e.currency, e.category, coalesce(m.payout_id, e.payout_id) AS paid_by,
-      CASE WHEN e.category = 'payout' THEN e.source_id END AS pays, count(*) AS n, sum(e.net) AS net
-    {_PAID_BY}
-    WHERE e.account = :account AND e.effective_at < :end AND {_KNOWN}
-    GROUP BY e.account, e.balance_type, e.currency, e.category, coalesce(m.payout_id, e.payout_id),
-      CASE WHEN e.category = 'payout' THEN e.source_id END
-    """
-)
 _PAYOUT_SET = {
     "sqlite": "SELECT value FROM json_each(:payouts)",
     "postgresql": "SELECT value FROM json_array_elements_text(CAST(:payouts AS json))",
@@ -379,39 +342,16 @@ _PAYOUT_SET = {
 _UNSETTLED = f"""
     SELECT {_ENTRY} {_PAID_BY}
     WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
-      AND e.effective_at < :end AND {_KNOWN} AND e.category <> 'payout'
+      AND e.effective_at < :end AND {KNOWN} AND e.category <> 'payout'
       AND (coalesce(m.payout_id, e.payout_id) IS NULL OR coalesce(m.payout_id, e.payout_id) NOT IN ({{payouts}}))
     ORDER BY e.effective_at DESC, e.remote_id LIMIT :limit
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PaidOut:
-    """Entries of one category that the same payout paid out, or none did."""
-
-    key: BalanceKey
-    category: str
-    paid_by: str | None
-    pays: str | None
-    """For entries of category `payout`: the payout that they are themselves."""
-    count: int
-    net: int
 
 
 def listed_payouts(tx: Transaction, account: str, as_of: datetime) -> dict[str, bool]:
     """Payouts whose members the provider listed -> whether the latest list is complete."""
     given = {"account": account, "as_of": to_micros(as_of)}
     return {row.payout_id: bool(row.complete) for row in tx.run(_LISTED, given)}
-
-
-def paid_out(tx: Transaction, account: str, end: datetime, as_of: datetime) -> list[PaidOut]:
-    """Every entry before `end`, summed up by who paid it out: the provider's lists first, else the entry's own word."""
-    given = {"account": account, "end": to_micros(end), "as_of": to_micros(as_of)}
-    found = [
-        PaidOut(_key(row), row.category, row.paid_by, row.pays, int(row.n), int(row.net))
-        for row in tx.run(_PAID_OUT, given)
-    ]
-    return sorted(found, key=lambda each: (each.key, each.category, each.paid_by or "", each.pays or ""))
 
 
 def unsettled(

@@ -650,6 +650,47 @@ class AsideStateRow(SQLModel, table=True):
     turn: int = _whole(default=0)
 
 
+class CarriedSpanRow(SQLModel, table=True):
+    """Whole UTC days of an account whose entries are summed up: a projection that spares reports to read them."""
+
+    __tablename__: ClassVar[Any] = "carried_span"
+
+    account: str = _words(key=True)
+    since: int = _whole(key=True)
+    until: int = _whole()
+    known_at: int = _whole()
+    """When the last of what it holds became known: as of any earlier instant it looked different."""
+
+
+class CarriedBalanceRow(SQLModel, table=True):
+    """What the entries of a span add up to, by balance."""
+
+    __tablename__: ClassVar[Any] = "carried_balance"
+
+    account: str = _words(key=True)
+    since: int = _whole(key=True)
+    balance_type: str = _words(key=True)
+    currency: str = _words(key=True)
+    first_at: int = _whole()
+    net: int = _whole()
+
+
+class CarriedPaidRow(SQLModel, table=True):
+    """What the entries of a span add up to, by category and by who paid them out; an empty name is nobody."""
+
+    __tablename__: ClassVar[Any] = "carried_paid"
+
+    account: str = _words(key=True)
+    since: int = _whole(key=True)
+    balance_type: str = _words(key=True)
+    currency: str = _words(key=True)
+    category: str = _words(key=True)
+    paid_by: str = _words(key=True)
+    pays: str = _words(key=True)
+    entries: int = _whole()
+    net: int = _whole()
+
+
 class ChangeRow(SQLModel, table=True):
     """A version's place in the change feed: 1, 2, 3 and so on in the order of commits, given after the commit.
 

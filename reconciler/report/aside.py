@@ -1,7 +1,8 @@
 """Setting aside what is settled, so that a report's cost follows its period and what is open, not the ledger's age.
 
-Two steps, each in small transactions of its own: what unread versions say is kept as rows; then everything new is
-looked at together with all that could have to do with it. Whether it is settled is asked of the very code that makes
+Three steps, each in small transactions of its own: what unread versions say is kept as rows; then everything new is
+looked at together with all that could have to do with it; then the entries of days that have become still are summed
+up and carried forward. Whether it is settled is asked of the very code that makes
 the report, at a cut-off after everything: nothing in a group may then be open, pending or different. Such a group can
 never show in a later period, and inside a period shows as the flows that are kept of it.
 """
@@ -12,13 +13,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import orjson
 
 from reconciler.clock import to_micros
 from reconciler.errors import BadReply
-from reconciler.ledger import Ledger, aside
+from reconciler.ledger import Ledger, aside, carried
 from reconciler.ledger.aside import Group, Kept, Unread
 from reconciler.ledger.finance import EntryFact, entries_by_source
 from reconciler.ledger.movements import FORMAT, OPEN, name_of, names_of, snapshot_of
@@ -33,9 +35,15 @@ from reconciler.report.scope import Scope
 
 BATCH = 500
 """Versions that one transaction keeps, and resources that one looks at: some ten milliseconds of the ledger's turn."""
+STILL = timedelta(days=10)
+"""Entries so much older than the newest version are carried forward: by then they are available and paid out, and
+hardly ever change, so that the same days are not summed up again and again."""
+_SPANS = 7
+"""That one step carries forward."""
 _MOST = 20_000
 """Resources that are looked at together; a name that more of them share says nothing about who belongs to whom."""
 _RIGHTS = (Role.CHARGE, Role.REFUND)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
 _LAST_DAY = date(2200, 1, 1)
 _FAR = datetime(2200, 1, 2, tzinfo=UTC)
@@ -83,11 +91,14 @@ class Step:
 class SettingAside:
     """The work of one configuration. Interrupted at any point, the next run goes on from there."""
 
-    def __init__(self, terms: Sequence[AccountTerms], gateways: Sequence[str], *, batch: int = BATCH) -> None:
+    def __init__(
+        self, terms: Sequence[AccountTerms], gateways: Sequence[str], *, batch: int = BATCH, still: timedelta = STILL
+    ) -> None:
         self._terms = tuple(sorted(terms, key=lambda term: term.name))
         self._by_name = {term.name: term for term in self._terms}
         self._gateways = tuple(gateways)
         self._batch = batch
+        self._still = to_micros(_EPOCH + still)
 
     def run(self, ledger: Ledger, *, steps: int | None = None) -> int:
         """Everything there is to do, or so many steps of it; how many were done."""
@@ -111,7 +122,11 @@ class SettingAside:
             state = aside.state(tx)
             if state is None or state.terms != terms_hash(self._terms, self._gateways):
                 return None
-            return self._reading(tx, state.turn, place) or self._looking(tx, state.turn, place)
+            return (
+                self._reading(tx, state.turn, place)
+                or self._looking(tx, state.turn, place)
+                or self._carrying(tx, state.turn, place)
+            )
 
     # --- reading ---
 
@@ -153,6 +168,18 @@ class SettingAside:
             aside.set_aside(tx, groups, still_open)
 
         return Step(turn, write, place, len(crowd.ids))
+
+    # --- carrying forward ---
+
+    def _carrying(self, tx: Transaction, turn: int, place: Place) -> Step | None:
+        newest = carried.newest(tx)
+        if newest is None:
+            return None
+        for term in self._terms:
+            found = carried.next_days(tx, term.name, before=newest - self._still, limit=_SPANS)
+            if found:
+                return Step(turn, partial(carried.keep, some=found), place, len(found))
+        return None
 
 
 def names_met(each: Unread, movements: Iterable[Movement], sources: Iterable[str]) -> set[int]:

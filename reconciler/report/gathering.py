@@ -10,8 +10,9 @@ from datetime import datetime
 from reconciler.ledger import aside, bank, breaks, finance, movements
 from reconciler.ledger.aside import Flow, Unread
 from reconciler.ledger.breaks import LockPolicy, PeriodLock
-from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, Opened, TotalFact
+from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, TotalFact
 from reconciler.ledger.movements import Known
+from reconciler.ledger.openings import Opened, Openings
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef
 from reconciler.movements import Movement, Role
@@ -63,6 +64,7 @@ class _Gathering:
         self, tx: Transaction, terms: tuple[AccountTerms, ...], period: Period, params: Params, kept: _Kept
     ) -> None:
         self._tx = tx
+        self._openings = Openings(tx)
         self._terms = terms
         self._period = period
         self._params = params
@@ -84,7 +86,7 @@ class _Gathering:
         disputes = self._disputes()
         entries = self._entries([*things, *(each.movement for each in disputes)])
         payouts = [each for each in things if each.role is Role.PAYOUT]
-        paid = _PaidOut(tx, self._accounts, payouts, period.end, as_of)
+        paid = _PaidOut(tx, self._openings, self._accounts, payouts, period.end, as_of)
         balances = self._balances(as_of, locks)
         return Facts(
             terms=self._terms,
@@ -114,7 +116,7 @@ class _Gathering:
 
     def _balances(self, as_of: datetime, locks: Sequence[PeriodLock]) -> tuple[BalanceFacts, ...]:
         tx, period = self._tx, self._period
-        opened = {each.key: each for each in finance.opened(tx, self._accounts, period.start, period.end, as_of)}
+        opened = {each.key: each for each in self._openings.opened(self._accounts, period.start, period.end, as_of)}
         since = finance.covered_since(tx, self._accounts, as_of)
         keys = sorted({*opened, *finance.total_keys(tx, self._accounts, as_of)})
         found = []
@@ -160,7 +162,7 @@ class _Gathering:
             return 0, "none", None
         if first is not None and stated.as_at <= first:
             return stated.minor, "control_total", stated.as_at
-        held = stated.minor - finance.net_between(tx, key, None, stated.as_at, as_of)
+        held = stated.minor - self._openings.net_before(key, stated.as_at, as_of)
         return held, "anchored" if anchored and first is not None else "control_total", stated.as_at
 
     def _day_totals(self, key: BalanceKey, as_of: datetime) -> tuple[tuple[int, int], ...]:
@@ -189,7 +191,7 @@ class _Gathering:
         lock = self._lock_of(key.account, locks)
         if lock is None:
             return None
-        known = finance.opened(self._tx, [key.account], self._period.start, self._period.start, lock.as_of)
+        known = self._openings.opened([key.account], self._period.start, self._period.start, lock.as_of)
         own = next((each for each in known if each.key == key), None)
         covered = finance.covered_since(self._tx, [key.account], lock.as_of).get((key.account, STREAM))
         base, _, _ = self._base(key, own, covered, lock.as_of)
@@ -393,9 +395,15 @@ class _PaidOut:
     """Who paid out what: what each payout's members add up to, and what is left."""
 
     def __init__(
-        self, tx: Transaction, accounts: Sequence[str], payouts: Sequence[Movement], end: datetime, as_of: datetime
+        self,
+        tx: Transaction,
+        openings: Openings,
+        accounts: Sequence[str],
+        payouts: Sequence[Movement],
+        end: datetime,
+        as_of: datetime,
     ) -> None:
-        self._tx, self._end, self._as_of = tx, end, as_of
+        self._tx, self._openings, self._end, self._as_of = tx, openings, end, as_of
         self.compositions: dict[tuple[str, str], tuple[Composition, ...]] = {}
         self.unsettled: list[UnsettledSum] = []
         self._counted: dict[str, frozenset[str]] = {}
@@ -404,7 +412,7 @@ class _PaidOut:
             self._take(account, made)
 
     def _take(self, account: str, made: set[str]) -> None:
-        sums = finance.paid_out(self._tx, account, self._end, self._as_of)
+        sums = self._openings.paid_out(account, self._end, self._as_of)
         listed = finance.listed_payouts(self._tx, account, self._as_of)
         named = {each.paid_by for each in sums if each.paid_by is not None}
         counted = frozenset(payout for payout in made & (named | set(listed)) if listed.get(payout, True))

@@ -167,6 +167,9 @@ class Kpis:
     matched_percent: Decimal
     """By count, one decimal; 100.0 for an empty population."""
     matched_value_percent: Decimal
+    verified_value_percent: Decimal
+    """Of the money that the period's entries moved, by category and without signs, how much lies in balances that the
+    provider's own total confirms; what of a difference nobody explained counts as not verified."""
     open_breaks: int
     open_value: Amount
     """Sum of the absolute differences."""

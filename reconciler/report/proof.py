@@ -184,6 +184,7 @@ def _kpis(
         population_value=scope.amount(matched_value + open_value, currency),
         matched_percent=_percent(len(matched), count),
         matched_value_percent=_percent(matched_value, matched_value + open_value),
+        verified_value_percent=_percent(*_verified(scope, currency, blocks)),
         open_breaks=len(breaks),
         open_value=scope.amount(sum(_shared(scope, each) for each in breaks), currency),
         oldest_age_days=max((each.age_days for each in breaks), default=None),
@@ -204,6 +205,21 @@ def _unexplained(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) ->
             return None
         total += scaled(net.minor, net.exponent, scope.exponent(currency))
     return scope.amount(total, currency)
+
+
+def _verified(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) -> tuple[int, int]:
+    """(verified, moved) over these balances, in the unit that all accounts share."""
+    verified = moved = 0
+    for block in blocks:
+        lines = [line for line in block.lines if line.count is not None and line.code != "prior_period_adjustment"]
+        value = sum(
+            scaled(abs(line.net.minor), line.net.exponent, scope.exponent(currency)) for line in lines if line.net
+        )
+        moved += value
+        unexplained = block.line("unexplained").net
+        if unexplained is not None:
+            verified += max(0, value - scaled(abs(unexplained.minor), unexplained.exponent, scope.exponent(currency)))
+    return verified, moved
 
 
 def _percent(part: int, whole: int) -> Decimal:

@@ -82,6 +82,7 @@ def test_a_running_day_of_a_late_zone_is_left_out() -> None:
         (("--tz", "Mars/Base"), "--tz Mars/Base: no time zone"),
         (("--day-start", "noon"), "--day-start noon: write HH:MM"),
         (("--currency", "dollars"), "--currency dollars: write three letters"),
+        (("--currency", "XXQ"), "--currency XXQ is no currency; known are AED, AFN,"),
         (("--account", "mian"), "no account 'mian'"),
         (("--compare", "last"), "--compare last: nobody has signed"),
         (("--compare", "rep_1"), "--compare rep_1: no such report was kept"),

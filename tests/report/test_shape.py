@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import orjson
 import pytest
 
 from reconciler.ledger import Ledger
-from reconciler.report import canonical
-from tests.report.books import Books, break_types, net, on, standing
+from reconciler.ledger.breaks import LockPolicy
+from reconciler.report import canonical, signoff
+from tests.report.books import BEGINNING, END, Books, break_types, net, on, standing
 from tests.report.formats.months import RULES, busy_month, params
 
 AMOUNT = {"minor", "currency", "exponent", "amount"}
@@ -37,6 +39,9 @@ BY_CURRENCY = {
     "fees": {"expected", "actual", "variance", "exceptions"},
     "disputes": {"open", "won", "lost", "at_risk", "net_cost"},
 }
+LATE_FACT = {
+    "account", "period_from", "period_to", "locked_as_of", "id", "effective_at", "recorded_at", "source", "net",
+}  # fmt: skip
 LATE = on(5, month=2)
 
 
@@ -73,6 +78,39 @@ def test_every_promised_key_is_there(shown: dict[str, Any]) -> None:
     assert {"id", "expected", "actual", "difference"} <= shown["fees"]["USD"]["exceptions"][0].keys()
     assert shown["fx"].keys() == {"results", "exceptions"}
     assert set(shown["verdicts"].values()) <= {"BALANCED", "BALANCED_WITH_TIMING", "BREAKS", "UNPROVEN"}
+
+
+def test_a_late_fact_of_a_locked_period_has_its_row(ledger: Ledger) -> None:
+    books = Books(ledger, with_shop=False)
+    books.states(0, at=BEGINNING)
+    books.charge(10000, at=on(5))
+    books.states(10000, at=END)
+    books.covers()
+    january, known = books.report(), on(11, month=2)
+    with ledger.store.write() as tx:
+        signoff.prepare(tx, january, by="ada", now=known, policy=LockPolicy.ROLL_FORWARD)
+        signoff.lock(tx, january, by="grace", now=known, policy=LockPolicy.ROLL_FORWARD, override_reason="")
+    late = books.entry("charge", 4321, at=on(17), known=on(3, month=3))
+    february = books.report(as_of=on(4, month=3), from_day=date(2026, 2, 1), to_day=date(2026, 2, 28))
+    (row,) = orjson.loads(canonical.encode(february))["exceptions"]
+    assert row.keys() == LATE_FACT
+    assert row["net"].keys() == AMOUNT
+    assert (row["id"], row["net"]["minor"]) == (late, 4321)
+    assert (row["period_from"], row["period_to"]) == ("2026-01-01", "2026-01-31")
+
+
+def test_what_the_providers_total_confirms_is_verified_by_value(ledger: Ledger) -> None:
+    """Dollars: 100.00 moved, 10.00 of it unexplained. Euros: nobody stated the balance. Yen: nothing moved."""
+    books = Books(ledger, with_shop=False)
+    for currency in ("USD", "JPY"):
+        books.states(0, at=BEGINNING, currency=currency)
+    books.charge(10000, at=on(5))
+    books.charge(500, at=on(5), currency="eur")
+    books.states(9000, at=END)
+    books.states(77, at=END, currency="JPY")
+    books.covers()
+    found = {each.currency: str(each.kpis.verified_value_percent) for each in books.report().verdicts}
+    assert found == {"USD": "90.0", "EUR": "0.0", "JPY": "100.0"}
 
 
 def test_every_amount_has_one_form(shown: dict[str, Any]) -> None:

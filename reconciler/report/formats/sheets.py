@@ -120,6 +120,7 @@ def _proof(report: Report) -> Iterator[Sheet]:
             ("matched_value", AMOUNT, lambda each: each.kpis.matched_value),
             ("population_value", AMOUNT, lambda each: each.kpis.population_value),
             ("matched_value_percent", NUMBER, lambda each: each.kpis.matched_value_percent),
+            ("verified_value_percent", NUMBER, lambda each: each.kpis.verified_value_percent),
             ("median_days_to_clear", NUMBER, lambda each: each.kpis.median_days_to_clear),
         ),
         empty="no money moved in this period, as far as the ledger knows",
