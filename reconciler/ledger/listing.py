@@ -20,7 +20,7 @@ from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State
 
 SCANNED_DELIVERIES: Final = 20_000
-SCANNED_RESOURCES: Final = 100_000
+SCANNED_RESOURCES: Final = 50_000
 SCANNED_AS_OF: Final = 5_000
 """Resources, where each needs a look at its versions too."""
 
@@ -142,11 +142,9 @@ def resources(tx: Transaction, wanted: ResourceFilter, *, after: tuple[str, str,
         return Stretch(found, (rows[-1].account, rows[-1].kind, rows[-1].remote_id))
     if not filters:
         return Stretch(found, None)
-    edge = f"SELECT account, kind, remote_id FROM ({inner}) r ORDER BY account DESC, kind DESC, remote_id DESC LIMIT 1"
-    counted = tx.run(text(f"SELECT count(*) FROM ({inner}) r"), given).scalar_one()
-    if counted < scan:
+    last = tx.run(text(f"{inner} OFFSET :last"), given | {"scan": 1, "last": scan - 1}).one_or_none()
+    if last is None:
         return Stretch(found, None)
-    last = tx.run(text(edge), given).one()
     return Stretch(found, (last.account, last.kind, last.remote_id), cut=True)
 
 

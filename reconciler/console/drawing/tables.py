@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Final
+from itertools import islice
+from typing import Final, Generic, TypeVar
 
 from reconciler.console.query import Query
 from reconciler.report.formats.columns import Column, Kind, Value
 from reconciler.report.model import Amount
+
+T = TypeVar("T")
 
 LISTED: Final = 200
 """Rows that a page shows of a table that is in memory; a file has all of them."""
@@ -86,6 +89,20 @@ def columns(*named: str | tuple[str, Kind]) -> tuple[Column, ...]:
     return tuple(Column(each, Kind.TEXT) if isinstance(each, str) else Column(*each) for each in named)
 
 
+class Lines(Generic[T]):
+    """Rows that are made when they are shown: twenty thousand breaks cost what two hundred do."""
+
+    def __init__(self, things: Sequence[T], make: Callable[[T], Line]) -> None:
+        self._things = things
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def __iter__(self) -> Iterator[Line]:
+        return map(self._make, self._things)
+
+
 def in_memory(
     name: str,
     title: str,
@@ -99,8 +116,10 @@ def in_memory(
     note: str = "",
 ) -> Table:
     """A table whose rows are all known: sortable by every column, the first ones shown, all of them in files."""
-    rows = [tuple(each if isinstance(each, Cell) else Cell(each) for each in line) for line in lines]
     place, backwards = _order(query.text("sort"), name, heads)
+    made = lines if isinstance(lines, Lines) else None
+    wanted = islice(made, listed) if made is not None and place is None else lines
+    rows = [_cells(line) for line in wanted]
     if place is not None:
         chosen = place
         rows.sort(key=lambda row: _key(row[chosen].value), reverse=backwards)
@@ -114,9 +133,12 @@ def in_memory(
             for at, column in enumerate(heads)
         ),
         rows=tuple(rows[:listed]),
-        every=lambda: (tuple(cell.value for cell in row) for row in rows),
+        every=lambda: (
+            tuple(cell.value for cell in row)
+            for row in (rows if made is None or place is not None else map(_cells, made))
+        ),
         empty=empty,
-        total=len(rows),
+        total=len(rows) if made is None else len(made),
         note=note,
     )
 
@@ -138,6 +160,10 @@ def paged(
     return Table(
         name, title, tuple(Head(column) for column in heads), rows, every, empty, older=older, newer=newer, note=note
     )
+
+
+def _cells(line: Line) -> tuple[Cell, ...]:
+    return tuple(each if isinstance(each, Cell) else Cell(each) for each in line)
 
 
 def _head(column: Column, table: str, here: Callable[..., str], *, sorted_: str) -> Head:

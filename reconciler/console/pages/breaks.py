@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from reconciler.console.asked import Asked, NotThere, Page
-from reconciler.console.drawing.tables import Cell, Line, columns, in_memory
+from reconciler.console.drawing.tables import Cell, Line, Lines, columns, in_memory
 from reconciler.console.pages.report import days_of, linked_cell
 from reconciler.console.query import as_field
 from reconciler.errors import UsageError
@@ -38,21 +38,20 @@ def breaks(asked: Asked) -> Page:
     chosen = [each for each in every if holds(asked, each, status)]
     carried = {"as_of": asked.query.text("as_of") or None}
 
-    def lines() -> Iterator[Line]:
-        for each in chosen:
-            item = each.item
-            yield (
-                Cell(item.type.value, href=asked.link(f"/console/breaks/{item.break_id}", **carried)),
-                Cell(each.status, tone={"break": "bad", "timing": "warn", "resolved": "good"}[each.status]),
-                linked(asked, item.left),
-                linked(asked, item.right),
-                item.currency,
-                item.difference,
-                item.age_days,
-                item.owner or "",
-                item.note or item.suggestion or "",
-                Cell(item.break_id, code=True, brief=item.break_id[:12]),
-            )
+    def line(each: Listed) -> Line:
+        item = each.item
+        return (
+            Cell(item.type.value, href=asked.link(f"/console/breaks/{item.break_id}", **carried)),
+            Cell(each.status, tone={"break": "bad", "timing": "warn", "resolved": "good"}[each.status]),
+            linked(asked, item.left),
+            linked(asked, item.right),
+            item.currency,
+            item.difference,
+            item.age_days,
+            item.owner or "",
+            item.note or item.suggestion or "",
+            Cell(item.break_id, code=True, brief=item.break_id[:12]),
+        )
 
     table = in_memory(
         "breaks",
@@ -69,7 +68,7 @@ def breaks(asked: Asked) -> Page:
             "note",
             "id",
         ),
-        lines(),
+        Lines(chosen, line),
         query,
         asked.here,
         empty="Nothing is to be explained here." if status == "break" else "None is like that; take a filter away.",

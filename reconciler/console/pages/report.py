@@ -8,7 +8,7 @@ from typing import Final
 
 from reconciler.console.asked import Asked, NotThere, Page
 from reconciler.console.charts import offered
-from reconciler.console.drawing.tables import Cell, Line, Table, columns, in_memory, paged
+from reconciler.console.drawing.tables import Cell, Line, Lines, Table, columns, in_memory, paged
 from reconciler.console.query import as_field
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
@@ -88,7 +88,7 @@ def section(asked: Asked) -> Page:
         sheet.name,
         sheet.title,
         sheet.columns,
-        (_linked(asked, sheet, row) for row in sheet.rows()),
+        Lines(list(sheet.rows()), lambda row: _linked(asked, sheet, row)),
         asked.query,
         asked.here,
         empty="None.",
@@ -284,8 +284,9 @@ def _breaks(asked: Asked, report: Report) -> Table:
             "owner",
             "note",
         ),
-        (
-            (
+        Lines(
+            report.breaks,
+            lambda each: (
                 Cell(each.type.value, href=asked.link(f"/console/breaks/{each.break_id}", **carried)),
                 linked_cell(asked, Column("left", Kind.TEXT), each.left, None),
                 linked_cell(asked, Column("right", Kind.TEXT), each.right, None),
@@ -294,8 +295,7 @@ def _breaks(asked: Asked, report: Report) -> Table:
                 each.age_days,
                 each.owner or "",
                 each.note or each.suggestion or "",
-            )
-            for each in report.breaks
+            ),
         ),
         asked.query,
         asked.here,
