@@ -142,7 +142,9 @@ def resources(tx: Transaction, wanted: ResourceFilter, *, after: tuple[str, str,
         return Stretch(found, (rows[-1].account, rows[-1].kind, rows[-1].remote_id))
     if not filters:
         return Stretch(found, None)
-    last = tx.run(text(f"{inner} OFFSET :last"), given | {"scan": 1, "last": scan - 1}).one_or_none()
+    # Where the look ended, not where a page begins: an index is stepped along, no row is read.
+    edge = inner.replace("LIMIT :scan", "LIMIT 1 OFFSET :last")
+    last = tx.run(text(edge), given | {"last": scan - 1}).one_or_none()
     if last is None:
         return Stretch(found, None)
     return Stretch(found, (last.account, last.kind, last.remote_id), cut=True)
