@@ -20,8 +20,12 @@ EACH_OTHERS_NET = frozenset({Guard.ORDER, Guard.PAGE_LEAVES_LEASED})
 """Either of them alone keeps an answer and a page row apart; without both nothing does."""
 
 
+def _named(guards: frozenset[Guard]) -> str:
+    return " and ".join(sorted(guard.name for guard in guards))  # a set's own order is another one in each process
+
+
 @pytest.mark.parametrize(
-    "guards", [*(frozenset({guard}) for guard in Guard if guard not in EACH_OTHERS_NET), EACH_OTHERS_NET], ids=str
+    "guards", [*(frozenset({guard}) for guard in Guard if guard not in EACH_OTHERS_NET), EACH_OTHERS_NET], ids=_named
 )
 def test_without_a_guard_some_order_of_steps_breaks_one(guards: frozenset[Guard]) -> None:
     assert _first_broken(guards).broken is not None, f"nothing shows that this is needed: {guards}"
