@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, Line] = {
     "report": Line("report:report", "Is the balance proved? What is unexplained, how old, and whose?"),
     "breaks": Line("breaks:app", "What finance must explain: list, note, assign, resolve, reopen."),
     "audit": Line("audit:app", "The audit log: every act on a break and every sign-off."),
-    "bank": Line("bank:app", "Statements of the bank, to be matched with payouts: import, list."),
+    "bank": Line("bank:app", "Statements of the bank: import, list."),
     "show": Line("show:show", "One resource: state, versions with cause and difference, deliveries, entries."),
     "changes": Line("changes:changes", "The change feed: what changed since a cursor, and what changes from now on."),
     "subscriptions": Line(

@@ -46,8 +46,9 @@ def reading(_shop_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chrome() -> Iterator[Browser]:
-    """One browser for the whole run of a process."""
+    """One browser for the tests of a module. It keeps a loop running in this thread: no longer than that, or every
+    later test of the process that runs a loop of its own would fail."""
     with chromium() as browser:
         yield browser

@@ -19,7 +19,7 @@ from tests.simulation.mutants import MUTANTS, Guarded
 from tests.simulation.running import Simulation
 from tests.simulation.scenario import Incident, short
 
-SEEDS = 40
+SEEDS = 20
 """Of the suite; `python -m tests.simulation --seeds 10000` is for the night."""
 
 
