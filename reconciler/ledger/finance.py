@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,9 @@ from reconciler.ledger.store import Transaction
 KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
 _CHUNK = 1000
 """Ids that one statement names."""
+BEGINNING = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
+NEVER = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,6 +92,8 @@ class TotalFact:
     key: BalanceKey
     minor: int
     as_at: datetime
+    quiet: bool = True
+    """False: entries are dated in its own second, and of those nobody knows whether it held them already."""
 
 
 def _over(sql: str) -> TextClause:
@@ -138,7 +143,11 @@ def day_sums(
 
 def net_between(tx: Transaction, key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> int:
     """The sum of one balance's entries, `since <= effective < until`."""
-    given = {
+    return int(tx.run(_NET, _between(key, since, until, as_of)).scalar_one())
+
+
+def _between(key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> dict[str, Any]:
+    return {
         "account": key.account,
         "balance_type": key.balance_type,
         "currency": key.currency,
@@ -146,7 +155,6 @@ def net_between(tx: Transaction, key: BalanceKey, since: datetime, until: dateti
         "until": to_micros(until),
         "as_of": to_micros(as_of),
     }
-    return int(tx.run(_NET, given).scalar_one())
 
 
 # --- control totals and coverage ------------------------------------------------------------------
@@ -155,40 +163,48 @@ _TOTAL_KEYS = _over(
     "SELECT DISTINCT account, balance_type, currency FROM control_total"
     " WHERE account IN :accounts AND recorded_at <= :as_of ORDER BY account, balance_type, currency"
 )
-_TOTAL = """
-    SELECT account, balance_type, currency, minor, as_at FROM control_total
-    WHERE account = :account AND balance_type = :balance_type AND currency = :currency AND recorded_at <= :as_of
+_NEAR = 48
+"""How many balances are looked through for a quiet one: two days of hourly readings."""
+_TOTAL = f"""
+    SELECT t.minor, t.as_at, NOT EXISTS (
+      SELECT 1 FROM entry e WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
+        AND e.effective_at >= t.as_at - t.as_at % 1000000 AND e.effective_at < t.as_at AND {KNOWN}) AS quiet
+    FROM (
+      SELECT minor, as_at, recorded_at, id FROM control_total
+      WHERE account = :account AND balance_type = :balance_type AND currency = :currency AND recorded_at <= :as_of
+        AND as_at >= :since AND as_at < :until
+      ORDER BY {{order}}, recorded_at DESC, id DESC LIMIT {_NEAR}) t
+    ORDER BY quiet DESC, {{order}}, recorded_at DESC, id DESC LIMIT 1
 """
-_TOTAL_FIRST = text(f"{_TOTAL} AND as_at >= :instant ORDER BY as_at, recorded_at DESC, id DESC LIMIT 1")
-_TOTAL_LAST = text(f"{_TOTAL} AND as_at <= :instant ORDER BY as_at DESC, recorded_at DESC, id DESC LIMIT 1")
+_TOTAL_FIRST = text(_TOTAL.format(order="as_at"))
+_TOTAL_LAST = text(_TOTAL.format(order="as_at DESC"))
 
 
 def total_keys(tx: Transaction, accounts: Collection[str], as_of: datetime) -> list[BalanceKey]:
     return [_key(row) for row in tx.run(_TOTAL_KEYS, {"accounts": sorted(accounts), "as_of": to_micros(as_of)})]
 
 
-def first_total(tx: Transaction, key: BalanceKey, since: datetime, as_of: datetime) -> TotalFact | None:
-    """The earliest total stated at or after `since`; the latest word where one instant has several."""
-    return _one_total(tx, _TOTAL_FIRST, key, since, as_of)
+def first_total(
+    tx: Transaction, key: BalanceKey, since: datetime, as_of: datetime, *, until: datetime = NEVER
+) -> TotalFact | None:
+    """The earliest total stated at or after `since`; the latest word where one instant has several.
+
+    A quiet one close by goes first: Stripe dates in whole seconds, so of what moved in the second of a total nobody
+    knows whether it held that already.
+    """
+    return _one_total(tx, _TOTAL_FIRST, key, since, until, as_of)
 
 
 def last_total(tx: Transaction, key: BalanceKey, until: datetime, as_of: datetime) -> TotalFact | None:
-    """The latest total stated at or before `until`."""
-    return _one_total(tx, _TOTAL_LAST, key, until, as_of)
+    """The latest total stated at or before `until`; a quiet one close by goes first."""
+    return _one_total(tx, _TOTAL_LAST, key, BEGINNING, until + _INSTANT, as_of)
 
 
 def _one_total(
-    tx: Transaction, statement: TextClause, key: BalanceKey, instant: datetime, as_of: datetime
+    tx: Transaction, statement: TextClause, key: BalanceKey, since: datetime, until: datetime, as_of: datetime
 ) -> TotalFact | None:
-    given = {
-        "account": key.account,
-        "balance_type": key.balance_type,
-        "currency": key.currency,
-        "instant": to_micros(instant),
-        "as_of": to_micros(as_of),
-    }
-    row = tx.run(statement, given).one_or_none()
-    return None if row is None else TotalFact(key, int(row.minor), from_micros(row.as_at))
+    row = tx.run(statement, _between(key, since, until, as_of)).one_or_none()
+    return None if row is None else TotalFact(key, int(row.minor), from_micros(row.as_at), quiet=bool(row.quiet))
 
 
 def covered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from reconciler.ledger.finance import BalanceKey, DaySum, EntryChange
 from reconciler.movements import Movement, Role
@@ -157,6 +158,10 @@ def _notes(scope: Scope, balance: BalanceFacts) -> list[str]:
             f"The opening is anchored: the ledger begins inside this account's history, so what it held before was"
             f" taken from the provider's balance of {_shown(balance.basis_at)}, less the entries until then."
         )
+    if not balance.basis_quiet:
+        notes.append(f"The opening is uncertain: {_busy(balance.basis_at)}")
+    if balance.provider is not None and not balance.provider.quiet:
+        notes.append(f"The provider's balance is uncertain: {_busy(balance.provider.as_at)}")
     if balance.basis == "none":
         notes.append("No balance was ever stated by the provider, so the opening counts known entries only.")
     if balance.provider is not None and balance.provider.as_at != scope.end:
@@ -169,7 +174,14 @@ def _notes(scope: Scope, balance: BalanceFacts) -> list[str]:
     return notes
 
 
-def _shown(instant: object) -> str:
+def _busy(instant: datetime | None) -> str:
+    return (
+        f"entries are dated in the second of the provider's balance of {_shown(instant)}, which may or may not have"
+        " held them, and it was not read in a quieter one close by."
+    )
+
+
+def _shown(instant: datetime | None) -> str:
     return str(instant).replace("+00:00", "Z")
 
 

@@ -53,6 +53,8 @@ class BalanceFacts:
     basis: str
     """`control_total`, `anchored` or `none`."""
     basis_at: datetime | None
+    basis_quiet: bool
+    """False: entries are dated in the very second of that word, and no word close by was quieter."""
     before_start: int
     """Sum of the entries before the period; the opening is `base + before_start`."""
     provider: TotalFact | None

@@ -30,7 +30,6 @@ LISTED = 2000
 _PAGE = 500
 _UNREAD_PAGES = 40
 """With more than so many pages unread, everything is read: there is little to save."""
-_OLDEST = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
 
 
 def gather(tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> Facts:
@@ -122,7 +121,7 @@ class _Gathering:
         found = []
         for key in keys:
             own = opened.get(key)
-            base, basis, basis_at = self._base(key, own, since.get((key.account, STREAM)), as_of)
+            base, basis, said = self._base(key, own, since.get((key.account, STREAM)), as_of)
             stated = finance.first_total(tx, key, period.end, as_of)
             if own is None and base == 0 and (stated is None or stated.minor == 0):
                 continue
@@ -132,7 +131,8 @@ class _Gathering:
                     has_entries=own is not None,
                     base=base,
                     basis=basis,
-                    basis_at=basis_at,
+                    basis_at=None if said is None else said.as_at,
+                    basis_quiet=said is None or said.quiet,
                     before_start=0 if own is None else own.before_start,
                     provider=stated,
                     rolled_back=0 if stated is None else finance.net_between(tx, key, period.end, stated.as_at, as_of),
@@ -144,8 +144,8 @@ class _Gathering:
 
     def _base(
         self, key: BalanceKey, opened: Opened | None, covered: datetime | None, as_of: datetime
-    ) -> tuple[int, str, datetime | None]:
-        """What the balance held before the first known entry, how we know, and the instant of the total behind it.
+    ) -> tuple[int, str, TotalFact | None]:
+        """What the balance held before the first known entry, how we know, and the total behind it.
 
         A total from at or before the start of coverage is the opening itself. Else the earliest one of all anchors
         it: never a later one, which would swallow a difference that should be seen.
@@ -157,22 +157,22 @@ class _Gathering:
         if begins is not None:
             stated = finance.last_total(tx, key, begins, as_of)
         anchored = stated is None
-        stated = stated or finance.first_total(tx, key, _OLDEST, as_of)
+        stated = stated or finance.first_total(tx, key, finance.BEGINNING, as_of)
         if stated is None:
             return 0, "none", None
         if first is not None and stated.as_at <= first:
-            return stated.minor, "control_total", stated.as_at
+            return stated.minor, "control_total", stated
         held = stated.minor - self._openings.net_before(key, stated.as_at, as_of)
-        return held, "anchored" if anchored and first is not None else "control_total", stated.as_at
+        return held, "anchored" if anchored and first is not None else "control_total", stated
 
     def _day_totals(self, key: BalanceKey, as_of: datetime) -> tuple[tuple[int, int], ...]:
         """The provider's balance at each day's end, where it was read before the next day's."""
         found = []
         bounds = self._period.bounds
         for day, bound in enumerate(bounds[1:]):
-            stated = finance.first_total(self._tx, key, bound, as_of)
-            limit = bounds[day + 2] if day + 2 < len(bounds) else None
-            if stated is None or (limit is not None and stated.as_at >= limit):
+            limit = bounds[day + 2] if day + 2 < len(bounds) else finance.NEVER
+            stated = finance.first_total(self._tx, key, bound, as_of, until=limit)
+            if stated is None:
                 continue
             after = finance.net_between(self._tx, key, bound, stated.as_at, as_of)
             found.append((day, stated.minor - after))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from reconciler.ledger import Ledger
 from reconciler.report import canonical
-from reconciler.report.model import FeeRule, PayoutState, Rules
+from reconciler.report.model import Amount, FeeRule, PayoutState, Rules
 from tests.report.books import BEGINNING, END, START, TERMS, Books, block, break_types, line, net, on, standing
 
 
@@ -641,6 +643,73 @@ def test_an_opening_inside_the_history_is_anchored_once_and_swallows_nothing_lat
     assert block(report).opening_basis == "anchored"
     assert "anchored" in " ".join(block(report).notes)
     assert (net(report, "closing"), net(report, "difference")) == (51500, 200)
+
+
+_BUSY = timedelta(milliseconds=400)
+
+
+def test_a_balance_read_in_a_second_that_moved_money_is_no_anchor(books: Books) -> None:
+    """Stripe dates in whole seconds: the entry moved after the read, and is dated before it."""
+    books.entry("charge", 1000, at=on(2))
+    books.states(50000, at=on(2) + _BUSY)
+    books.states(51000, at=on(3))
+    books.entry("charge", 500, at=on(31, 23))
+    books.states(51500, at=END)
+    books.covers(since=START)
+
+    report = books.report()
+
+    assert (net(report, "opening"), net(report, "difference")) == (50000, 0)
+    assert "uncertain" not in " ".join(block(report).notes)
+
+
+def test_a_closing_read_in_a_second_that_moved_money_gives_way_to_a_quieter_one(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.entry("charge", 250, at=on(1, 3, month=2))
+    books.states(1000, at=on(1, 3, month=2) + _BUSY)
+    books.states(1250, at=on(1, 5, month=2))
+    books.covers()
+
+    assert net(books.report(), "difference") == 0
+
+
+def test_where_every_balance_was_read_in_a_busy_second_the_page_says_so(books: Books) -> None:
+    books.entry("charge", 1000, at=on(2))
+    books.states(51000, at=on(2) + _BUSY)
+    books.entry("charge", 250, at=END)
+    books.states(51250, at=END + _BUSY)
+    books.covers(since=START)
+
+    notes = " ".join(block(books.report()).notes)
+
+    assert "The opening is uncertain" in notes
+    assert "The provider's balance is uncertain" in notes
+
+
+def test_a_day_keeps_its_balance_where_only_a_later_day_has_a_quieter_one(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.entry("charge", 250, at=on(6, 0))
+    books.states(1250, at=on(6, 0) + _BUSY)
+    books.states(1250, at=END)
+    books.covers()
+
+    fifth = block(books.report()).days[4]
+
+    assert (fifth.day, fifth.provider, fifth.unexplained) == (on(5).date(), fifth.closing, Amount(0, "USD", 2))
+
+
+def test_a_balance_read_at_a_full_second_precedes_what_is_dated_in_it(books: Books) -> None:
+    books.entry("charge", 1000, at=on(2))
+    books.states(50000, at=on(2))
+    books.states(51000, at=END)
+    books.covers(since=START)
+
+    report = books.report()
+
+    assert (net(report, "opening"), net(report, "difference")) == (50000, 0)
+    assert "uncertain" not in " ".join(block(report).notes)
 
 
 # --- time -----------------------------------------------------------------------------------------
