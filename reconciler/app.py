@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from prometheus_client import CollectorRegistry
 
+from reconciler.ageing import SecretAges
 from reconciler.alerts import Alarm, Manners, Quiet, Rules
 from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
@@ -22,7 +24,7 @@ from reconciler.deadlines import Deadlines
 from reconciler.desk import Desk
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher, FetchSettings
-from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
+from reconciler.intake import DoorLimits, Intake, IntakeLimits, IntakeMetrics
 from reconciler.ledger import Applied, GroupCommit, Ledger, open_ledger
 from reconciler.ledger.signal import MarkSignal
 from reconciler.loading import Account, followed_of
@@ -32,7 +34,7 @@ from reconciler.outbox.configured import open_outbox
 from reconciler.outbox.placing import Placer
 from reconciler.outbox.watch import Watch
 from reconciler.periodic import Runner
-from reconciler.provider import Provider
+from reconciler.provider import Provider, ProviderSettings
 from reconciler.redaction import Redactor
 from reconciler.report.facts import terms_of_providers
 from reconciler.report.keeping import Keeping
@@ -69,6 +71,10 @@ def retry_policy(config: Config) -> RetryPolicy:
 def sweep_settings(config: Config, kind: str) -> SweepSettings:
     own = config.sweeps.of(kind)
     return SweepSettings(every=own.every, lag=own.lag, overlap=own.overlap, full_every=own.full_every)
+
+
+def door_limits(settings: ProviderSettings) -> DoorLimits:
+    return DoorLimits(float(settings.deliveries_per_second) or None, settings.allowed_sources)
 
 
 def transport_of(config: Config) -> HttpTransport:
@@ -210,7 +216,9 @@ class Daemon:
                 IntakeLimits(
                     body_bytes=section.body_limit_bytes,
                     requests_per_second=float(section.deliveries_per_second) or None,
+                    trusted_proxies=tuple(ipaddress.ip_network(each) for each in section.trusted_proxies),
                 ),
+                accounts={name: door_limits(account.settings) for name, account in self._accounts.items()},
             )
         changes = ChangesDoor(
             writer,
@@ -326,6 +334,8 @@ class Daemon:
             account = self._accounts[name]
             sweeper = Sweeper(fetcher, writer, clock, lambda kind: sweep_settings(config, kind), on_applied=applied)
             deadlines = Deadlines(name, fetcher.provider.kinds, account.rules, writer, clock)
+            secrets = [each.get_secret_value() for each in account.settings.webhook_secrets]
+            jobs.append(SecretAges(name, secrets, writer, clock, limit=config.alerts.secret_age).periodic())
             jobs.append(Redactor(name, fetcher.provider.kinds, writer, clock).periodic())
             allocation = Allocation(name, account.settings.monthly_reads, 2 * len(fetcher.provider.kinds))
             allocations.append(allocation)

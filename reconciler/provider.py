@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from reconciler.clock import Clock
 from reconciler.model import (
@@ -53,6 +53,10 @@ class ProviderSettings(BaseModel):
     """All secrets a delivery may be signed with; several while one is being rotated."""
     webhook_url: str | None = None
     """The address at which the provider reaches this receiver, for the subscription watch; None: matched by path."""
+    deliveries_per_second: int = Field(default=0, ge=0)
+    """Accepted deliveries of this account; beyond it 429, and the provider comes back. 0: no limit."""
+    allowed_sources: tuple[IPvAnyNetwork, ...] = ()
+    """The only networks that deliveries are taken from; none: any, because the signature says who sent them."""
     monthly_reads: int | None = None
     """The provider's read allocation over 30 days, where there is one; sweeps are planned inside it."""
 

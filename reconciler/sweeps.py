@@ -19,7 +19,7 @@ from reconciler.feed import Feed
 from reconciler.fetcher import Fetcher, NoBudget
 from reconciler.health import GATE_STORM
 from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark, Outcome
-from reconciler.ledger.findings import HOLES
+from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
 from reconciler.periodic import LEASE, Ended, behind_gates
 from reconciler.provider import Kind
@@ -32,7 +32,7 @@ EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 COUNT_DIFFERS = "count-differs"
 """The provider counts other than we hold, and its own list does not say why."""
 
-CORE_CODES = HOLES | {GATE_STORM, COUNT_DIFFERS}
+CORE_CODES = HOLES | {GATE_STORM, COUNT_DIFFERS, ROTATION_DUE}
 """Findings that the core raises itself; every other code of an account comes from its provider."""
 
 

@@ -37,6 +37,17 @@ Interval = Annotated[Duration, _at_least(_SECOND, "1s")]
 Span = Annotated[Duration, _at_least(timedelta(0), "0s")]
 
 
+def _network(text: str) -> str:
+    """Raises ValueError for what is no network."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f'expected a network such as "10.0.0.0/8" ({error})') from None
+
+
+NetworkText = Annotated[str, AfterValidator(_network)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -52,6 +63,8 @@ class ServerSection(Section):
     body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
     deliveries_per_second: int = Field(default=0, ge=0)
     """For one sender's address; beyond it 429. 0: no limit."""
+    trusted_proxies: tuple[NetworkText, ...] = ()
+    """Networks of proxies whose X-Forwarded-For says where a delivery came from."""
     expectation_tokens: tuple[str, ...] = ()
     """Pointers (`env:NAME`, `file:/path`) to the tokens that `POST /expectations` accepts; none: it accepts nothing."""
     api_tokens: tuple[str, ...] = ()
@@ -189,6 +202,7 @@ class AlertsSection(Section):
     not_looked_at: Span = timedelta(minutes=30)
     untold_share: float = Field(default=0.2, ge=0, le=1)
     rejected: int = Field(default=100, ge=1)
+    secret_age: Interval = timedelta(days=90)
 
 
 def _account_name(name: str) -> str:
@@ -233,14 +247,6 @@ class ConsoleSection(Section):
     oidc_roles: Mapping[str, Literal["viewer", "finance", "operator"]] = Field(default_factory=dict)
 
 
-def _network(text: str) -> str:
-    """Raises ValueError for what is no network."""
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ValueError(f'expected a network such as "10.0.0.0/8" ({error})') from None
-
-
 class OutboxSection(Section):
     """How subscribers are told of changes."""
 
@@ -251,7 +257,7 @@ class OutboxSection(Section):
     max_wait: Interval = timedelta(minutes=60)
     disable_after: Interval = timedelta(days=5)
     keep: Annotated[Duration, _at_least(_DAY, "1d")] = timedelta(days=30)
-    allowed_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    allowed_networks: tuple[NetworkText, ...] = ()
 
 
 class SubscriptionTable(Section):

@@ -16,6 +16,7 @@ from reconciler.intake.limits import AuditAllowance, IntakeLimits, SourceRate
 from reconciler.intake.metrics import AccountMeter
 from reconciler.intake.patience import Patience
 from reconciler.intake.refusals import Refusal, Refused, too_many
+from reconciler.intake.sources import Networks, Proxies
 from reconciler.ledger.deliveries import REJECTED_BODY_BYTES, Receipt, Rejection, Verdict
 from reconciler.ledger.marks import Mark, mark_of
 from reconciler.ledger.writer import GroupCommit
@@ -39,6 +40,10 @@ class Door:
     provider: Provider | None
     allowance: AuditAllowance
     meter: AccountMeter
+    rate: SourceRate | None = None
+    """Of accepted deliveries, whoever sends them; None: as many as come."""
+    senders: Networks | None = None
+    """The only ones who may send here; None: anybody may."""
 
 
 @dataclass(slots=True)
@@ -49,6 +54,7 @@ class Shared:
     clock: Clock
     limits: IntakeLimits
     rate: SourceRate | None
+    proxies: Proxies | None
     patience: Patience
     held: int = 0
     """Bytes of bodies in memory."""
@@ -83,8 +89,11 @@ class Arrival:
         self._shared = shared
         self._method = head.method
         self._path = head.path
-        self._source = head.source
         self._headers = _headers(head.headers)
+        proxies = shared.proxies
+        self._source = (
+            head.source if proxies is None else proxies.source(head.source, self._headers.get("x-forwarded-for"))
+        )
         self._received_at = shared.clock.now()
         self._began = shared.clock.monotonic()
         self._body: bytes | bytearray = b""
@@ -150,9 +159,11 @@ class Arrival:
         if shared.rate is not None:
             wait_seconds = shared.rate.wait_for(self._source, self._began)
             if wait_seconds:
-                raise too_many(wait_seconds)
+                raise too_many(wait_seconds, unread=True)
         if self._door.provider is None:
             raise Refused(Refusal.UNKNOWN_ACCOUNT)
+        if self._door.senders is not None and not self._door.senders.holds(self._source):
+            raise Refused(Refusal.ADDRESS)
         if self._method != "POST":
             raise Refused(Refusal.METHOD)
         # No content type at all is allowed: the signature says who made the body, and the body whether it is JSON.
@@ -180,7 +191,7 @@ class Arrival:
         self._held += len(part)
 
     def _receipt(self) -> Receipt:
-        """Raises Refused: 401 for the signature, 400 for what was signed."""
+        """Raises Refused: 401 for the signature, 400 for what was signed, 429 for too much of it."""
         door = self._door
         assert door.provider is not None, "the unknown account was refused before"
         delivery = Delivery(door.account, self._received_at, self._headers, bytes(self._body), self._source)
@@ -191,6 +202,10 @@ class Arrival:
             raise Refused(Refusal.SIGNATURE, error.reason) from error
         except DeliveryRejected as error:
             raise Refused(Refusal.MALFORMED, error.reason) from error
+        if door.rate is not None:
+            wait_seconds = door.rate.wait_for("", self._began)
+            if wait_seconds:
+                raise too_many(wait_seconds, unread=False)
         return Receipt(
             provider=door.provider_name,
             delivery=delivery,

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from reconciler.clock import Clock
 from reconciler.intake.arrival import Arrival, Door, Shared
 from reconciler.intake.exchange import Exchange, Head, Reply
-from reconciler.intake.limits import AuditAllowance, IntakeLimits, SourceRate
+from reconciler.intake.limits import AuditAllowance, DoorLimits, IntakeLimits, SourceRate
 from reconciler.intake.metrics import IntakeMetrics
 from reconciler.intake.patience import Patience
+from reconciler.intake.sources import Networks, Proxies
 from reconciler.ledger.writer import GroupCommit
 from reconciler.provider import Provider
 
@@ -40,18 +41,23 @@ class Intake:
         clock: Clock,
         metrics: IntakeMetrics,
         limits: IntakeLimits = IntakeLimits(),  # noqa: B008 - frozen, so sharing the default is safe
+        *,
+        accounts: Mapping[str, DoorLimits] = {},
     ) -> None:
+        """`accounts`: what holds for some of them besides."""
         self._ledger = ledger
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
         self._shared: Shared | None = None
         self._doors = {
-            f"{PREFIX}{provider.name}/{account}": self._door(account, provider.name, provider)
+            f"{PREFIX}{provider.name}/{account}": self._door(
+                account, provider.name, provider, accounts.get(account, DoorLimits())
+            )
             for account, provider in providers.items()
         }
         self.paths: Mapping[bytes, str] = {path.encode(): path for path in self._doors}
-        self._nowhere = self._door(UNKNOWN, UNKNOWN, None)
+        self._nowhere = self._door(UNKNOWN, UNKNOWN, None, DoorLimits())
 
     def take(self, head: Head, reply: Reply) -> Exchange:
         """One request. It is answered through `reply`, perhaps before this returns."""
@@ -62,9 +68,17 @@ class Intake:
         arrival.begin()
         return arrival
 
-    def _door(self, account: str, provider_name: str, provider: Provider | None) -> Door:
-        allowance = AuditAllowance(self._limits.audited_per_minute)
-        return Door(account, provider_name, provider, allowance, self._metrics.of(account))
+    def _door(self, account: str, provider_name: str, provider: Provider | None, limits: DoorLimits) -> Door:
+        rate = limits.deliveries_per_second
+        return Door(
+            account,
+            provider_name,
+            provider,
+            AuditAllowance(self._limits.audited_per_minute),
+            self._metrics.of(account),
+            rate=None if rate is None else SourceRate(rate, sources=1),
+            senders=Networks(limits.sources) if limits.sources else None,
+        )
 
     def _share(self) -> Shared:
         rate = self._limits.requests_per_second
@@ -73,5 +87,6 @@ class Intake:
             clock=self._clock,
             limits=self._limits,
             rate=None if rate is None else SourceRate(rate, sources=self._limits.sources),
+            proxies=Proxies(self._limits.trusted_proxies) if self._limits.trusted_proxies else None,
             patience=Patience(asyncio.get_running_loop()),
         )

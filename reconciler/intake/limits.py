@@ -6,6 +6,8 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from reconciler.intake.sources import Network, sender_of
+
 
 @dataclass(frozen=True, slots=True)
 class IntakeLimits:
@@ -24,14 +26,27 @@ class IntakeLimits:
     audited_per_minute: int = 30
     """Rejected requests of one account that get a row of their own each minute; the others are only counted."""
     requests_per_second: float | None = None
-    """Requests of one peer address, a second's worth at once; beyond it 429. None: no limit, which is the default
-    because behind a proxy, and with a provider's few sending addresses, honest deliveries share one address."""
+    """Requests of one sender, a second's worth at once; beyond it 429. None: no limit, which is the default because
+    with a provider's few sending addresses, and after an outage of ours, honest deliveries come from one address."""
     sources: int = 10_000
-    """Peer addresses whose rate is remembered; the one that was quiet longest is forgotten first."""
+    """Senders whose rate is remembered; the one that was quiet longest is forgotten first."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Peers whose X-Forwarded-For says where a request came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What holds for one account's address alone."""
+
+    deliveries_per_second: float | None = None
+    """Deliveries with a good signature, a second's worth at once; beyond it 429. A stranger's do not count: or he could
+    use up what is the provider's."""
+    sources: tuple[Network, ...] = ()
+    """The only networks that may send here; empty: anybody may."""
 
 
 class SourceRate:
-    """A token bucket for each peer address."""
+    """A token bucket for each sender."""
 
     def __init__(self, per_second: float, *, sources: int) -> None:
         self._rate = per_second
@@ -41,10 +56,11 @@ class SourceRate:
 
     def wait_for(self, source: str, now: float) -> int:
         """0 when a request is allowed at `now` (a monotonic reading); else whole seconds until one will be."""
-        level, at = self._levels.pop(source, (self._burst, now))
+        sender = sender_of(source)
+        level, at = self._levels.pop(sender, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._rate)
         allowed = level >= 1.0
-        self._levels[source] = (level - 1.0 if allowed else level, now)
+        self._levels[sender] = (level - 1.0 if allowed else level, now)
         if len(self._levels) > self._sources:
             self._levels.popitem(last=False)
         return 0 if allowed else max(1, math.ceil((1.0 - level) / self._rate))

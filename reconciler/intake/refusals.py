@@ -18,6 +18,7 @@ class Refusal(Enum):
     """The reason, which is stored and counted, and its answer. The texts say nothing that helps to forge."""
 
     UNKNOWN_ACCOUNT = ("unknown_account", 404, "no such account", ())
+    ADDRESS = ("address", 403, "this address may not send here", ())
     METHOD = ("method", 405, "send a POST request", ((b"allow", b"POST"),))
     CONTENT_TYPE = ("content_type", 415, "send application/json", ())
     TOO_LARGE = ("too_large", 413, "the body is too large", ())
@@ -48,13 +49,7 @@ class Refused(Exception):
         self.answer = answer or refusal.answer
 
 
-def too_many(retry_seconds: int) -> Refused:
-    """429 that says when there will be room."""
-    return Refused(
-        Refusal.RATE,
-        answer=answer_json(
-            429,
-            {"error": "too many requests"},
-            ((b"retry-after", str(retry_seconds).encode()), (b"connection", b"close")),
-        ),
-    )
+def too_many(retry_seconds: int, *, unread: bool) -> Refused:
+    """429 that says when there will be room. `unread`: the body is still on its way, and nobody wants it."""
+    headers = ((b"retry-after", str(retry_seconds).encode()), *((_CLOSE,) if unread else ()))
+    return Refused(Refusal.RATE, answer=answer_json(429, {"error": "too many requests"}, headers))

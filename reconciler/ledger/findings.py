@@ -19,6 +19,9 @@ Open until a backfill that begins before the hole has verified everything; its s
 RESTORED = "restored-from-backup"
 """The ledger was restored: what happened between the backup and now may be unseen. Open, and subject, as above."""
 
+ROTATION_DUE = "webhook-secret-old"
+"""A webhook secret has been in use for longer than `alerts.secret_age`; its subject is the secret's fingerprint."""
+
 HOLES = frozenset({FEED_AGED_OUT, RESTORED})
 """Findings about a stretch of time that begins at their subject, `YYYY-MM-DDTHH:MM:SSZ`, and of which not everything
 was looked at. A backfill that begins no later and verifies everything clears them."""

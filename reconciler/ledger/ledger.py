@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from reconciler.ledger import (
     jobs,
     marks,
     redaction,
+    secrets,
     tokens,
 )
 from reconciler.ledger import apply as applying
@@ -312,6 +313,18 @@ class Ledger:
     def note_missed(self, account: str, notices: Sequence[Notice], now: datetime) -> list[Notice]:
         with self._store.write() as tx:
             return findings.note_missed(tx, account, notices, now)
+
+    # --- secrets ---
+
+    def note_secrets(self, account: str, fingerprints: Collection[str], now: datetime) -> None:
+        """These are in use now."""
+        with self._store.write() as tx:
+            secrets.note_secrets(tx, account, fingerprints, now)
+
+    def secrets_since(self, account: str, fingerprints: Collection[str]) -> Mapping[str, datetime]:
+        """When each of those that were noted was first seen."""
+        with self._store.read() as tx:
+            return secrets.secrets_since(tx, account, fingerprints)
 
     # --- what to look at again ---
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from reconciler.clock import Clock, SystemClock
-from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
+from reconciler.intake import DoorLimits, Intake, IntakeLimits, IntakeMetrics
 from reconciler.intake.asgi import ASGIApp
 from reconciler.ledger import GroupCommit, Ledger, open_ledger
 from reconciler.provider import Provider
@@ -105,6 +105,7 @@ async def serving(
     limits: IntakeLimits = IntakeLimits(),  # noqa: B008 - frozen
     server_limits: ServerLimits = ServerLimits(stop_seconds=2),  # noqa: B008 - frozen
     console: ASGIApp | None = None,
+    accounts: Mapping[str, DoorLimits] = {},
     queue_bound: int = 10_000,
 ) -> AsyncIterator[Served]:
     clock = clock or SystemClock()
@@ -112,7 +113,7 @@ async def serving(
     registry = CollectorRegistry()
     with closing(open_ledger(url)) as ledger:
         commit = GroupCommit(ledger, clock, bound=queue_bound)
-        intake = Intake(providers, commit, clock, IntakeMetrics(registry), limits)
+        intake = Intake(providers, commit, clock, IntakeMetrics(registry), limits, accounts=accounts)
         site = Site(
             readiness=Readiness(commit, providers, clock),
             registry=registry,

@@ -49,7 +49,7 @@ TABLES = (
     "entry", "version", "delivery_mark", "delivery", "delivery_tally", "missed_event", "control_total", "coverage",
     "payout_members", "payout_member", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
     "report_snapshot", "audit_log", "bank_line", "token", "redaction", "console_user", "machine_token",
-    "subscription", "subscription_secret", "outbox",
+    "subscription", "subscription_secret", "outbox", "secret_seen",
 )  # fmt: skip
 
 
@@ -266,6 +266,9 @@ class Past:
             if draw(st.booleans()):
                 people.use_machine_token(tx, token_id, now)
                 people.revoke_machine_token(tx, token_id, by="root", now=now)
+
+    def use_a_secret(self, draw: Any, now: datetime) -> None:
+        self.ledger.note_secrets("main", [draw(st.sampled_from(["f1", "f2"]))], now)
 
     def count_reads(self, draw: Any, now: datetime) -> None:
         given = {"account": "main", "day": 0, "endpoint": "charge.list", "priority": 2, "requests": draw(VALUES) ** 2}

@@ -187,6 +187,15 @@ _ALL = (
         # The earlier one: what lies after it was not looked at by the one ledger or by the other.
         merge={"watermark": "{_least}(COALESCE(job.watermark, excluded.watermark), excluded.watermark)"},
     ),
+    plain(
+        "secret_seen",
+        {"account": NAME, "fingerprint": NAME, "first_seen_at": INSTANT, "last_seen_at": INSTANT},
+        ("account", "fingerprint"),
+        merge={
+            "first_seen_at": "{_least}(secret_seen.first_seen_at, excluded.first_seen_at)",
+            "last_seen_at": "{_greatest}(secret_seen.last_seen_at, excluded.last_seen_at)",
+        },
+    ),
     # What people did: their own order is part of it, so these keep their places.
     plain(
         "break_event",

@@ -1,4 +1,4 @@
-"""An account at its provider: whether it may be read now, how fast, and with which token."""
+"""An account at its provider: whether it may be read now, how fast, with which token, and how old its secrets are."""
 
 from __future__ import annotations
 
@@ -67,3 +67,14 @@ class TokenRow(SQLModel, table=True):
     lease_token: int = whole(default=0)
     lease_until: int | None = whole(optional=True)
     kept_at: int | None = whole(optional=True)
+
+
+class SecretSeenRow(SQLModel, table=True):
+    """Since when a webhook secret has been in use. A fingerprint: the secret itself is nowhere in the ledger."""
+
+    __tablename__: ClassVar[Any] = "secret_seen"
+
+    account: str = words(key=True)
+    fingerprint: str = words(key=True)
+    first_seen_at: int = whole()
+    last_seen_at: int = whole()
