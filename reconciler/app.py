@@ -350,7 +350,15 @@ class Daemon:
         terms = terms_of_providers({name: fetcher.provider for name, fetcher in fetchers.items()})
         jobs.append(Keeping(writer, terms, config.report.gateways).periodic())
         jobs.append(self._alarm(writer).periodic())
-        runner = Runner(writer, clock, owner=owner, policy=retry_policy(config), rng=self._rng, on_run=worker.wake)
+        runner = Runner(
+            writer,
+            clock,
+            owner=owner,
+            policy=retry_policy(config),
+            rng=self._rng,
+            lease=config.worker.lease,
+            on_run=worker.wake,
+        )
         return Scheduler(jobs, runner, writer, clock, allocations=allocations, rng=self._rng)
 
     def _alarm(self, writer: GroupCommit) -> Alarm:

@@ -18,7 +18,7 @@ from reconciler.fetcher import Fetcher, NoBudget
 from reconciler.ledger import Coverage, GroupCommit, Job, Ledger, Mark, mark_of
 from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Priority, Severity, Window
-from reconciler.periodic import LEASE, Ended, behind_gates
+from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class Feed:
         if isinstance(error, BadReply):
             # Perhaps the event that the place is named after is too old by now: begin anew.
             now = self._clock.now()
-            await self._ledger.call(lambda ledger: ledger.renew_job(job, progress={}, lease=LEASE, now=now))
+            await self._ledger.call(lambda ledger: ledger.renew_job(job, progress={}, now=now))
 
     async def _note(self, notices: Sequence[Notice], cause: Cause, job: Job, progress: dict[str, Any]) -> int:
         """Record and mark what never reached us. Events that did are marked already, by their delivery."""
@@ -96,9 +96,7 @@ class Feed:
         def act(ledger: Ledger) -> int:
             missed = ledger.note_missed(self._account, followed, now)
             ledger.mark(self._marks(missed, cause, now), now)
-            ledger.renew_job(
-                job, progress=progress | {"missed": progress["missed"] + len(missed)}, lease=LEASE, now=now
-            )
+            ledger.renew_job(job, progress=progress | {"missed": progress["missed"] + len(missed)}, now=now)
             return len(missed)
 
         return await self._ledger.call(act)

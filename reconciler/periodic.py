@@ -19,8 +19,8 @@ from reconciler.retry import RetryPolicy, describe
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=60)
-"""A run renews it with each page; a run that died is continued by whoever ticks next after that long."""
-
+"""How long a run is held unless configured; it renews that with each page, and a run that died is continued by whoever
+ticks next after it."""
 
 _AGAIN_IN_A_STORM = timedelta(seconds=30)
 
@@ -84,6 +84,7 @@ class Runner:
         owner: str,
         policy: RetryPolicy,
         rng: random.Random,
+        lease: timedelta = LEASE,
         on_run: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
@@ -91,6 +92,7 @@ class Runner:
         self._owner = owner
         self._policy = policy
         self._rng = rng
+        self._lease = lease
         self._on_run = on_run
 
     async def run(self, periodic: Periodic) -> datetime | None:
@@ -98,7 +100,7 @@ class Runner:
         now = self._clock.now()
         every = periodic.every()
         job = await self._ledger.call(
-            lambda ledger: ledger.take_job(periodic.name, owner=self._owner, lease=LEASE, now=now)
+            lambda ledger: ledger.take_job(periodic.name, owner=self._owner, lease=self._lease, now=now)
         )
         if job is None:
             return None

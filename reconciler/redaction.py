@@ -12,7 +12,7 @@ from reconciler.clock import Clock
 from reconciler.ledger import GroupCommit, Job
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Redaction
-from reconciler.periodic import LEASE, Ended, Periodic
+from reconciler.periodic import Ended, Periodic
 from reconciler.provider import Kind
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class Redactor:
                 )
             )
             await self._ledger.call(
-                lambda ledger, now=now: ledger.renew_job(job, progress={}, lease=LEASE, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
             )
             found |= named
         return found
@@ -90,7 +90,7 @@ class Redactor:
                 )
             )
             await self._ledger.call(
-                lambda ledger, now=now: ledger.renew_job(job, progress={}, lease=LEASE, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
             )
             total += versions
         now = self._clock.now()

@@ -228,8 +228,10 @@ class Scheduler:
         if self._refresh_at is not None and now < self._refresh_at:
             return
         self._refresh_at = now + _REFRESH
+        # A run that ends while the ledger is read knows its next time better than what was read.
+        running = set(self._running)
         states = await self._ledger.read(lambda ledger: _due_times(ledger, now))
-        self._due.update({name: due for name, due in states.items() if name in self._jobs})
+        self._due.update({name: due for name, due in states.items() if name in self._jobs and name not in running})
         for allocation in self._allocations:
             await allocation.refresh(self._ledger, now)
 

@@ -21,7 +21,7 @@ from reconciler.health import GATE_STORM
 from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark, Outcome
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
-from reconciler.periodic import LEASE, Ended, behind_gates
+from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
 from reconciler.retry import describe
 
@@ -149,7 +149,7 @@ class Sweeper:
         window = Window(since, now)
         # Before the first question: a run that fails on it is tried again over this same window. With a window of its
         # own, the next run would begin a little later, and leave a hole that no list ever looks at.
-        await self.ledger.call(lambda ledger: ledger.renew_job(job, progress=_marker(window), lease=LEASE, now=now))
+        await self.ledger.call(lambda ledger: ledger.renew_job(job, progress=_marker(window), now=now))
         return window, None
 
     async def unseen(self, kind: Kind, window: Window, before: datetime, walked: Walked) -> list[ResourceRef]:
@@ -217,7 +217,7 @@ class Sweeper:
                 for ref in affects[each.ref]
             }
             ledger.mark([Mark(ref, cause) for ref in touched], now)
-            ledger.renew_job(job, progress=progress, lease=LEASE, now=now)
+            ledger.renew_job(job, progress=progress, now=now)
             return applied
 
         applied = await self.ledger.call(act)
@@ -240,7 +240,7 @@ class Sweeper:
         def act(ledger: Ledger) -> None:
             if isinstance(error, BadReply):
                 # Perhaps the provider no longer knows the resource that the place is named after: begin anew.
-                ledger.renew_job(job, progress=marker, lease=LEASE, now=now)
+                ledger.renew_job(job, progress=marker, now=now)
             if _gist(reason) != _gist(job.last_error):
                 ledger.record_coverage(not_looked_at(self.account, kind, window, reason), now)
 
@@ -312,7 +312,7 @@ class Sweeper:
         now = self.clock.now()
 
         def act(ledger: Ledger) -> None:
-            ledger.renew_job(job, progress=job.progress, lease=LEASE, now=now)
+            ledger.renew_job(job, progress=job.progress, now=now)
             ledger.record_payout_members(snapshot.ref, found, complete=True, now=now)
 
         await self.ledger.call(act)

@@ -15,7 +15,6 @@ from reconciler.fetcher import NoBudget
 from reconciler.ledger import GroupCommit, Job, Ledger
 from reconciler.ledger.findings import HOLES
 from reconciler.model import Cause, Finding, Severity, Window
-from reconciler.periodic import LEASE
 from reconciler.retry import RetryPolicy, describe
 from reconciler.sweeps import Sweeper
 
@@ -57,7 +56,7 @@ class Events:
             if since < until and "done" not in progress:
                 missed = await self._read(sweeper, replace(job, progress=progress), Window(since, until), began)
             done = {"began": began.isoformat(), "missed": missed, "done": True}
-            await self._ledger.call(lambda ledger: ledger.renew_job(job, progress=done, lease=LEASE, now=now))
+            await self._ledger.call(lambda ledger: ledger.renew_job(job, progress=done, now=now))
             await self._places.leave(job)
         except (ProviderError, LedgerError) as error:
             for result in results:

@@ -14,7 +14,6 @@ from reconciler.errors import AccessDenied, LedgerError, ProviderError, Throttle
 from reconciler.fetcher import NoBudget
 from reconciler.ledger import GroupCommit, Job, JobLost, Ledger, Mark
 from reconciler.model import Cause, Priority, Window
-from reconciler.periodic import LEASE
 from reconciler.provider import Kind
 from reconciler.retry import RetryPolicy, describe
 from reconciler.sweeps import EPOCH, Sweeper, Walked, looked_at
@@ -118,7 +117,7 @@ class Listing:
         def act(ledger: Ledger) -> None:
             ledger.record_coverage(coverage, now)
             done = {"began": began.isoformat(), "done": kept(result)}
-            ledger.renew_job(job, progress=done, lease=LEASE, now=now)
+            ledger.renew_job(job, progress=done, now=now)
             ledger.finish_job(job, due_at=now, now=now, complete=False)
 
         await self._ledger.call(act)

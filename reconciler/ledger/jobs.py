@@ -29,6 +29,8 @@ class Job:
 
     name: str
     token: int
+    lease: timedelta
+    """How long it is held from each renewal on."""
     lease_until: datetime
     watermark: datetime | None
     progress: Mapping[str, Any]
@@ -113,6 +115,7 @@ def take(tx: Transaction, name: str, *, owner: str, lease: timedelta, now: datet
     return Job(
         name=name,
         token=token,
+        lease=lease,
         lease_until=lease_until,
         watermark=None if watermark is None else from_micros(watermark),
         progress={} if watermark != row.watermark else orjson.loads(row.progress),
@@ -127,7 +130,6 @@ def renew(
     job: Job,
     *,
     progress: Mapping[str, Any],
-    lease: timedelta,
     now: datetime,
     watermark: datetime | None = None,
 ) -> None:
@@ -137,7 +139,7 @@ def renew(
         {
             "name": job.name,
             "token": job.token,
-            "lease_until": to_micros(now + lease),
+            "lease_until": to_micros(now + job.lease),
             "progress": orjson.dumps(progress).decode(),
             "watermark": None if watermark is None else to_micros(watermark),
         },
@@ -189,14 +191,17 @@ class JobState:
     started_at: datetime | None
     finished_at: datetime | None
     last_error: str | None
+    lease_until: datetime | None = None
+    """Until when a run of it is under way, or was when its node died."""
 
     def due(self, now: datetime) -> datetime:
         """When it may be taken next; at once after a run that began in what is the future by now."""
-        begun_ahead = self.started_at is not None and self.started_at > now + _AHEAD
-        return now if begun_ahead else self.due_at
+        if self.started_at is not None and self.started_at > now + _AHEAD:
+            return now
+        return self.due_at if self.lease_until is None else max(self.due_at, self.lease_until)
 
 
-_JOBS = text("SELECT name, due_at, watermark, started_at, finished_at, last_error FROM job ORDER BY name")
+_JOBS = text("SELECT name, due_at, watermark, started_at, finished_at, last_error, lease_until FROM job ORDER BY name")
 
 
 def jobs(tx: Transaction) -> list[JobState]:
@@ -211,6 +216,7 @@ def jobs(tx: Transaction) -> list[JobState]:
             instant(row.started_at),
             instant(row.finished_at),
             row.last_error,
+            instant(row.lease_until),
         )
         for row in tx.run(_JOBS)
     ]

@@ -431,12 +431,11 @@ class Ledger:
         job: Job,
         *,
         progress: Mapping[str, Any],
-        lease: timedelta,
         now: datetime,
         watermark: datetime | None = None,
     ) -> None:
         with self._store.write() as tx:
-            jobs.renew(tx, job, progress=progress, lease=lease, now=now, watermark=watermark)
+            jobs.renew(tx, job, progress=progress, now=now, watermark=watermark)
 
     def finish_job(
         self,

@@ -176,7 +176,7 @@ def test_what_was_under_way_is_due_and_the_gap_is_named(places: Iterator[str], t
         claim_all(ledger, NOON, lease=timedelta(days=9))
         job = ledger.take_job("feed/main", owner="old", lease=timedelta(days=9), now=NOON)
         assert job is not None
-        ledger.renew_job(job, progress={"page": 3}, lease=timedelta(days=9), now=NOON, watermark=NOON)
+        ledger.renew_job(job, progress={"page": 3}, now=NOON, watermark=NOON)
         done = ledger.take_job("complete/main/charge", owner="old", lease=timedelta(days=9), now=NOON)
         assert done is not None
         ledger.finish_job(done, due_at=NOON + timedelta(days=9), now=NOON, complete=True)

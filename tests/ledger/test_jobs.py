@@ -37,7 +37,7 @@ def test_a_finished_job_waits_until_it_is_due(ledger: Ledger, clock: ManualClock
 
 def test_a_job_whose_node_died_is_taken_over_with_its_progress(ledger: Ledger, clock: ManualClock) -> None:
     job = must_take(ledger, clock.now())
-    ledger.renew_job(job, progress={"cursor": "page-7"}, lease=LEASE, now=clock.now(), watermark=clock.now())
+    ledger.renew_job(job, progress={"cursor": "page-7"}, now=clock.now(), watermark=clock.now())
     clock.advance(LEASE)
     taken = must_take(ledger, clock.now(), "node-2")
     assert (taken.progress, taken.watermark) == ({"cursor": "page-7"}, clock.now() - LEASE)
@@ -49,7 +49,7 @@ def test_a_node_that_lost_its_job_can_record_nothing(ledger: Ledger, clock: Manu
     must_take(ledger, clock.now(), "node-2")
     before = table(ledger, "job")
     with pytest.raises(JobLost):
-        ledger.renew_job(late, progress={"cursor": "late"}, lease=LEASE, now=clock.now(), watermark=clock.now())
+        ledger.renew_job(late, progress={"cursor": "late"}, now=clock.now(), watermark=clock.now())
     with pytest.raises(JobLost):
         ledger.finish_job(late, due_at=clock.now(), now=clock.now(), complete=True, watermark=clock.now())
     assert table(ledger, "job") == before
@@ -68,14 +68,14 @@ def test_work_that_shares_the_lost_renewal_is_undone(ledger: Ledger, clock: Manu
 def _gate_and_renew(ledger: Ledger, job: Job, clock: ManualClock) -> None:
     with ledger.together():
         ledger.gate("main", "", reason="paused", note="", until=clock.now(), now=clock.now())
-        ledger.renew_job(job, progress={}, lease=LEASE, now=clock.now())
+        ledger.renew_job(job, progress={}, now=clock.now())
 
 
 def test_a_renewal_keeps_the_lease(ledger: Ledger, clock: ManualClock) -> None:
     job = must_take(ledger, clock.now())
     for _ in range(3):
         clock.advance(LEASE - seconds(1))
-        ledger.renew_job(job, progress={}, lease=LEASE, now=clock.now())
+        ledger.renew_job(job, progress={}, now=clock.now())
         assert take(ledger, clock.now(), "node-2") is None
 
 
@@ -84,7 +84,7 @@ def test_a_finished_run_is_over(ledger: Ledger, clock: ManualClock) -> None:
     ledger.finish_job(job, due_at=clock.now() + seconds(60), now=clock.now(), complete=True)
     before = table(ledger, "job")
     with pytest.raises(JobLost):
-        ledger.renew_job(job, progress={"cursor": "late"}, lease=LEASE, now=clock.now())
+        ledger.renew_job(job, progress={"cursor": "late"}, now=clock.now())
     with pytest.raises(JobLost):
         ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True)
     assert table(ledger, "job") == before
@@ -96,7 +96,7 @@ def test_the_watermark_never_goes_back(ledger: Ledger, clock: ManualClock, throu
     for watermark, expected in [(high, high), (high - seconds(60), high), (None, high), (high + seconds(1), None)]:
         job = must_take(ledger, clock.now())
         if through == "renew":
-            ledger.renew_job(job, progress={}, lease=LEASE, now=clock.now(), watermark=watermark)
+            ledger.renew_job(job, progress={}, now=clock.now(), watermark=watermark)
             ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True)
         else:
             ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=True, watermark=watermark)
@@ -109,7 +109,7 @@ def test_an_incomplete_run_keeps_its_progress_and_is_counted(ledger: Ledger, clo
     for tries in range(2):
         job = must_take(ledger, clock.now())
         assert job.tries == tries
-        ledger.renew_job(job, progress={"cursor": f"page-{tries}"}, lease=LEASE, now=clock.now())
+        ledger.renew_job(job, progress={"cursor": f"page-{tries}"}, now=clock.now())
         ledger.finish_job(job, due_at=clock.now(), now=clock.now(), complete=False, error="throttled")
     job = must_take(ledger, clock.now())
     assert (job.progress, job.tries, job.last_error) == ({"cursor": "page-1"}, 2, "throttled")
@@ -145,11 +145,23 @@ def test_a_job_can_hurry_itself_never_beside_itself(ledger: Ledger, clock: Manua
     assert take(ledger, clock.now(), "node-2") is None
 
 
+def test_a_job_that_a_node_holds_is_due_when_the_hold_ends(ledger: Ledger, clock: ManualClock) -> None:
+    """What a dead node held comes back at that instant, not whenever somebody happens to try it again."""
+    due_at = clock.now()
+    job = must_take(ledger, due_at)
+    ledger.renew_job(job, progress={}, now=clock.now() + LEASE / 2)
+    with ledger.view() as view:
+        assert [each.due(clock.now()) for each in view.jobs()] == [due_at + LEASE * 3 / 2]
+    ledger.finish_job(job, due_at=due_at + seconds(5), now=clock.now(), complete=True)
+    with ledger.view() as view:
+        assert [each.due(clock.now()) for each in view.jobs()] == [due_at + seconds(5)]
+
+
 def test_a_clock_that_was_ahead_stops_no_job_and_hides_no_window(ledger: Ledger, clock: ManualClock) -> None:
     """Else nothing would be swept until the clock comes to that hour again, and what happened meanwhile never."""
     clock.step(timedelta(hours=1))
     job = must_take(ledger, clock.now())
-    ledger.renew_job(job, progress={"cursor": "page-7"}, lease=LEASE, now=clock.now())
+    ledger.renew_job(job, progress={"cursor": "page-7"}, now=clock.now())
     ledger.finish_job(
         job,
         due_at=clock.now() + LEASE,

@@ -292,12 +292,29 @@ def test_a_place_that_the_provider_no_longer_knows_does_not_stop_a_sweep_for_eve
             job = await loop.commit.call(seize)
             assert job is not None
             place = {"since": START.isoformat(), "until": loop.now().isoformat(), "cursor": "0:cus_forgotten"}
-            await loop.commit.call(lambda ledger: ledger.renew_job(job, progress=place, lease=SECOND, now=loop.now()))
+            await loop.commit.call(lambda ledger: ledger.renew_job(job, progress=place, now=loop.now()))
             loop.advance(MINUTE)
             await loop.run_job("complete/main/customer")
             assert loop.unlike_truth() != []
             await loop.run_job("complete/main/customer")
             assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+def test_what_a_dead_node_was_sweeping_goes_on_the_moment_its_turn_ends(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, jobs=("complete/main/customer",)) as loop:
+            held = 10 * SECOND
+
+            def seize(ledger: object) -> Job | None:
+                return loop.ledger.take_job("complete/main/customer", owner="dead:1:0", lease=held, now=loop.now())
+
+            assert await loop.commit.call(seize) is not None
+            await loop.run_for(held - SECOND)
+            assert loop.server.journal.count("GET /v1/customers", 200) == 0
+            await loop.run_for(SECOND)
+            assert loop.server.journal.count("GET /v1/customers", 200) == 1
 
     asyncio.run(story())
 
