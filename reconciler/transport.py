@@ -49,8 +49,12 @@ class HttpTransport:
         trust_env: bool = True,
         refuses: Callable[[str], str | None] | None = None,
         cut_answers: bool = False,
+        trusted_certificates: str = "",
     ) -> None:
-        """`refuses` says of an IP address why nothing may be sent there (None: it may). It is asked of the address
+        """`trusted_certificates` is a PEM file of authorities that are believed beside the public ones; raises OSError
+        where it cannot be read or holds none. Certificates are always verified: there is no way to turn that off.
+
+        `refuses` says of an IP address why nothing may be sent there (None: it may). It is asked of the address
         that a socket is about to connect to, after names were resolved: there is no second look-up to lie to. Such a
         transport needs `trust_env` off, for a proxy would do the connecting. `cut_answers` returns the beginning of
         an answer that exceeds `max_body_bytes`, and closes its connection, where the status is what matters.
@@ -68,6 +72,7 @@ class HttpTransport:
             raise ValueError("a guarded transport must not trust the environment: a proxy connects where it is told")
         self._client = _Client(
             refuses=refuses,
+            verify=_verification(trusted_certificates, trust_env=trust_env),
             timeout=httpx.Timeout(connect=connect_seconds, read=read_seconds, write=write_seconds, pool=pool_seconds),
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30.0
@@ -141,6 +146,13 @@ class _Client(HttpxAiohttpClient):
 
     def _init_proxy_transport(self, *args: Any, **kwargs: Any) -> httpx.AsyncBaseTransport:
         return _with_sessions_of_ours(super()._init_proxy_transport(*args, **kwargs), self._refuses)
+
+
+def _verification(trusted_certificates: str, *, trust_env: bool) -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=trust_env)
+    if trusted_certificates:
+        context.load_verify_locations(cafile=trusted_certificates)
+    return context
 
 
 def _with_sessions_of_ours(

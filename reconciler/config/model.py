@@ -258,6 +258,8 @@ class OutboxSection(Section):
     disable_after: Interval = timedelta(days=5)
     keep: Annotated[Duration, _at_least(_DAY, "1d")] = timedelta(days=30)
     allowed_networks: tuple[NetworkText, ...] = ()
+    trusted_certificates: str = ""
+    """A PEM file of certificate authorities that are believed beside the public ones."""
 
 
 class SubscriptionTable(Section):

@@ -136,23 +136,30 @@ def pool_settings(config: Config) -> PoolSettings:
 
 
 def sender_of(stack: AsyncExitStack, config: Config, clock: Clock) -> Sender:
-    """Its connections are closed with the stack. The environment's proxies are not used: they would do the connecting,
-    and nobody could check to where."""
+    """Its connections are closed with the stack. Raises ConfigurationError.
+
+    The environment's proxies are not used: they would do the connecting, and nobody could check to where.
+    """
     section = config.outbox
     networks = tuple(ipaddress.ip_network(each) for each in section.allowed_networks)
     seconds = section.timeout.total_seconds()
 
     def transport(guard: Guard) -> HttpTransport:
-        made = HttpTransport(
-            connect_seconds=min(5.0, seconds),
-            read_seconds=seconds,
-            total_seconds=seconds,
-            connections=section.concurrency,
-            max_body_bytes=_READ_AT_MOST,
-            trust_env=False,
-            refuses=guard,
-            cut_answers=True,
-        )
+        try:
+            made = HttpTransport(
+                connect_seconds=min(5.0, seconds),
+                read_seconds=seconds,
+                total_seconds=seconds,
+                connections=section.concurrency,
+                max_body_bytes=_READ_AT_MOST,
+                trust_env=False,
+                refuses=guard,
+                cut_answers=True,
+                trusted_certificates=section.trusted_certificates,
+            )
+        except OSError as error:  # ssl.SSLError is one
+            where = config.origins.describe(("outbox", "trusted_certificates"))
+            raise ConfigurationError(f"{where}: no certificates can be read from it: {error}") from None
         stack.push_async_callback(made.aclose)
         return made
 

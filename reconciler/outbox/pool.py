@@ -32,7 +32,6 @@ from reconciler.outbox.signing import Signer, UnusableSecret
 
 log = structlog.get_logger(__name__)
 
-POLL: Final = timedelta(seconds=1)
 _AFTER_A_FAILURE: Final = timedelta(seconds=1)
 _AT_ONCE: Final = 64
 """Subscriptions that one ledger call claims for: the intake's commits wait behind it."""
@@ -47,6 +46,8 @@ class PoolSettings:
     """Requests under way at once, of this node."""
     lease: timedelta = timedelta(seconds=60)
     """Longer than any request may take."""
+    poll: timedelta = timedelta(seconds=1)
+    """The longest rest between two looks: what other nodes and commands made due is found by looking."""
     drain: timedelta = timedelta(seconds=4)
     """How long a stop waits for requests under way; what has not ended then is sent again, with the same id."""
 
@@ -162,7 +163,7 @@ class Pool:
 
     def _rest(self, doors: Sequence[Door], now: datetime) -> timedelta:
         later = [door.ready_at for door in doors if door.ready_at > now] + list(self._resting.values())
-        return min(POLL, min(later) - now) if later else POLL
+        return min([self._settings.poll, *(each - now for each in later)])
 
     def _window(self, name: str) -> int:
         return self._windows.get(name, 1)

@@ -22,10 +22,11 @@ EVERY: Final = timedelta(minutes=1)
 FAILING_FOR: Final = timedelta(hours=1)
 """From when on a subscriber that only fails is a finding; shorter troubles are what retries are for."""
 
-DISABLED: Final = "subscription-disabled"
 FAILING: Final = "subscription-failing"
+"""Also of one that was disabled, as an error: were it a code of its own, the alert of the failing would be taken back
+with the word that it recovered, just when it is given up on."""
 DEAD: Final = "subscription-dead-letters"
-CODES: Final = frozenset({DISABLED, FAILING, DEAD})
+CODES: Final = frozenset({FAILING, DEAD})
 
 NOBODYS: Final = ""
 """The account of findings that concern no account."""
@@ -38,7 +39,7 @@ def findings_of(subscribers: list[Subscriber], backlogs: Mapping[str, Backlog], 
         resume = f"`reconcile subscriptions resume {each.name}` when it is well; nothing is lost meanwhile"
         if each.standing is Standing.DISABLED:
             text = f"subscription {each.name} gets nothing: {each.note}; {backlog.pending:,} changes wait"
-            yield Finding(DISABLED, Severity.ERROR, NOBODYS, text, resume, each.name)
+            yield Finding(FAILING, Severity.ERROR, NOBODYS, text, resume, each.name)
         elif each.failing_since is not None and now - each.failing_since >= FAILING_FOR:
             text = f"subscription {each.name} has only failed since {each.failing_since:%Y-%m-%d %H:%M} UTC"
             remedy = f"`reconcile subscriptions log {each.name}` shows what it answers"
