@@ -25,7 +25,8 @@ from reconciler.desk import Desk
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.intake import DoorLimits, Intake, IntakeLimits, IntakeMetrics
-from reconciler.ledger import Applied, GroupCommit, Ledger, open_ledger
+from reconciler.keyring import ledger_of, secrets_seal
+from reconciler.ledger import Applied, GroupCommit, Ledger
 from reconciler.ledger.signal import MarkSignal
 from reconciler.loading import Account, followed_of
 from reconciler.metrics import WorkMetrics
@@ -146,9 +147,10 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event, *, until_idle: bool = False) -> None:
         """Raises SchemaMismatch, ConfigurationError or LedgerUnavailable when it cannot start."""
-        ledger = open_ledger(self._config.ledger.url)
+        ledger = ledger_of(self._config)
         try:
             await asyncio.to_thread(ledger.require_current_schema)
+            await asyncio.to_thread(ledger.require_keys)
         except BaseException:
             ledger.close()
             raise
@@ -159,7 +161,7 @@ class Daemon:
             self._transport = transport = transport_of(self._config)
             stack.push_async_callback(transport.aclose)
             providers = {name: account.connect(transport, self._clock) for name, account in self._accounts.items()}
-            keep_tokens(providers, writer, self._clock, self._config.origins.environment)
+            keep_tokens(providers, writer, self._clock, secrets_seal(self._config))
             worker = await self._start_worker(stack, writer, providers) if "worker" in self._parts else None
             signal = MarkSignal(ledger.store, (lambda: None) if worker is None else worker[0].wake)
             stack.push_async_callback(signal.stop)
@@ -414,16 +416,17 @@ async def backfill_of(
 
     Everything is put down when `stack` closes. Raises SchemaMismatch, LedgerUnavailable.
     """
-    ledger = open_ledger(config.ledger.url)
+    ledger = ledger_of(config)
     stack.callback(ledger.close)
     await asyncio.to_thread(ledger.require_current_schema)
+    await asyncio.to_thread(ledger.require_keys)
     writer = GroupCommit(ledger, clock)
     stack.push_async_callback(writer.close)
     transport = transport_of(config)
     stack.push_async_callback(transport.aclose)
     metrics = WorkMetrics(CollectorRegistry())
     providers = {name: account.connect(transport, clock) for name, account in accounts.items()}
-    keep_tokens(providers, writer, clock, config.origins.environment)
+    keep_tokens(providers, writer, clock, secrets_seal(config))
     fetchers = {
         name: fetcher_of(config, name, provider, writer, clock, rng, metrics) for name, provider in providers.items()
     }

@@ -16,8 +16,6 @@ from reconciler.provider import Provider, Renewal, Token, UsesTokens
 if TYPE_CHECKING:
     from reconciler.sealing import Seal
 
-KEY_VARIABLE: Final = "RECONCILER_TOKEN_KEY"
-
 _LEASE: Final = timedelta(seconds=60)
 """Longer than any request may take; a renewal whose process died is done by another one after that."""
 
@@ -71,29 +69,20 @@ class LedgerTokens:
         except CannotOpen as error:
             raise AccessDenied(
                 f"account {self._account}: its token cannot be opened: {error}. Put the key that sealed it into "
-                f"{KEY_VARIABLE}, after the new one",
+                "encryption.keys (or RECONCILER_TOKEN_KEY), after the new one",
                 scope=AccessScope.ACCOUNT,
             ) from error
 
 
-def keep_tokens(
-    providers: Mapping[str, Provider], ledger: GroupCommit, clock: Clock, environment: Mapping[str, str]
-) -> None:
+def keep_tokens(providers: Mapping[str, Provider], ledger: GroupCommit, clock: Clock, seal: Seal | None) -> None:
     """Hand a store to every provider whose tokens end. Raises ConfigurationError where one must be kept without a key.
 
     Tokens that can be had again at any time are kept too where there is a key, so that nodes share them.
     """
     concerned = {name: each for name, each in providers.items() if isinstance(each, UsesTokens)}
-    words = environment.get(KEY_VARIABLE, "").strip()
-    if not words:
+    if seal is None:
         _require_none_rotates(concerned.items())
         return
-    if not concerned:
-        return
-    # Only here: nobody else needs the 30 ms and the native library that this imports.
-    from reconciler.sealing import Seal
-
-    seal = Seal.of(words)
     for name, each in concerned.items():
         each.keep_tokens(LedgerTokens(name, ledger, clock, seal))
 
@@ -102,8 +91,9 @@ def _require_none_rotates(concerned: Iterable[tuple[str, UsesTokens]]) -> None:
     for name, each in concerned:
         if each.rotates:
             raise ConfigurationError(
-                f"accounts.{name}: its tokens rotate and must be kept, but {KEY_VARIABLE} is not set; put 32 random "
-                "bytes in base64 into that environment variable, the same on every node"
+                f"accounts.{name}: its tokens rotate and must be kept, but there is no key to seal them with; put 32 "
+                "random bytes in base64 behind a pointer in encryption.keys (or into the environment variable "
+                "RECONCILER_TOKEN_KEY), the same on every node"
             )
 
 

@@ -24,8 +24,8 @@ class ShopifySettings(ProviderSettings):
     organisation); with `refresh_token` besides, it is renewed every hour (any other app)."""
     client_secret: Secret | None = None
     refresh_token: Secret | None = None
-    """The first refresh token, from the installation. Each renewal brings the next, which the ledger keeps, encrypted
-    with RECONCILER_TOKEN_KEY; this one is then never used again."""
+    """The first refresh token, from the installation. Each renewal brings the next, which the ledger keeps, sealed with
+    the first of encryption.keys; this one is then never used again."""
     api_version: str = PINNED_VERSION
     """Sent with every request and stored with every version: the shape of a body depends on it."""
     base_url: str | None = None

@@ -77,7 +77,7 @@ class Tokens:
         if self._store is None and self.rotates:
             raise AccessDenied(
                 f"shopify/{self._account}: its tokens must be kept, and there is no key to keep them with; put 32 "
-                "random bytes in base64 into the environment variable RECONCILER_TOKEN_KEY",
+                "random bytes in base64 behind a pointer in encryption.keys",
                 scope=AccessScope.ACCOUNT,
             )
         return self._store

@@ -13,7 +13,8 @@ from reconciler.clock import SystemClock
 from reconciler.config import Config, load
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
-from reconciler.ledger import Ledger, open_ledger
+from reconciler.keyring import ledger_of
+from reconciler.ledger import Ledger
 from reconciler.ledger.schema import current
 from reconciler.loading import load_accounts
 
@@ -39,7 +40,7 @@ def desk(options: Options, *, create: bool = False) -> Iterator[Desk]:
     log.configure(verbose=options.verbose)
     config = read_config(options)
     accounts = load_accounts(config, with_secrets=False)
-    ledger = open_ledger(config.ledger.url)
+    ledger = ledger_of(config)
     try:
         if not create:
             require_existing(ledger)

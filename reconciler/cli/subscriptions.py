@@ -109,7 +109,7 @@ def add(
 ) -> None:
     """Make one, and print its signing secret: the only time that it is shown.
 
-    It gets what changes from now on. The secret is kept in the ledger, sealed with RECONCILER_TOKEN_KEY.
+    It gets what changes from now on. The secret is kept in the ledger, sealed with the first of encryption.keys.
     """
     options = options_of(context)
     output = options.format_among("table", "json")

@@ -48,6 +48,9 @@ COMMANDS: Mapping[str, Line] = {
     "import": Line("moving:import_", "Take exported lines in: all of them or none."),
     "backup": Line("backup:backup", "Write the whole ledger into one file, while everybody goes on working."),
     "restore": Line("backup:restore", "Make a ledger of a backup: a new epoch of it, that names what it cannot know."),
+    "rotate-keys": Line(
+        "rotate_keys:rotate_keys", "Seal with the first of encryption.keys what others sealed, or none."
+    ),
     "demo": Line("demo:demo", "Sandbox, daemon, a shop's bad day, and the proof that the ledger came out equal."),
     "sandbox": Line("sandbox:sandbox", "A look-alike of Stripe to build against, with nothing but itself."),
     "migrate": Line("migrate:migrate", "Bring the ledger's schema to this version."),

@@ -56,6 +56,13 @@ class LedgerSection(Section):
     url: str = "sqlite:///reconciler.db"
 
 
+class EncryptionSection(Section):
+    """Sealing at rest. Pointers (`env:NAME`, `file:/path`) to keys, newest first."""
+
+    keys: tuple[str, ...] = Field(default=(), max_length=10)
+    """The first seals what is written, every one opens what is there; none: bodies lie open in the ledger."""
+
+
 class ServerSection(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
@@ -288,6 +295,7 @@ class Config(BaseSettings):
     )
 
     ledger: LedgerSection = LedgerSection()
+    encryption: EncryptionSection = EncryptionSection()
     server: ServerSection = ServerSection()
     accounts: dict[Annotated[str, AfterValidator(_account_name)], AccountTable] = Field(default_factory=dict)
     deadlines: tuple[Deadline, ...] = ()

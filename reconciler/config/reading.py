@@ -67,6 +67,14 @@ def api_tokens(config: Config) -> tuple[str, ...]:
     return pointers.secrets(config.server.api_tokens, ("server", "api_tokens"))
 
 
+def encryption_keys(config: Config) -> tuple[tuple[str, str], ...]:
+    """Where each key was written, and the key. Raises ConfigurationError."""
+    origins = config.origins
+    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    keys = pointers.secrets(config.encryption.keys, ("encryption", "keys"))
+    return tuple((origins.describe(("encryption", "keys", place)), key) for place, key in enumerate(keys))
+
+
 def alert_addresses(config: Config) -> tuple[tuple[str, ...], str | None]:
     """Whom alerts are sent to, and where the heartbeat goes. Raises ConfigurationError."""
     origins = config.origins

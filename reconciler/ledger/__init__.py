@@ -11,6 +11,7 @@ from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.jobs import Job, JobLost, JobState
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.marks import Mark, mark_of
+from reconciler.ledger.packing import PLAIN, Packing
 from reconciler.ledger.reads import Holding, LoggedDelivery, Open, OpenFinding, Resource, Version, View
 from reconciler.ledger.store import Store
 from reconciler.ledger.writer import GroupCommit
@@ -35,6 +36,7 @@ __all__ = [
     "Open",
     "OpenFinding",
     "Outcome",
+    "Packing",
     "PageRow",
     "Pending",
     "ReadTally",
@@ -51,6 +53,6 @@ __all__ = [
 ]
 
 
-def open_ledger(url: str) -> Ledger:
+def open_ledger(url: str, packing: Packing = PLAIN) -> Ledger:
     """The ledger at a URL, its schema not yet checked. Raises ConfigurationError for a URL that names none."""
-    return Ledger(Store(url))
+    return Ledger(Store(url, packing=packing))

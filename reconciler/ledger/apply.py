@@ -24,10 +24,11 @@ from reconciler.errors import LedgerError
 from reconciler.ledger import changes as feed
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.claims import Claim
-from reconciler.ledger.codec import pack, storable
+from reconciler.ledger.codec import storable
 from reconciler.ledger.facts import record_control_totals, replace_entries
 from reconciler.ledger.marks import Mark, mark, mark_unknown
 from reconciler.ledger.outbox import Announced, announce
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ControlTotal, Entry, Reading, ResourceRef, Snapshot, State, canonical
 
@@ -481,7 +482,9 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
                 "version": change.columns["version"],
                 "state": change.columns["state"],
                 "content_hash": change.columns["content_hash"],
-                "body": pack(canonical(change.reading.body)) if isinstance(change.reading, Snapshot) else None,
+                "body": tx.pack(canonical(change.reading.body), Place.VERSION)
+                if isinstance(change.reading, Snapshot)
+                else None,
                 "status": change.columns["status"],
                 "cause": change.cause,
                 "recorded_at": recorded_at,

@@ -327,7 +327,9 @@ GENESIS = "0" * 64
 """What the first row's hash builds on."""
 
 _AUDIT_COLUMNS = "seq, prev_hash, hash, actor, action, subject, detail, at"
-_LOCK_AUDIT = text("LOCK TABLE audit_log IN EXCLUSIVE MODE")
+_LOCK_AUDIT = text("SELECT pg_advisory_xact_lock(:key)")
+_AUDIT_KEY = 0x7265636F6E617564
+"""`reconaud`. A lock on the table itself takes the right to change its rows, which the daemon's role must not have."""
 _AUDIT_HEAD = text(f"SELECT {_AUDIT_COLUMNS} FROM audit_log ORDER BY seq DESC LIMIT 1")
 _AUDIT = text(f"SELECT {_AUDIT_COLUMNS} FROM audit_log ORDER BY seq")
 _INSERT_AUDIT = insert_into(
@@ -350,7 +352,7 @@ def append_audit(
 ) -> str:
     """One more row; the new head's hash. Writers take turns: two rows can never follow the same one."""
     if tx.dialect.is_postgres:
-        tx.run(_LOCK_AUDIT)
+        tx.run(_LOCK_AUDIT, {"key": _AUDIT_KEY})
     head = tx.run(_AUDIT_HEAD).one_or_none()
     previous, seq = (GENESIS, 1) if head is None else (head.hash, head.seq + 1)
     shown = orjson.dumps(detail, option=orjson.OPT_SORT_KEYS).decode()

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, span_micros, to_micros
-from reconciler.ledger.codec import unpack
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef, Snapshot, Window
 
@@ -138,7 +138,9 @@ def memberless(
     """
     bounds = {"account": account, "kind": kind, "oldest": to_micros(oldest), "after": "" if after is None else after.id}
     return [
-        Snapshot(_ref(row), orjson.loads(unpack(row.body)), status=row.status, api_version=row.api_version)
+        Snapshot(
+            _ref(row), orjson.loads(tx.unpack(row.body, Place.VERSION)), status=row.status, api_version=row.api_version
+        )
         for row in tx.run(_MEMBERLESS, bounds | {"limit": limit})
     ]
 

@@ -20,7 +20,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import from_micros
 from reconciler.errors import UsageError
 from reconciler.ledger.bulk import WHOLE, Bulk, insert_into
-from reconciler.ledger.codec import unpack
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Store, Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
 
@@ -244,7 +244,7 @@ def read(tx: Transaction, after: Cursor | None, wanted: Filter, *, limit: int) -
     statement = text(_BETWEEN.format(more=more)).bindparams(*(bindparam(name, expanding=True) for name in given))
     rows = tx.run(statement, {"after": since, "until": until, "limit": limit} | given).all()
     reached = rows[-1].position if len(rows) == limit else until
-    found = (_change(row) for row in rows)
+    found = (_change(tx, row) for row in rows)
     return FeedPage(
         tuple(change for change in found if wanted.wants_fields(change.changed)),
         Cursor(end.epoch, reached),
@@ -255,7 +255,7 @@ def read(tx: Transaction, after: Cursor | None, wanted: Filter, *, limit: int) -
 def single(tx: Transaction, resource_id: int, version: int) -> Change | None:
     """One version as a change, placed or not."""
     row = tx.run(_SINGLE, {"resource_id": resource_id, "version": version}).one_or_none()
-    return None if row is None else _change(row)
+    return None if row is None else _change(tx, row)
 
 
 def _conditions(wanted: Filter) -> tuple[str, dict[str, list[str]]]:
@@ -269,8 +269,8 @@ def _conditions(wanted: Filter) -> tuple[str, dict[str, list[str]]]:
     return " ".join(conditions), given
 
 
-def _change(row: Any) -> Change:
-    body, before = _body(row.body), _body(row.body_before)
+def _change(tx: Transaction, row: Any) -> Change:
+    body, before = _body(tx, row.body), _body(tx, row.body_before)
     return Change(
         resource_id=row.id,
         ref=ResourceRef(row.provider, row.account, row.kind, row.remote_id),
@@ -284,10 +284,10 @@ def _change(row: Any) -> Change:
     )
 
 
-def _body(stored: bytes | None) -> Mapping[str, Any] | None:
+def _body(tx: Transaction, stored: bytes | None) -> Mapping[str, Any] | None:
     if stored is None:
         return None
-    body: Mapping[str, Any] = orjson.loads(unpack(stored))
+    body: Mapping[str, Any] = orjson.loads(tx.unpack(stored, Place.VERSION))
     return body
 
 

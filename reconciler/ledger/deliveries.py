@@ -13,8 +13,8 @@ import orjson
 from reconciler.clock import to_micros
 from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
-from reconciler.ledger.codec import pack
 from reconciler.ledger.marks import Mark, mark
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import Delivery, Redaction
 
@@ -141,7 +141,7 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
                 None,
                 delivery.source,
                 _logged(delivery),
-                pack(delivery.body),
+                tx.pack(delivery.body, Place.DELIVERY),
                 len(delivery.body),
             )
         )
@@ -175,7 +175,7 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
             each.reason,
             each.delivery.source,
             _logged(each.delivery),
-            pack(each.delivery.body[:REJECTED_BODY_BYTES]),
+            tx.pack(each.delivery.body[:REJECTED_BODY_BYTES], Place.DELIVERY),
             each.size,
         )
         for row_id, each in zip(tx.ticks(len(audited)), audited, strict=True)

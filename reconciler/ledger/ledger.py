@@ -20,6 +20,7 @@ from reconciler.ledger import (
     jobs,
     marks,
     redaction,
+    sealing,
     secrets,
     tokens,
 )
@@ -64,6 +65,11 @@ class Ledger:
     def require_current_schema(self) -> None:
         """Raises SchemaMismatch unless the schema is exactly this program's; an empty ledger gets it."""
         require_current(self._store)
+
+    def require_keys(self) -> None:
+        """Raises ConfigurationError unless every key that stored bodies may be sealed with is at hand."""
+        with self._store.read() as tx:
+            sealing.require_keys(tx)
 
     def close(self) -> None:
         self._store.close()

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.codec import unpack
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State
 
@@ -230,7 +230,7 @@ def versions(
             row.version,
             State(row.state),
             row.status,
-            None if row.body is None else unpack(row.body),
+            None if row.body is None else tx.unpack(row.body, Place.VERSION),
             Cause(row.cause),
             from_micros(row.recorded_at),
             from_micros(row.fetched_at),
@@ -461,7 +461,9 @@ def delivery(tx: Transaction, delivery_id: int) -> WholeDelivery | None:
     row = tx.run(_DELIVERY, {"id": delivery_id}).one_or_none()
     if row is None:
         return None
-    return WholeDelivery(_delivery(row), orjson.loads(row.headers), None if row.body is None else unpack(row.body))
+    return WholeDelivery(
+        _delivery(row), orjson.loads(row.headers), None if row.body is None else tx.unpack(row.body, Place.DELIVERY)
+    )
 
 
 _DELIVERIES_OF = text(

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.codec import unpack
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef, Snapshot
 from reconciler.money import Money
@@ -100,13 +100,13 @@ def history_from_bodies(
 def _read_all(tx: Transaction, statement: TextClause, given: Mapping[str, Any], read: Read) -> Iterator[Known]:
     for row in tx.run(statement, given).yield_per(_CHUNK):
         recorded_at = from_micros(row.recorded_at)
-        for movement in read(snapshot_of(row)):
+        for movement in read(snapshot_of(tx, row)):
             yield Known(movement, recorded_at)
 
 
-def snapshot_of(row: Any) -> Snapshot:
+def snapshot_of(tx: Transaction, row: Any) -> Snapshot:
     ref = ResourceRef(row.provider, row.account, row.kind, row.remote_id)
-    return Snapshot(ref, orjson.loads(unpack(row.body)), api_version=row.api_version)
+    return Snapshot(ref, orjson.loads(tx.unpack(row.body, Place.VERSION)), api_version=row.api_version)
 
 
 # --- from rows ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from reconciler.clock import from_micros, to_micros
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import append_audit
-from reconciler.ledger.codec import pack, unpack
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 
 NAME_CHARACTERS = 64
@@ -247,8 +247,8 @@ _MAKE_KEY = text("INSERT INTO console_key (id, secret, made_at) VALUES (1, :secr
 
 def signing_key(tx: Transaction, fresh: bytes, now: datetime) -> bytes:
     """The ledger's key; `fresh` becomes it where there is none. All nodes on one ledger sign alike."""
-    tx.run(_MAKE_KEY, {"secret": pack(fresh), "now": to_micros(now)})
-    return unpack(tx.run(_KEY).scalar_one())
+    tx.run(_MAKE_KEY, {"secret": tx.pack(fresh, Place.CONSOLE_KEY), "now": to_micros(now)})
+    return tx.unpack(tx.run(_KEY).scalar_one(), Place.CONSOLE_KEY)
 
 
 # --- machine tokens -------------------------------------------------------------------------------

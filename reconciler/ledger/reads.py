@@ -12,8 +12,8 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, jobs
-from reconciler.ledger.codec import unpack
 from reconciler.ledger.coverage import Coverage, coverage
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
 
@@ -220,7 +220,7 @@ class View:
         versions: list[Version] = []
         before: Mapping[str, Any] | None = None
         for row in self._tx.run(_VERSIONS, {"id": resource.id, "as_of": _limit(as_of)}):
-            body = None if row.body is None else orjson.loads(unpack(row.body))
+            body = None if row.body is None else orjson.loads(self._tx.unpack(row.body, Place.VERSION))
             versions.append(
                 Version(
                     version=row.version,

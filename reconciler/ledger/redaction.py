@@ -21,15 +21,16 @@ from reconciler.clock import to_micros
 from reconciler.ledger.aside import read_again
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.codec import pack, unpack
+from reconciler.ledger.codec import pack
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import Redaction, canonical
 
 MARK = "redacted"
 """The member that a redacted body has besides what was kept of it."""
 
-_FORGOTTEN = pack(orjson.dumps({MARK: True}))
-"""What is left of a delivery's body."""
+FORGOTTEN = pack(orjson.dumps({MARK: True}))
+"""What is left of a delivery's body. Never sealed: it is the same for all, and statements compare with it."""
 
 Kept = Mapping[str, frozenset[str] | None]
 """By kind: the top-level fields that survive; None: the whole body does. A kind that is not named keeps nothing."""
@@ -130,7 +131,7 @@ def named_inside(
     was the end)."""
     bounds = {"account": account, "kind": kind, "resource_id": after[0], "version": after[1], "limit": limit}
     rows = tx.run(_OF_KIND, bounds).all()
-    found = {row.remote_id for row in rows if _at(orjson.loads(unpack(row.body)), path) == name}
+    found = {row.remote_id for row in rows if _at(orjson.loads(tx.unpack(row.body, Place.VERSION)), path) == name}
     return found, (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
 
 
@@ -152,7 +153,7 @@ def redact_versions(
     shrunk = [
         {"resource_id": row.resource_id, "version": row.version, "body": body}
         for row in rows
-        if (body := _shrunk(row, kept, words)) is not None
+        if (body := _shrunk(tx, row, kept, words)) is not None
     ]
     tx.run_many(_REWRITE, shrunk)
     read_again(tx, [(each["resource_id"], each["version"]) for each in shrunk])
@@ -162,13 +163,13 @@ def redact_versions(
 def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> int:
     """Forget the deliveries, the one that asked included, and write down that it was done; how many they were."""
     if asked.what.kind:
-        deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": _FORGOTTEN}).rowcount
+        deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": FORGOTTEN}).rowcount
         tx.run(_ANSWERS_OF_ONE, _bounds(asked))
     else:
-        deliveries = tx.run(_DELIVERIES_OF_ALL, {"account": asked.account, "forgotten": _FORGOTTEN}).rowcount
+        deliveries = tx.run(_DELIVERIES_OF_ALL, {"account": asked.account, "forgotten": FORGOTTEN}).rowcount
         tx.run(_ANSWERS_OF_ALL, {"account": asked.account})
     asking = {"account": asked.account, "event_id": asked.event_id}
-    tx.run(_DELIVERIES_THAT_ASKED, asking | {"forgotten": _FORGOTTEN})
+    tx.run(_DELIVERIES_THAT_ASKED, asking | {"forgotten": FORGOTTEN})
     done = {"kind": asked.what.kind, "id": asked.what.id, "now": to_micros(now)}
     if tx.run(_DONE, asking | done).rowcount == 1:
         subject = f"{asked.account}/{asked.what.kind}/{asked.what.id}" if asked.what.kind else asked.account
@@ -191,12 +192,12 @@ def _bounds(asked: Asked) -> dict[str, Any]:
     return bounds
 
 
-def _shrunk(row: Any, kept: Kept, words: Words) -> bytes | None:
+def _shrunk(tx: Transaction, row: Any, kept: Kept, words: Words) -> bytes | None:
     """The body without what must go; None where nothing is left to do."""
     fields = kept.get(row.kind, frozenset())
     if fields is None:
         return None
-    body = orjson.loads(unpack(row.body))
+    body = orjson.loads(tx.unpack(row.body, Place.VERSION))
     if body.get(MARK) is True:
         return None
     left = {name: value for name, value in body.items() if name in fields}
@@ -204,7 +205,7 @@ def _shrunk(row: Any, kept: Kept, words: Words) -> bytes | None:
     if pattern is not None:
         others = {name: value for name, value in body.items() if name not in fields}
         left |= _sifted(others, pattern) or {}
-    return pack(canonical({**left, MARK: True}))
+    return tx.pack(canonical({**left, MARK: True}), Place.VERSION)
 
 
 def _sifted(value: Any, pattern: re.Pattern[str]) -> Any:

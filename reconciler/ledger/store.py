@@ -24,6 +24,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from reconciler.errors import ConfigurationError, LedgerContention, LedgerError, LedgerUnavailable
 from reconciler.ledger.codec import storable
+from reconciler.ledger.packing import PLAIN, Packing, Place
 from reconciler.ledger.turn import FileTurn
 
 SQLITE_SAFE = (3, 51, 3)
@@ -74,6 +75,8 @@ class Transaction:
     """One open transaction: the only thing that statements may be run on."""
 
     def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self.packing = PLAIN
+        """The store's, which sets it before anybody sees the transaction."""
         self._connection = connection
         self._driver = connection.connection.cursor()
         self._depth = 0
@@ -100,6 +103,14 @@ class Transaction:
         """The same for a query; all its rows."""
         rows: list[tuple[Any, ...]] = self._driver.execute(sql, parameters).fetchall()
         return rows
+
+    def pack(self, content: bytes, place: Place) -> bytes:
+        """As it is to be stored: packed, and sealed where the configuration has a key."""
+        return self.packing.pack(content, place)
+
+    def unpack(self, stored: bytes, place: Place) -> bytes:
+        """What was packed, now or by any version before. Raises LedgerError."""
+        return self.packing.unpack(stored, place)
 
     def tick(self) -> int:
         return self.ticks(1)[0]
@@ -155,6 +166,10 @@ class Transaction:
             self._depth -= 1
 
 
+_NOTE_KEY = text(
+    "INSERT INTO sealing_key (id) VALUES (:id) ON CONFLICT (id) DO UPDATE SET retired_at = NULL"
+    " WHERE sealing_key.retired_at IS NOT NULL"
+)
 _BE_PATIENT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 _TICK_SQLITE = "UPDATE ledger_clock_row SET value = value + ? WHERE id = 1 RETURNING value"
 _TICK_POSTGRES = "SELECT nextval('ledger_clock') FROM generate_series(1, %s)"
@@ -167,11 +182,13 @@ class Store:
         self,
         url: str,
         *,
+        packing: Packing = PLAIN,
         busy_seconds: float = BUSY_SECONDS,
         transactions: Callable[[Connection, Dialect], Transaction] = Transaction,
     ) -> None:
         """`transactions` makes the write transactions: the seam at which a test lets a statement fail."""
         self.url = _parse(url)
+        self.packing = packing
         self._transactions = transactions
         self.dialect = SQLITE if self.url.get_backend_name() == "sqlite" else POSTGRES
         self._busy_seconds = busy_seconds
@@ -181,6 +198,7 @@ class Store:
         self.engine = self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine()
         self._reader = self._sqlite_reader() if self.dialect is SQLITE and not self._in_memory else self.engine
         self._commits_since_checkpoint = 0
+        self._key_noted = False
 
     # --- transactions ---
 
@@ -201,11 +219,13 @@ class Store:
                 self.engine.connect() as connection,
                 connection.begin(),
             ):
-                self._open = self._transactions(connection, self.dialect)
+                self._open = self._begun(self._transactions(connection, self.dialect))
                 try:
                     yield self._open
+                    self._note_key(self._open)
                 finally:
                     self._open = None
+            self._key_noted = self._key_noted or self.packing.used
             self._after_commit()
 
     @contextmanager
@@ -218,7 +238,16 @@ class Store:
         with _mapping_errors(self.engine), self._reader.connect() as connection, connection.begin():
             if self.dialect.is_postgres:
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            yield Transaction(connection, self.dialect)
+            yield self._begun(Transaction(connection, self.dialect))
+
+    def _begun(self, tx: Transaction) -> Transaction:
+        tx.packing = self.packing
+        return tx
+
+    def _note_key(self, tx: Transaction) -> None:
+        """In the commit that holds the first body of a key: nobody shall miss the key without the ledger naming it."""
+        if self.packing.used and not self._key_noted and self.packing.seal is not None:
+            tx.run(_NOTE_KEY, {"id": self.packing.seal.first})
 
     @contextmanager
     def exclusively(self) -> Iterator[Connection]:

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from reconciler.clock import from_micros
 from reconciler.ledger import changes, outbox, subscriptions
 from reconciler.ledger.changes import Change
-from reconciler.ledger.codec import unpack
 from reconciler.ledger.outbox import Attempt, Door, Ended, Ending, Parcel, Replay
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Store, Transaction
 from reconciler.ledger.subscriptions import Origin, Standing, Subscriber, Subscription
 from reconciler.model import ResourceRef
@@ -206,7 +206,7 @@ class Telling:
                         duration=timedelta(microseconds=row.duration),
                         status=row.status,
                         error=row.error,
-                        answer=b"" if row.answer is None else unpack(row.answer),
+                        answer=b"" if row.answer is None else tx.unpack(row.answer, Place.ANSWER),
                     ),
                 )
                 for row in tx.run(_ATTEMPTS, {"name": name, "limit": limit})

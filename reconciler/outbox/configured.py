@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from reconciler.clock import Clock
 from reconciler.config import Config, SubscriptionTable, subscription_secrets
 from reconciler.errors import ConfigurationError, UsageError
+from reconciler.keyring import secrets_seal
 from reconciler.ledger import GroupCommit
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.subscriptions import Form, Ordering, Origin, Subscription
@@ -29,7 +30,6 @@ from reconciler.outbox.pool import Pool, PoolSettings
 from reconciler.outbox.sending import ANSWER_BYTES, Sender
 from reconciler.outbox.signing import Signer, UnusableSecret
 from reconciler.outbox.watch import Watch
-from reconciler.tokens import KEY_VARIABLE
 from reconciler.transport import HttpTransport
 
 _LEASE_BEYOND_A_REQUEST: Final = timedelta(seconds=45)
@@ -110,12 +110,7 @@ def keys_of(config: Config, *, with_configured: bool = True) -> Keys:
         except UnusableSecret as error:
             where = config.origins.describe(("subscriptions", place, "secrets"))
             raise ConfigurationError(f"{where}: {error}") from None
-    words = config.origins.environment.get(KEY_VARIABLE, "").strip()
-    if not words:
-        return Keys(secrets, None)
-    from reconciler.sealing import Seal  # only where there is a key: it imports a native library
-
-    return Keys(secrets, Seal.of(words))
+    return Keys(secrets, secrets_seal(config))
 
 
 def policy_of(config: Config) -> Policy:

@@ -35,7 +35,7 @@ class Keys:
                 raise UnusableSecret(f"{subscription.name}: this process's configuration has no secret for it")
             return self._configured[subscription.name]
         if self._seal is None:
-            raise UnusableSecret("RECONCILER_TOKEN_KEY is not set, and the secret is sealed with it")
+            raise UnusableSecret("there is no key in encryption.keys, and the secret is sealed with one")
         from reconciler.sealing import CannotOpen  # only here: it imports a native library
 
         opened = []
@@ -50,7 +50,7 @@ class Keys:
         """Raises UnusableSecret where there is no key to seal with."""
         if self._seal is None:
             raise UnusableSecret(
-                "RECONCILER_TOKEN_KEY is not set; a secret is kept in the ledger only sealed with it. Set it, or put "
-                "the subscription into the configuration"
+                "there is no key in encryption.keys (nor in RECONCILER_TOKEN_KEY); a secret is kept in the ledger only "
+                "sealed with one. Add a key, or put the subscription into the configuration"
             )
         return self._seal.close(secret.encode(), purpose(name))

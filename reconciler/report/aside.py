@@ -135,20 +135,20 @@ class SettingAside:
         if not found:
             return None
         sources = aside.sources(tx, {each.resource_id for each in found})
-        read = [(each, movements) for each in found if (movements := self._movements(each)) is not None]
+        read = [(each, movements) for each in found if (movements := self._movements(tx, each)) is not None]
         met: set[int] = set()
         for each, movements in read:
             met |= names_met(each, movements, sources.get(each.resource_id, ()))
         last = (found[-1].resource_id, found[-1].version)
         return Step(turn, lambda tx: aside.keep(tx, read, met), last, len(found))
 
-    def _movements(self, each: Unread) -> tuple[Movement, ...] | None:
+    def _movements(self, tx: Transaction, each: Unread) -> tuple[Movement, ...] | None:
         """None: it cannot be read. It stays unread, so that the report names it."""
         term = self._by_name.get(each.row.account)
         if term is None or each.row.body is None or each.row.kind not in term.finance.kinds:
             return ()
         try:
-            return term.finance.read(snapshot_of(each.row))
+            return term.finance.read(snapshot_of(tx, each.row))
         except BadReply:
             return None
 

@@ -264,7 +264,7 @@ class _Gathering:
         term = self._by_name.get(each.row.account)
         if term is None or each.row.body is None or each.row.kind not in term.finance.kinds:
             return ()
-        return term.finance.read(movements.snapshot_of(each.row))
+        return term.finance.read(movements.snapshot_of(self._tx, each.row))
 
     def _disputes(self) -> tuple[DisputeFact, ...]:
         """The last version recorded before the cut-off, and since when it has been in that state."""

@@ -89,6 +89,7 @@ def test_every_table_with_a_past_is_moved(ledgers: tuple[Ledger, ...]) -> None:
         **dict.fromkeys(("carried_span", "carried_balance", "carried_paid"), "summed up anew from the entries"),
         "console_session": "everybody logs in again",
         "console_key": "signs only sessions, and those are not moved",
+        "sealing_key": "an export is plain, and whoever takes it in seals with keys of its own",
     }
     with ledgers[0].store.read() as tx:
         tables = {row.name for row in tx.run(text("SELECT name FROM sqlite_master WHERE type = 'table'"))}

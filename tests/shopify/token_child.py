@@ -20,7 +20,8 @@ from reconciler.clock import SystemClock
 from reconciler.errors import Unavailable
 from reconciler.ledger import GroupCommit, open_ledger
 from reconciler.provider import Reply, Request
-from reconciler.tokens import KEY_VARIABLE, keep_tokens
+from reconciler.sealing import seal_of
+from reconciler.tokens import keep_tokens
 from reconciler.transport import HttpTransport
 from tests.ledger.children import say
 from tests.shopify.shops import ACCOUNT, ref
@@ -58,7 +59,7 @@ async def _node(url: str, shop: str, domain: str, refresh: str, mode: str, ahead
     with closing(open_ledger(url)) as ledger:
         writer = GroupCommit(ledger, clock)
         provider = Shopify(ACCOUNT, settings, transport, clock)
-        keep_tokens({ACCOUNT: provider}, writer, clock, {KEY_VARIABLE: KEY})
+        keep_tokens({ACCOUNT: provider}, writer, clock, seal_of([("here", KEY)]))
         say("ready")
         await asyncio.to_thread(sys.stdin.readline)
         waited = False

@@ -9,10 +9,10 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, insert_into
-from reconciler.ledger.codec import pack, unpack
 from reconciler.ledger.moving.facts import Row, raise_clock
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.sorts import VERDICTS
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 
 _DAY = 86_400 * 1_000_000
@@ -96,13 +96,14 @@ def store(tx: Transaction, rows: Sequence[tuple[int, Row]]) -> int:
     present = {each.id: each for each in tx.run(_PRESENT, {"ids": list(by_id)})}
     for row_id, (number, row) in by_id.items():
         if row_id in present:
-            _require_equal(number, row, present[row_id])
+            _require_equal(tx, number, row, present[row_id])
     fresh = [row for row_id, (_, row) in by_id.items() if row_id not in present]
     raise_clock(tx, max(by_id))
     _INSERT.run(
         tx,
         [
-            {name: row[name] for name in _COLUMNS} | {"body": None if row["body"] is None else pack(row["body"])}
+            {name: row[name] for name in _COLUMNS}
+            | {"body": None if row["body"] is None else tx.pack(row["body"], Place.DELIVERY)}
             for row in fresh
         ],
     )
@@ -147,8 +148,8 @@ def _distinct(rows: Sequence[tuple[int, Row]]) -> dict[int, tuple[int, Row]]:
     return by_id
 
 
-def _require_equal(number: int, row: Row, there: Any) -> None:
-    body = None if there.body is None else unpack(there.body)
+def _require_equal(tx: Transaction, number: int, row: Row, there: Any) -> None:
+    body = None if there.body is None else tx.unpack(there.body, Place.DELIVERY)
     same = all(getattr(there, name) == row[name] for name in _COLUMNS if name not in ("body", "headers"))
     if not same or body != row["body"] or orjson.loads(there.headers) != orjson.loads(row["headers"]):
         raise WrongLine(

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from reconciler.ledger.codec import unpack
 from reconciler.ledger.moving.fields import iso
 from reconciler.ledger.moving.sorts import FACTS
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Store, Transaction
 from reconciler.model import ResourceRef
 
@@ -55,7 +55,7 @@ def export_lines(store: Store) -> Iterator[bytes]:
         tx.be_patient()
         collate = ' COLLATE "C"' if tx.dialect.is_postgres else ""
         for row in _rows(tx, _VERSIONS, collate):
-            yield _line(_version(row))
+            yield _line(_version(tx, row))
         for row in _rows(tx, _RESOURCES, collate):
             yield _line({"resource": _resource(row)})
         for fact in FACTS.values():
@@ -63,7 +63,7 @@ def export_lines(store: Store) -> Iterator[bytes]:
                 yield _line({fact.name: fact.write(row)})
         for row in _rows(tx, _OUTBOX, collate):
             yield _line({"outbox": _outbox(row)})
-        for delivery in _deliveries(_rows(tx, _DELIVERIES, collate)):
+        for delivery in _deliveries(tx, _rows(tx, _DELIVERIES, collate)):
             yield _line({"delivery": delivery})
 
 
@@ -79,14 +79,14 @@ def _line(value: dict[str, Any]) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _version(row: Any) -> dict[str, Any]:
+def _version(tx: Transaction, row: Any) -> dict[str, Any]:
     return {
         "ref": _ref(row),
         "version": row.version,
         "recorded_at": iso(row.recorded_at),
         "cause": row.cause,
         "state": row.state,
-        "body": None if row.body is None else orjson.Fragment(unpack(row.body)),
+        "body": None if row.body is None else orjson.Fragment(tx.unpack(row.body, Place.VERSION)),
         "status": row.status,
         "fetched_at": iso(row.fetched_at),
         "api_version": row.api_version,
@@ -130,21 +130,21 @@ def _outbox(row: Any) -> dict[str, Any]:
     }
 
 
-def _deliveries(rows: Iterator[Any]) -> Iterator[dict[str, Any]]:
+def _deliveries(tx: Transaction, rows: Iterator[Any]) -> Iterator[dict[str, Any]]:
     """One object for each delivery, out of one row for each of its marks."""
     current: dict[str, Any] | None = None
     for row in rows:
         if current is None or current["id"] != row.id:
             if current is not None:
                 yield current
-            current = _delivery(row)
+            current = _delivery(tx, row)
         if row.marked_kind is not None:
             current["marks"].append(str(ResourceRef(row.provider, row.account, row.marked_kind, row.marked_id)))
     if current is not None:
         yield current
 
 
-def _delivery(row: Any) -> dict[str, Any]:
+def _delivery(tx: Transaction, row: Any) -> dict[str, Any]:
     return {
         "id": row.id,
         "provider": row.provider,
@@ -159,7 +159,7 @@ def _delivery(row: Any) -> dict[str, Any]:
         "headers": orjson.loads(row.headers),
         "size": row.size,
         "marks": [],
-        "body": None if row.body is None else base64.b64encode(unpack(row.body)).decode(),
+        "body": None if row.body is None else base64.b64encode(tx.unpack(row.body, Place.DELIVERY)).decode(),
     }
 
 

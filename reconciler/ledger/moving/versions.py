@@ -14,12 +14,12 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import to_micros
 from reconciler.ledger.apply import INSERT_UNREAD, TOMBSTONE_HASH
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
-from reconciler.ledger.codec import pack, unpack
 from reconciler.ledger.facts import rebuild_all_entries
 from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.readers import Reader
 from reconciler.ledger.moving.resources import meet
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, Entry, ResourceRef, Snapshot, State, canonical
 
@@ -108,7 +108,7 @@ def read(given: Given, readers: Mapping[str, Reader]) -> Row:
         "version": given.whole("version", least=1),
         "state": state.value,
         "content_hash": given.words("content_hash") if given.has("content_hash") else _hash(snapshot),
-        "body": None if body is None else pack(canonical(body)),
+        "body": None if body is None else canonical(body),
         "status": given.words("status", None) if given.has("status") or snapshot is None else snapshot.status,
         "cause": given.among("cause", frozenset(Cause)),
         "recorded_at": recorded_at,
@@ -139,12 +139,17 @@ def store(tx: Transaction, rows: Sequence[tuple[int, Row]]) -> int:
     _INSERT.run(
         tx,
         [
-            {name: row[name] for name in _COLUMNS if name in row} | {"resource_id": resource_id, "applied_seq": seq}
+            {name: row[name] for name in _COLUMNS if name in row}
+            | {"resource_id": resource_id, "applied_seq": seq, "body": _packed(tx, row["body"])}
             for ((resource_id, _), row), seq in zip(fresh.items(), tx.ticks(len(fresh)), strict=True)
         ],
     )
     INSERT_UNREAD.run(tx, [{"resource_id": resource_id, "version": version} for resource_id, version in fresh])
     return len(fresh)
+
+
+def _packed(tx: Transaction, body: bytes | None) -> bytes | None:
+    return None if body is None else tx.pack(body, Place.VERSION)
 
 
 def _facts(there: Any) -> tuple[Any, ...]:
@@ -198,7 +203,7 @@ def _histories(
         reader = readers[ref.account]
         snapshot = None
         if row.body is not None:
-            snapshot = reader.snapshot(ref, orjson.loads(unpack(row.body)), row.api_version)
+            snapshot = reader.snapshot(ref, orjson.loads(tx.unpack(row.body, Place.VERSION)), row.api_version)
         by_resource[row.resource_id].append(
             _Version(row, snapshot, () if snapshot is None else reader.entries(snapshot))
         )

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.codec import pack
 from reconciler.ledger.outbox.values import Attempt, Ended, Ending
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.ledger.subscriptions import Standing, stand
 
@@ -64,7 +64,7 @@ def log_attempt(tx: Transaction, attempt: Attempt) -> None:
                 "duration": span_micros(attempt.duration),
                 "status": attempt.status,
                 "error": attempt.error,
-                "answer": pack(attempt.answer) if attempt.answer else None,
+                "answer": tx.pack(attempt.answer, Place.ANSWER) if attempt.answer else None,
             }
         ],
     )

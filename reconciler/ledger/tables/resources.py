@@ -109,6 +109,15 @@ class LedgerClockRow(SQLModel, table=True):
     value: int = whole(default=0)
 
 
+class SealingKeyRow(SQLModel, table=True):
+    """A key that bodies were sealed with; the key itself is in no ledger. Retired when no body needs it any more."""
+
+    __tablename__: ClassVar[Any] = "sealing_key"
+
+    id: str = words(key=True)
+    retired_at: int | None = whole(optional=True)
+
+
 class RedactionRow(SQLModel, table=True):
     """What a person asked to be forgotten, and when it was. The audit log says the same when it is done."""
 
