@@ -96,8 +96,8 @@ class Plan:
     """A ledger's URL; None: an SQLite file in the demo's folder."""
     downtime: timedelta = timedelta(seconds=0.5)
     """How long the daemon stays dead after SIGKILL."""
-    rest_within: timedelta = timedelta(seconds=120)
-    """How long after the day everything may take to come to rest: some fifteen seconds, on a quiet machine."""
+    rest_within: timedelta = timedelta(minutes=5)
+    """How long after the day everything may take to come to rest: half a minute, unless the machine is very busy."""
 
     @property
     def kill_after(self) -> timedelta:

@@ -259,10 +259,9 @@ class _Story:
         rest, if so."""
         end = self._clock.monotonic() + self._plan.rest_within.total_seconds()
         await self._pause(self._plan.settling, living)
-        # A webhook that failed five times would wait for half a minute more: what was a night for the provider.
-        for sandbox in sandboxes.values():
-            await sandbox.flush()
-        while (waiting := await _waiting(sandboxes)) and self._clock.monotonic() < end:
+        # A webhook that failed five times would wait for half a minute more: what was a night for the provider. One
+        # that fails now, on a machine too slow to answer it in time, would wait for minutes: it is sent again as well.
+        while (waiting := await _flushed(sandboxes)) and self._clock.monotonic() < end:
             await self._pause(timedelta(seconds=_LOOK_EVERY), living)
         # What happened in this second is dated at its beginning.
         cut_off = self._clock.now().replace(microsecond=0) + timedelta(seconds=1)
@@ -319,8 +318,10 @@ class _Story:
             await asyncio.sleep(_LOOK_EVERY)
 
 
-async def _waiting(sandboxes: Sandboxes) -> int:
-    """How many webhooks have yet to be sent."""
+async def _flushed(sandboxes: Sandboxes) -> int:
+    """Send every webhook that waits, now; how many still do, because they failed again."""
+    for sandbox in sandboxes.values():
+        await sandbox.flush()
     return sum([(await sandbox.deliveries())["summary"]["waiting"] for sandbox in sandboxes.values()])
 
 
