@@ -39,6 +39,7 @@ from reconciler.provider import Provider, ProviderSettings
 from reconciler.redaction import Redactor
 from reconciler.report.facts import terms_of_providers
 from reconciler.report.keeping import Keeping
+from reconciler.retention import Keep, Retention, RetentionMetrics
 from reconciler.retry import RetryPolicy
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.sweeps import Sweeper, SweepSettings
@@ -330,7 +331,9 @@ class Daemon:
             self._applied.ring()
             worker.wake()
 
-        jobs = [watch.periodic()]
+        section = config.retention
+        keep = Keep(section.deliveries, section.rejected, section.expectations, section.reads)
+        jobs = [watch.periodic(), *Retention(keep, writer, clock, RetentionMetrics(self._registry)).periodics()]
         allocations = []
         for name, fetcher in fetchers.items():
             account = self._accounts[name]

@@ -50,5 +50,17 @@ def _from_text(value: object) -> object:
     raise ValueError(f"expected {EXPECTED}, in quotes")
 
 
+def span_or_for_ever(value: object) -> object:
+    """None for the word `forever`."""
+    if value is None or value == "forever":
+        return None
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise ValueError(f'{error}, or "forever"') from None
+    return _from_text(value)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_from_text), PlainSerializer(format_duration, when_used="json")]
 """A span that is written as a string; a bare number, whose unit nobody could see, is refused."""

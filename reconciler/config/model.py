@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from reconciler.config.durations import Duration
+from reconciler.config.durations import Duration, span_or_for_ever
 from reconciler.config.places import Origins, Places
 from reconciler.model import Cause
 from reconciler.provider import DeadlineRule, Kind
@@ -254,6 +254,34 @@ class ConsoleSection(Section):
     oidc_roles: Mapping[str, Literal["viewer", "finance", "operator"]] = Field(default_factory=dict)
 
 
+def _kept_at_least(least: timedelta, words: str) -> AfterValidator:
+    def check(span: timedelta | None) -> timedelta | None:
+        if span is not None and span < least:
+            raise ValueError(f'expected at least {words}, or "forever"')
+        return span
+
+    return AfterValidator(check)
+
+
+class RetentionSection(Section):
+    """How long rows stay that no report reads; None (`"forever"`): they are never taken away."""
+
+    deliveries: Annotated[
+        timedelta | None, BeforeValidator(span_or_for_ever), _kept_at_least(timedelta(days=35), "35d")
+    ] = timedelta(days=400)
+    """Longer than any provider repeats a delivery or keeps an event in its feed: they are recognised by these rows."""
+    rejected: Annotated[timedelta | None, BeforeValidator(span_or_for_ever), _kept_at_least(_DAY, "1d")] = timedelta(
+        days=90
+    )
+    expectations: Annotated[timedelta | None, BeforeValidator(span_or_for_ever), _kept_at_least(_DAY, "1d")] = (
+        timedelta(days=400)
+    )
+    reads: Annotated[timedelta | None, BeforeValidator(span_or_for_ever), _kept_at_least(timedelta(days=35), "35d")] = (
+        timedelta(days=400)
+    )
+    """Longer than the period of a provider's read allocation."""
+
+
 class OutboxSection(Section):
     """How subscribers are told of changes."""
 
@@ -306,6 +334,7 @@ class Config(BaseSettings):
     alerts: AlertsSection = AlertsSection()
     console: ConsoleSection = ConsoleSection()
     outbox: OutboxSection = OutboxSection()
+    retention: RetentionSection = RetentionSection()
     subscriptions: tuple[SubscriptionTable, ...] = ()
 
     _origins: Origins = PrivateAttr(default_factory=lambda: Origins(Places(), {}))

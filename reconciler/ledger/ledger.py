@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.ledger import (
     alerts,
@@ -44,6 +44,8 @@ from reconciler.ledger.tokens import KeptToken
 from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, Redaction, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
 
+T = TypeVar("T")
+
 
 class Ledger:
     """Synchronous; call it from one thread at a time (`GroupCommit` does), read through `view` from any.
@@ -73,6 +75,11 @@ class Ledger:
 
     def close(self) -> None:
         self._store.close()
+
+    def looked(self, look: Callable[[Transaction], T]) -> T:
+        """What `look` finds in one consistent view."""
+        with self._store.read() as tx:
+            return look(tx)
 
     @contextmanager
     def together(self) -> Iterator[Transaction]:
