@@ -25,7 +25,7 @@ KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at
 _CHUNK = 1000
 """Ids that one statement names."""
 BEGINNING = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
-NEVER = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
+_NEVER = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
 _INSTANT = timedelta(microseconds=1)
 
 
@@ -102,17 +102,26 @@ def _over(sql: str) -> TextClause:
 
 # --- sums -----------------------------------------------------------------------------------------
 
-_DAY = _over(
-    f"""
-    SELECT e.account, e.balance_type, e.currency, e.category, count(*) AS n,
-      sum(e.gross) AS gross, sum(e.fee) AS fee, sum(e.net) AS net
-    FROM entry e
-    WHERE e.account IN :accounts AND e.balance_type IN :types AND e.currency IN :currencies
-      AND e.effective_at >= :since AND e.effective_at < :until AND {KNOWN}
-    GROUP BY e.account, e.balance_type, e.currency, e.category
-    ORDER BY e.account, e.balance_type, e.currency, e.category
-    """
-).bindparams(bindparam("types", expanding=True), bindparam("currencies", expanding=True))
+_DAYS = {
+    "sqlite": """(SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS since,
+        json_extract(value, '$[2]') AS until FROM json_each(:days))""",
+    "postgresql": """(SELECT CAST(value ->> 0 AS bigint) AS number, CAST(value ->> 1 AS bigint) AS since,
+        CAST(value ->> 2 AS bigint) AS until FROM json_array_elements(CAST(:days AS json)))""",
+}
+_DAY_SUMS = {
+    dialect: _over(
+        f"""
+        SELECT d.number, e.account, e.balance_type, e.currency, e.category, count(*) AS n,
+          sum(e.gross) AS gross, sum(e.fee) AS fee, sum(e.net) AS net
+        FROM {days} d CROSS JOIN entry e
+        WHERE e.account IN :accounts AND e.balance_type IN :types AND e.currency IN :currencies
+          AND e.effective_at >= d.since AND e.effective_at < d.until AND {KNOWN}
+        GROUP BY d.number, e.account, e.balance_type, e.currency, e.category
+        ORDER BY d.number, e.account, e.balance_type, e.currency, e.category
+        """
+    ).bindparams(bindparam("types", expanding=True), bindparam("currencies", expanding=True))
+    for dialect, days in _DAYS.items()
+}
 _NET = text(
     f"""
     SELECT coalesce(sum(e.net), 0) FROM entry e
@@ -132,12 +141,14 @@ def day_sums(
         "accounts": sorted({key.account for key in keys}),
         "types": sorted({key.balance_type for key in keys}),
         "currencies": sorted({key.currency for key in keys}),
+        "days": orjson.dumps(
+            [(day, to_micros(since), to_micros(until)) for day, (since, until) in enumerate(pairwise(bounds))]
+        ).decode(),
         "as_of": to_micros(as_of),
     }
     return [
-        DaySum(_key(row), row.category, day, int(row.n), int(row.gross), int(row.fee), int(row.net))
-        for day, (since, until) in enumerate(pairwise(bounds))
-        for row in tx.run(_DAY, given | {"since": to_micros(since), "until": to_micros(until)})
+        DaySum(_key(row), row.category, int(row.number), int(row.n), int(row.gross), int(row.fee), int(row.net))
+        for row in tx.run(_DAY_SUMS[tx.dialect.name], given)
     ]
 
 
@@ -165,12 +176,20 @@ _TOTAL_KEYS = _over(
 )
 _NEAR = 48
 """How many balances are looked through for a quiet one: two days of hourly readings."""
+_QUIET = f"""NOT EXISTS (
+      SELECT 1 FROM entry e WHERE e.account = t.account AND e.balance_type = t.balance_type AND e.currency = t.currency
+        AND e.effective_at >= t.as_at - t.as_at % 1000000 AND e.effective_at < t.as_at AND {KNOWN}) AS quiet"""
+_TOTALS = _over(
+    f"""
+    SELECT t.account, t.balance_type, t.currency, t.minor, t.as_at, {_QUIET} FROM control_total t
+    WHERE t.account IN :accounts AND t.as_at >= :since AND t.as_at < :until AND t.recorded_at <= :as_of
+    ORDER BY t.account, t.balance_type, t.currency, t.as_at, t.recorded_at DESC, t.id DESC
+    """
+)
 _TOTAL = f"""
-    SELECT t.minor, t.as_at, NOT EXISTS (
-      SELECT 1 FROM entry e WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
-        AND e.effective_at >= t.as_at - t.as_at % 1000000 AND e.effective_at < t.as_at AND {KNOWN}) AS quiet
+    SELECT t.minor, t.as_at, {_QUIET}
     FROM (
-      SELECT minor, as_at, recorded_at, id FROM control_total
+      SELECT account, balance_type, currency, minor, as_at, recorded_at, id FROM control_total
       WHERE account = :account AND balance_type = :balance_type AND currency = :currency AND recorded_at <= :as_of
         AND as_at >= :since AND as_at < :until
       ORDER BY {{order}}, recorded_at DESC, id DESC LIMIT {_NEAR}) t
@@ -184,15 +203,23 @@ def total_keys(tx: Transaction, accounts: Collection[str], as_of: datetime) -> l
     return [_key(row) for row in tx.run(_TOTAL_KEYS, {"accounts": sorted(accounts), "as_of": to_micros(as_of)})]
 
 
-def first_total(
-    tx: Transaction, key: BalanceKey, since: datetime, as_of: datetime, *, until: datetime = NEVER
-) -> TotalFact | None:
+def totals(
+    tx: Transaction, accounts: Collection[str], since: datetime, until: datetime, as_of: datetime
+) -> Iterator[TotalFact]:
+    """Every total stated at `since <= t < until`, balance by balance; where one instant has several, the latest word
+    comes first."""
+    given = {"accounts": sorted(accounts), "since": to_micros(since), "until": to_micros(until)}
+    for row in tx.run(_TOTALS, given | {"as_of": to_micros(as_of)}):
+        yield TotalFact(_key(row), int(row.minor), from_micros(row.as_at), quiet=bool(row.quiet))
+
+
+def first_total(tx: Transaction, key: BalanceKey, since: datetime, as_of: datetime) -> TotalFact | None:
     """The earliest total stated at or after `since`; the latest word where one instant has several.
 
     A quiet one close by goes first: Stripe dates in whole seconds, so of what moved in the second of a total nobody
     knows whether it held that already.
     """
-    return _one_total(tx, _TOTAL_FIRST, key, since, until, as_of)
+    return _one_total(tx, _TOTAL_FIRST, key, since, _NEVER, as_of)
 
 
 def last_total(tx: Transaction, key: BalanceKey, until: datetime, as_of: datetime) -> TotalFact | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -118,11 +119,13 @@ class _Gathering:
         opened = {each.key: each for each in self._openings.opened(self._accounts, period.start, period.end, as_of)}
         since = finance.covered_since(tx, self._accounts, as_of)
         keys = sorted({*opened, *finance.total_keys(tx, self._accounts, as_of)})
+        stated_days, last_day = self._stated_days(as_of), len(period.days) - 1
         found = []
         for key in keys:
             own = opened.get(key)
             base, basis, said = self._base(key, own, since.get((key.account, STREAM)), as_of)
             stated = finance.first_total(tx, key, period.end, as_of)
+            days = stated_days.get(key, []) + ([] if stated is None else [(last_day, stated)])
             if own is None and base == 0 and (stated is None or stated.minor == 0):
                 continue
             found.append(
@@ -136,7 +139,7 @@ class _Gathering:
                     before_start=0 if own is None else own.before_start,
                     provider=stated,
                     rolled_back=0 if stated is None else finance.net_between(tx, key, period.end, stated.as_at, as_of),
-                    day_totals=self._day_totals(key, as_of),
+                    day_totals=tuple(self._at_ends(key, days, as_of)),
                     signed=self._signed(key, locks),
                 )
             )
@@ -165,18 +168,31 @@ class _Gathering:
         held = stated.minor - self._openings.net_before(key, stated.as_at, as_of)
         return held, "anchored" if anchored and first is not None else "control_total", stated
 
-    def _day_totals(self, key: BalanceKey, as_of: datetime) -> tuple[tuple[int, int], ...]:
-        """The provider's balance at each day's end, where it was read before the next day's."""
-        found = []
-        bounds = self._period.bounds
-        for day, bound in enumerate(bounds[1:]):
-            limit = bounds[day + 2] if day + 2 < len(bounds) else finance.NEVER
-            stated = finance.first_total(self._tx, key, bound, as_of, until=limit)
-            if stated is None:
-                continue
-            after = finance.net_between(self._tx, key, bound, stated.as_at, as_of)
-            found.append((day, stated.minor - after))
-        return tuple(found)
+    def _stated_days(self, as_of: datetime) -> dict[BalanceKey, list[tuple[int, TotalFact]]]:
+        """Per balance the total that speaks for each day's end: the first one until the next day's, a quiet one first.
+
+        Without the last day, whose end is the cut-off.
+        """
+        ends = self._period.bounds[1:]
+        by_day: dict[tuple[BalanceKey, int], TotalFact] = {}
+        for each in finance.totals(self._tx, self._accounts, ends[0], ends[-1], as_of):
+            place = (each.key, bisect_right(ends, each.as_at) - 1)
+            before = by_day.get(place)
+            if before is None or (each.quiet and not before.quiet):
+                by_day[place] = each
+        found: dict[BalanceKey, list[tuple[int, TotalFact]]] = defaultdict(list)
+        for (key, day), each in by_day.items():
+            found[key].append((day, each))
+        return found
+
+    def _at_ends(
+        self, key: BalanceKey, stated: Iterable[tuple[int, TotalFact]], as_of: datetime
+    ) -> Iterator[tuple[int, int]]:
+        """What the balance was at the days' ends, by totals stated then or later."""
+        for day, each in stated:
+            end = self._period.bounds[day + 1]
+            later = finance.net_between(self._tx, key, end, each.as_at, as_of) if each.as_at > end else 0
+            yield day, each.minor - later
 
     def _lock_of(self, account: str, locks: Sequence[PeriodLock]) -> PeriodLock | None:
         """The last locked period that ends at or before this one begins, if the next period builds on it."""
