@@ -123,7 +123,7 @@ def _balance(block: BalanceBlock) -> RenderableType:
 def _match(report: Report, verdict: Verdict) -> RenderableType:
     kpis = verdict.kpis
     said = [
-        f"{words.words(line.code)} {line.count:,} ({words.money(line.left if line.left.minor else line.right)})"
+        f"{words.match_line(line.code)} {line.count:,} ({words.money(line.left if line.left.minor else line.right)})"
         for line in report.match_lines
         if line.currency == verdict.currency
     ]

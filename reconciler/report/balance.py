@@ -68,8 +68,9 @@ def block(scope: Scope, facts: Facts, balance: BalanceFacts, sums: Sequence[DayS
     if balance.signed is not None:
         lines.append(_adjustment(scope, key, facts.late.get(key, ()), restated - balance.signed))
     by_category = _by_category(sums)
+    activity, payouts = [], []
     for category, (count, gross, fee, total) in sorted(by_category.items(), key=lambda item: _place(item[0])):
-        lines.append(
+        (payouts if category in PAYOUTS else activity).append(
             BalanceLine(category, count, scope.balance(gross, key), scope.balance(fee, key), scope.balance(total, key))
         )
     paid_out = sum(each.net for each in sums if each.category in PAYOUTS)
@@ -77,7 +78,9 @@ def block(scope: Scope, facts: Facts, balance: BalanceFacts, sums: Sequence[DayS
     stated = provider_minor(balance, sums)
     gap = None if stated is None else stated - ends
     lines += [
+        *activity,
         net("net_activity", sum(each.net for each in sums) - paid_out),
+        *payouts,
         net("payouts_total", paid_out),
         net("closing", ends),
         net("provider", stated),
@@ -121,10 +124,8 @@ def _by_category(sums: Sequence[DaySum]) -> dict[str, tuple[int, int, int, int]]
 
 
 def _place(category: str) -> tuple[int, str]:
-    """Charges first, payouts last, the rest by name."""
+    """Charges first, the rest by name."""
     order = ("charge", "refund", "dispute", "dispute_reversal", "fee")
-    if category in PAYOUTS:
-        return 99, category
     return (order.index(category) if category in order else len(order)), category
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from statistics import median
+from statistics import median_high, median_low
 
 from reconciler.ledger.coverage import Coverage
 from reconciler.report.facts import Facts
@@ -189,7 +189,7 @@ def _kpis(
         open_value=scope.amount(sum(_shared(scope, each) for each in breaks), currency),
         oldest_age_days=max((each.age_days for each in breaks), default=None),
         unexplained=_unexplained(scope, currency, blocks),
-        median_days_to_clear=Decimal(str(median(gaps))) if gaps else None,
+        median_days_to_clear=(Decimal(median_low(gaps)) + median_high(gaps)) / 2 if gaps else None,
     )
 
 

@@ -44,7 +44,7 @@ _CONFIG: _Spec = {
         "labelLimit": 220,
     },
     "legend": {"labelColor": "var(--text)", "titleColor": "var(--muted)", "labelFontSize": 12, "titleFontSize": 12,
-               "titleFontWeight": "normal", "orient": "top", "symbolSize": 110},
+               "titleFontWeight": "normal", "orient": "top", "symbolSize": 110, "labelLimit": 260},
     "text": {"color": "var(--text)", "fontSize": 12, "font": _FONT},
 }  # fmt: skip
 

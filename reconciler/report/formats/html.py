@@ -122,6 +122,10 @@ class _Page:
 
     # --- the proof ---
 
+    def holds(self, verdict: Verdict) -> bool:
+        """Whether there is a balance in this currency at all: of none, nothing can be confirmed."""
+        return any(block.currency == verdict.currency for block in self._report.balance)
+
     def proofs(self, verdict: Verdict) -> list[Proof]:
         return [self._proof(block) for block in self._report.balance if block.currency == verdict.currency]
 

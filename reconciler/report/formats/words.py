@@ -42,6 +42,12 @@ _LINES: Mapping[str, str] = {
     "unexplained": "  UNEXPLAINED",
     "bridge": "Closing by the provider's balance report",
 }
+_MATCH_LINES: Mapping[str, str] = {
+    "matched_tol": "Matched within the tolerance",
+    "invoice": "Matched with an invoice",
+    "auto_resolved": "Duplicates that were refunded",
+    "pending_memo": "Pending at the shop (memo)",
+}
 TOTALS = frozenset({"opening", "net_activity", "closing", "provider", "difference", "unexplained"})
 """Lines that stand out."""
 
@@ -58,6 +64,10 @@ def line(block: BalanceBlock, code: str) -> str:
             rolled = ", rolled back" if block.provider_basis == "rolled_back" else ""
             return f"{said} (read {instant(block.provider_as_at)}{rolled})"
     return said
+
+
+def match_line(code: str) -> str:
+    return _MATCH_LINES.get(code, words(code))
 
 
 def words(code: str) -> str:

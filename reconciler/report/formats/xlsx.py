@@ -44,6 +44,8 @@ _WIDTHS = {
     Kind.INSTANT: 21,
     Kind.TRUTH: 9,
 }
+_RIGHT = frozenset({Kind.COUNT, Kind.AMOUNT, Kind.NUMBER, Kind.DAY, Kind.INSTANT})
+"""Kinds whose cells Excel sets on the right; words keep a little off them."""
 _CONTROL = "Control"
 _OPTIONS = {
     "constant_memory": True,
@@ -52,6 +54,10 @@ _OPTIONS = {
     "strings_to_urls": False,
     "default_date_format": "yyyy-mm-dd",
 }
+
+Shape = dict[str, Any]
+"""What xlsxwriter makes a format of."""
+_WORDS: Shape = {"num_format": "@", "indent": 1}
 
 
 @dataclass(slots=True)
@@ -93,23 +99,22 @@ def write_table(path: Path, sheet: Sheet, at: datetime) -> None:
     workbook = xlsxwriter.Workbook(str(path), dict(_OPTIONS))
     workbook.set_properties({"title": sheet.title, "created": at.replace(tzinfo=None)})
     shapes: dict[str, Any] = {}
-    heading = workbook.add_format({"bold": True, "bottom": 1})
+
+    def shaped(shape: Shape) -> Any:
+        return _shape(workbook, shapes, shape)
+
     rows, number = iter(sheet.rows()), 0
     row = next(rows, None)
     while number == 0 or row is not None:
         number += 1
         worksheet = workbook.add_worksheet(f"{words.words(sheet.name)[:27]}{f' {number}' if number > 1 else ''}")
-        for place, column in enumerate(sheet.columns):
-            worksheet.set_column(place, place, _WIDTHS[column.kind])
-            worksheet.write_string(0, place, column.name, heading)
+        _heads(worksheet, 0, sheet.columns, shaped)
         worksheet.freeze_panes(1, 0)
         last = 0
         while row is not None and last < MOST_ROWS:
             last += 1
             for place, value in enumerate(row):
-                _write_cell(
-                    worksheet, last, place, value, lambda shape: _shape(workbook, shapes, {"num_format": shape})
-                )
+                _write_cell(worksheet, last, place, value, shaped)
             row = next(rows, None)
         worksheet.autofilter(0, 0, max(last, 1), len(sheet.columns) - 1)
     workbook.close()
@@ -165,10 +170,7 @@ class _Book:
     def _open(self, part: _Written) -> Any:
         worksheet = self._book.add_worksheet(part.name)
         self._page(worksheet, part.sheet.title)
-        for place, column in enumerate(part.sheet.columns):
-            worksheet.set_column(place, place, _WIDTHS[column.kind])
-        for place, column in enumerate(part.sheet.columns):
-            worksheet.write_string(HEAD, place, column.name, self._format(bold=True, bottom=1))
+        _heads(worksheet, HEAD, part.sheet.columns, self._shaped)
         worksheet.freeze_panes(HEAD + 1, 0)
         worksheet.repeat_rows(HEAD)
         return worksheet
@@ -187,18 +189,20 @@ class _Book:
         worksheet.set_footer(f"&L{report.report_id}&RPage &P of &N")
 
     def _cell(self, worksheet: Any, row: int, place: int, column: Column, value: Value) -> None:
-        _write_cell(worksheet, row, place, value, lambda shape: self._format(num_format=shape))
+        _write_cell(worksheet, row, place, value, self._shaped)
 
     # --- control ---
 
     def _control(self, worksheet: Any, written: Sequence[_Written]) -> None:
         """Totals that were counted while writing, beside formulas that count the cells again."""
         self._page(worksheet, "Control")
-        bold = self._format(bold=True, bottom=1)
-        heads = ("sheet", "column", "currency", "total", "visible", "check")
-        for place, (name, width) in enumerate(zip(heads, (26, 24, 10, 20, 20, 10), strict=True)):
-            worksheet.set_column(place, place, width)
-            worksheet.write_string(HEAD, place, name, bold)
+        heads = (
+            *(Column(name, Kind.TEXT) for name in ("sheet", "column", "currency")),
+            Column("total", Kind.AMOUNT),
+            Column("visible", Kind.AMOUNT),
+            Column("check", Kind.TEXT),
+        )
+        _heads(worksheet, HEAD, heads, self._shaped)
         worksheet.freeze_panes(HEAD + 1, 0)
         worksheet.repeat_rows(HEAD)
         row = HEAD
@@ -219,8 +223,8 @@ class _Book:
 
     def _count(self, worksheet: Any, row: int, part: _Written) -> None:
         counted = part.last - HEAD
-        worksheet.write_string(row, 0, part.name)
-        worksheet.write_string(row, 1, "rows")
+        worksheet.write_string(row, 0, part.name, self._words())
+        worksheet.write_string(row, 1, "rows", self._words())
         worksheet.write_number(row, 3, counted, self._format(num_format="#,##0"))
         place = next((at for at, column in enumerate(part.sheet.columns) if column.name in _ALWAYS), None)
         if place is None or not counted:
@@ -232,13 +236,13 @@ class _Book:
 
     def _total(self, worksheet: Any, row: int, part: _Written, place: int, currency: str, total: Amount) -> None:
         shape = self._format(num_format=number_format(total.exponent))
-        worksheet.write_string(row, 0, part.name)
-        worksheet.write_string(row, 1, part.sheet.columns[place].name)
-        worksheet.write_string(row, 2, currency)
+        worksheet.write_string(row, 0, part.name, self._words())
+        worksheet.write_string(row, 1, part.sheet.columns[place].name, self._words())
+        worksheet.write_string(row, 2, currency, self._words())
         self._cell(worksheet, row, 3, part.sheet.columns[place], total)
         runs = part.ranges[place, currency]
         if len(runs) > _MOST_RANGES or abs(total.minor) >= _EXACT:
-            worksheet.write_string(row, 5, "by eye")
+            worksheet.write_string(row, 5, "by eye", self._words())
             return
         column = xl_col_to_name(place, col_abs=True)
         cells = ",".join(f"'{part.name}'!{column}${first + 1}:{column}${last + 1}" for first, last in runs)
@@ -248,13 +252,27 @@ class _Book:
 
     def _check(self, worksheet: Any, row: int) -> None:
         number = row + 1
-        worksheet.write_formula(row, 5, f'=IF(D{number}=E{number},"OK","DIFFERS")', None, "OK")
+        worksheet.write_formula(row, 5, f'=IF(D{number}=E{number},"OK","DIFFERS")', self._words(), "OK")
+
+    def _words(self) -> Any:
+        return self._format(**_WORDS)
 
     def _format(self, **shape: Any) -> Any:
+        return self._shaped(shape)
+
+    def _shaped(self, shape: Shape) -> Any:
         return _shape(self._book, self._formats, shape)
 
 
-def _shape(book: Any, known: dict[str, Any], shape: dict[str, Any]) -> Any:
+def _heads(worksheet: Any, row: int, columns: Sequence[Column], shaped: Callable[[Shape], Any]) -> None:
+    """Each heading stands where its figures or words stand, with room for the filter's button."""
+    for place, column in enumerate(columns):
+        worksheet.set_column(place, place, max(_WIDTHS[column.kind], len(column.name) + 4))
+        where = {"align": "right"} if column.kind in _RIGHT else {"indent": 1}
+        worksheet.write_string(row, place, column.name, shaped({"bold": True, "bottom": 1} | where))
+
+
+def _shape(book: Any, known: dict[str, Any], shape: Shape) -> Any:
     """One format object for each shape: Excel has room for 64,000."""
     key = repr(sorted(shape.items()))
     if key not in known:
@@ -262,25 +280,25 @@ def _shape(book: Any, known: dict[str, Any], shape: dict[str, Any]) -> Any:
     return known[key]
 
 
-def _write_cell(worksheet: Any, row: int, place: int, value: Value, shaped: Callable[[str], Any]) -> None:
+def _write_cell(worksheet: Any, row: int, place: int, value: Value, shaped: Callable[[Shape], Any]) -> None:
     match value:
         case None:
             return
         case Amount() if abs(value.minor) < _EXACT:
-            worksheet.write_number(row, place, value.major, shaped(number_format(value.exponent)))
+            worksheet.write_number(row, place, value.major, shaped({"num_format": number_format(value.exponent)}))
         case bool():
             worksheet.write_boolean(row, place, value)
         case Decimal():
-            worksheet.write_number(row, place, value, shaped("0.0#####"))
+            worksheet.write_number(row, place, value, shaped({"num_format": "0.0#####"}))
         case int() if abs(value) < _EXACT:
-            worksheet.write_number(row, place, value, shaped("#,##0"))
+            worksheet.write_number(row, place, value, shaped({"num_format": "#,##0"}))
         case datetime():
             moment = value.astimezone(UTC).replace(tzinfo=None)
-            worksheet.write_datetime(row, place, moment, shaped('yyyy-mm-dd hh:mm:ss"Z"'))
+            worksheet.write_datetime(row, place, moment, shaped({"num_format": 'yyyy-mm-dd hh:mm:ss"Z"'}))
         case date():
-            worksheet.write_datetime(row, place, value, shaped("yyyy-mm-dd"))
+            worksheet.write_datetime(row, place, value, shaped({"num_format": "yyyy-mm-dd"}))
         case _:
-            worksheet.write_string(row, place, _fitting(shown(value)), shaped("@"))
+            worksheet.write_string(row, place, _fitting(shown(value)), shaped(_WORDS))
 
 
 _ALWAYS = frozenset(

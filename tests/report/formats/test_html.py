@@ -96,6 +96,23 @@ def test_the_verdict_stands_before_everything_else(page: str) -> None:
     assert page.index("as of 2026-02-10 00:00:00Z") < places[0]
 
 
+def test_the_share_that_the_provider_confirms_stands_in_the_verdict_of_each_currency_with_a_balance(
+    month: Dossier, page: str
+) -> None:
+    said = re.findall(r"<b>([\d.]+) %</b> of the money confirmed", page)
+    held = {block.currency for block in month.report.balance}
+    assert said == [f"{each.kpis.verified_value_percent}" for each in month.report.verdicts if each.currency in held]
+    assert len(said) == 3 < len(month.report.verdicts), "euros were matched, but no balance is held in them"
+
+
+def test_paper_gets_every_column_and_no_menu(page: str) -> None:
+    """What is printed comes last in the style, or the screen's rules would win."""
+    style = page[page.index("<style>") : page.index("</style>")]
+    paper = style[style.rindex("@media print") :]
+    assert "nav, figure > details:not([open]) { display: none; }" in paper
+    assert "overflow: visible" in paper
+
+
 def test_every_chart_has_words_and_a_table(page: str, seen: Seen) -> None:
     figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
     titles = " ".join(re.findall(r"<figcaption>(.*?)</figcaption>", page))
