@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from datetime import date
 from typing import Any
 
 import orjson
 import pytest
 
-from reconciler.ledger import Ledger
+from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger.breaks import LockPolicy
 from reconciler.report import canonical, signoff
+from tests.databases import Postgres, sqlite_url
 from tests.report.books import BEGINNING, END, Books, break_types, net, on, standing
 from tests.report.formats.months import RULES, busy_month, params
 
@@ -45,15 +48,23 @@ LATE_FACT = {
 LATE = on(5, month=2)
 
 
-@pytest.fixture
-def shown(ledger: Ledger) -> dict[str, Any]:
-    books = Books(ledger)
-    busy_month(books)
-    books.entry("charge", 4321, at=on(17), known=on(9, month=2))
-    given = params(books, compare=LATE)
-    found = books.report(as_of=given.as_of, rules=RULES, compare=LATE)
-    document: dict[str, Any] = orjson.loads(canonical.encode(found))
-    return document
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """One month on each database, for every test here: nobody writes into its JSON."""
+    with ExitStack() as stack:
+        url = sqlite_url(tmp_path_factory.mktemp("shape") / "ledger.db")
+        if request.param == "postgres":
+            server: Postgres = request.getfixturevalue("postgres")
+            name = server.create(server.ledger_template())
+            stack.callback(server.drop, name)
+            url = server.url(name)
+        ledger = stack.enter_context(closing(open_ledger(url)))
+        ledger.require_current_schema()
+        books = Books(ledger)
+        busy_month(books)
+        books.entry("charge", 4321, at=on(17), known=on(9, month=2))
+        given = params(books, compare=LATE)
+        yield orjson.loads(canonical.encode(books.report(as_of=given.as_of, rules=RULES, compare=LATE)))
 
 
 def at(document: dict[str, Any], path: str) -> list[dict[str, Any]]:
