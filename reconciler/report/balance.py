@@ -68,7 +68,8 @@ def block(scope: Scope, facts: Facts, balance: BalanceFacts, sums: Sequence[DayS
     if balance.signed is not None:
         lines.append(_adjustment(scope, key, facts.late.get(key, ()), restated - balance.signed))
     by_category = _by_category(sums)
-    activity, payouts = [], []
+    activity: list[BalanceLine] = []
+    payouts: list[BalanceLine] = []
     for category, (count, gross, fee, total) in sorted(by_category.items(), key=lambda item: _place(item[0])):
         (payouts if category in PAYOUTS else activity).append(
             BalanceLine(category, count, scope.balance(gross, key), scope.balance(fee, key), scope.balance(total, key))

@@ -69,15 +69,15 @@ def _dollars(books: Books) -> None:
     books.sale("50.00", kind="refund", currency="EUR", at=on(9), order=950, authorization=back)
     paid = books.entry("charge", 30000, at=on(3), source="ch_paid", entry_id="txn_paid")
     books.payout(30000, at=on(4), members=[paid], arrives=on(6), payout_id="po_one", trace_id={"value": LAST_WORDS})
-    short = books.entry("charge", 20000, at=on(10), source="ch_wrong", entry_id="txn_wrong")
-    books.payout(20500, at=on(11), members=[short], arrives=on(13), payout_id="po_diff")
+    less = books.entry("charge", 20000, at=on(10), source="ch_wrong", entry_id="txn_wrong")
+    books.payout(20500, at=on(11), members=[less], arrives=on(13), payout_id="po_diff")
     late = books.entry("charge", 15000, at=on(30), source="ch_late", entry_id="txn_late")
     books.payout(15000, at=on(30, 18), members=[late], status="in_transit", arrives=on(3, month=2), payout_id="po_way")
     books.payout(40000, at=on(21), automatic=False, payout_id="po_manual")
     # The provider's word of each day's end is what the entries add up to, and from the 26th on it is made wrong.
-    for number, day in enumerate(block(answered(books, params(books))).days[1:], start=2):
+    for number, point in enumerate(block(answered(books, params(books))).days[1:], start=2):
         wrong = 500 if number > 25 else 0
-        books.states(day.closing.minor + wrong, at=START + timedelta(days=number))
+        books.states(point.closing.minor + wrong, at=START + timedelta(days=number))
 
 
 def answered(books: Books, given: Params) -> Report:
