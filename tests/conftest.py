@@ -86,9 +86,9 @@ def sqlite_ledger_url(_sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def postgres_ledger_url(postgres: Postgres) -> Iterator[str]:
     """A fresh ledger in a PostgreSQL database of its own."""
-    name = postgres.create(postgres.ledger_template())
+    name = postgres.borrow_ledger()
     yield postgres.url(name)
-    postgres.drop(name)
+    postgres.give_back(name)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

