@@ -27,11 +27,14 @@ _SECRET_VALUE = re.compile(
 _DEPTH = 6
 
 
-def configure(*, verbose: bool = False, stream: TextIO | None = None, as_json: bool | None = None) -> None:
-    """Set up the process's logging once, at its start. `as_json` None: JSON unless `stream` is a terminal."""
+def configure(
+    *, verbose: bool = False, level: str = "info", stream: TextIO | None = None, as_json: bool | None = None
+) -> None:
+    """Set up the process's logging at its start, or with another level later. `as_json` None: JSON unless `stream` is
+    a terminal."""
     out = sys.stderr if stream is None else stream
     machine = not out.isatty() if as_json is None else as_json
-    level = logging.DEBUG if verbose else logging.INFO
+    least = logging.DEBUG if verbose else logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -46,7 +49,7 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None, as_json: b
     )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, redact, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )

@@ -54,12 +54,14 @@ def jobs_of(
     pace: Callable[[timedelta], timedelta],
     cut_off: Callable[[datetime], datetime],
     clock: Clock,
+    *,
+    watch_every: timedelta = WATCH_EVERY,
 ) -> list[Periodic]:
     """Every periodic job of one account. `pace` stretches an interval to what the read allocation allows."""
     account, provider = sweeper.account, sweeper.provider
     jobs = [
         Periodic(f"deadlines/{account}", lambda: DEADLINES_EVERY, deadlines.run, group=f"deadlines/{account}"),
-        Periodic(f"watch/{account}", partial(pace, WATCH_EVERY), sweeper.watch, group=f"watch/{account}"),
+        Periodic(f"watch/{account}", partial(pace, watch_every), sweeper.watch, group=f"watch/{account}"),
     ]
     if provider.feed_reach is not None:
         jobs.append(
@@ -170,6 +172,10 @@ class Scheduler:
         await asyncio.gather(*running, return_exceptions=True)
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    def look_again(self) -> None:
+        """With the next tick read anew what is due."""
+        self._refresh_at = None
 
     @property
     def idle(self) -> bool:

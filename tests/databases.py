@@ -236,16 +236,34 @@ def _as_made(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
     return connection.execute(_UNLIKE).fetchone() == (False,)
 
 
+@contextmanager
+def own_server(run: TestRun) -> Iterator[Any]:
+    """A server for one test that kills and starts it: `get_uri`, `get_pid`, `start`."""
+    folder = run.folder / f"own_{run.unique()}"
+    server = _wheel().get_server(folder, cleanup_mode=None, start=False)
+    _started(server)
+    try:
+        yield server
+    finally:
+        _started(server)  # one that was left dead has no way to end
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(server: Any) -> None:
+    for attempt in range(1, _START_TRIES + 1):
+        try:
+            server.start()
+            return
+        except (subprocess.SubprocessError, AssertionError):
+            if attempt == _START_TRIES:
+                raise
+
+
 def _start_server(run: TestRun) -> URL:
     with run.alone():
         server = _wheel().get_server(run.server_folder, cleanup_mode=None, start=False)
-        for attempt in range(1, _START_TRIES + 1):
-            try:
-                server.start()
-                break
-            except (subprocess.SubprocessError, AssertionError):
-                if attempt == _START_TRIES:
-                    raise
+        _started(server)
         url = make_url(server.get_uri())
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             # The server dies with the run: what it has committed need not survive a power cut.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.alerts.conditions import Condition, Rules, conditions
 from reconciler.alerts.messages import Manners, Message, Quiet, decide
+from reconciler.alerts.pulse import Pulse
 from reconciler.alerts.ringing import Alarm, AlertNotSent, Sender
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Condition",
     "Manners",
     "Message",
+    "Pulse",
     "Quiet",
     "Rules",
     "Sender",

@@ -17,6 +17,9 @@ from reconciler.ledger.anomalies import Anomalies
 from reconciler.model import Severity
 from reconciler.status import Status
 
+_OF_THE_CLOCK = ("too_old", "in_the_future")
+"""Reasons that providers give only where the signature is right."""
+
 _NAMED = 5
 """How many of something a message names; the console and `reconcile status` have them all."""
 
@@ -47,6 +50,8 @@ class Rules:
     rejected: int = 100
     """Rejected deliveries of one account within ten minutes."""
     job_tries: timedelta = timedelta(hours=1)
+    outage: timedelta = timedelta(minutes=15)
+    """How long a provider may be away, or tell us to wait, before anybody is told: it happens, and passes."""
 
 
 def conditions(status: Status, anomalies: Anomalies, rules: Rules) -> tuple[Condition, ...]:
@@ -102,7 +107,8 @@ def _findings(status: Status, _: Rules) -> Iterator[Condition]:
     for each in status.findings:
         if each.severity != Severity.INFO:
             subject = f"{each.account}/{each.subject}" if each.subject else each.account
-            yield Condition(each.code, subject, Severity(each.severity), f"{each.account}: {each.text}", each.remedy)
+            words = f"{each.account}: {each.text}" if each.account else each.text
+            yield Condition(each.code, subject, Severity(each.severity), words, each.remedy)
 
 
 _GATES = {
@@ -114,11 +120,11 @@ _GATES = {
 }
 
 
-def _gates(status: Status, _: Rules) -> Iterator[Condition]:
+def _gates(status: Status, rules: Rules) -> Iterator[Condition]:
     for gate in status.gates:
         severity, remedy = _GATES.get(gate.reason, (Severity.WARNING, "`reconcile status` names the gate"))
         where = f"{gate.account}/{gate.kind}" if gate.kind else gate.account
-        patience = timedelta(0) if severity is Severity.ERROR else timedelta(minutes=15)
+        patience = timedelta(0) if severity is Severity.ERROR else rules.outage
         yield Condition(f"gate-{gate.reason}", where, severity, f"{where} is not read: {gate.text}", remedy, patience)
 
 
@@ -203,14 +209,14 @@ def _anomalies(seen: Anomalies, rules: Rules) -> Iterator[Condition]:
     for account, reasons in _by_account(seen.rejected).items():
         total = sum(reasons.values())
         if total >= rules.rejected:
+            skewed = 2 * sum(reasons.get(reason, 0) for reason in _OF_THE_CLOCK) >= total
             why = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
             yield Condition(
                 "rejected-burst",
                 account,
                 Severity.WARNING,
                 f"{account}: {total:,} deliveries were rejected within ten minutes ({why})",
-                "after a rotation a secret may be missing from webhook_secrets; else somebody forges, which nothing "
-                "comes of: limit the sender at the proxy",
+                _SKEWED if skewed else _FORGED_OR_ROTATED,
             )
     for account, source, count in seen.new_sources:
         yield Condition(
@@ -228,6 +234,13 @@ def _anomalies(seen: Anomalies, rules: Rules) -> Iterator[Condition]:
             f"{account}: {count:,} deliveries of {kind} within ten minutes; the day before had {usual:,.1f} on average",
             "see in the console what they are about; the ledger takes them all",
         )
+
+
+_SKEWED = "look at this machine's clock: these were signed with our secret, at another time"
+_FORGED_OR_ROTATED = (
+    "after a rotation a secret may be missing from webhook_secrets; else somebody forges, which nothing comes of: "
+    "limit the sender at the proxy"
+)
 
 
 def _by_account(rejected: Iterable[tuple[str, str, int]]) -> Mapping[str, Mapping[str, int]]:

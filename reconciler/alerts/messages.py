@@ -123,7 +123,9 @@ def _begun(told: Sequence[Alert]) -> list[Message]:
     errors = sum(alert.severity == Severity.ERROR for alert in told)
     worst = Severity.ERROR if errors else Severity.WARNING
     title = told[0].text if len(told) == 1 else f"{len(told)} things need a look ({errors} of them errors)"
-    lines = [f"- {alert.severity}: {alert.text}\n  What to do: {alert.remedy}" for alert in told[:_LONGEST]]
+    lines = [
+        f"- {alert.severity} {alert.code}: {alert.text}\n  What to do: {alert.remedy}" for alert in told[:_LONGEST]
+    ]
     if len(told) > _LONGEST:
         lines.append(f"- and {len(told) - _LONGEST:,} more: `reconcile status`")
     return [Message(worst, f"reconciler: {_short(title)}", "\n".join(lines), _keys(told))]
@@ -132,7 +134,10 @@ def _begun(told: Sequence[Alert]) -> list[Message]:
 def _ended(over: Sequence[Alert], now: datetime) -> list[Message]:
     if not over:
         return []
-    lines = [f"- after {_span((alert.ended_at or now) - alert.opened_at)}: {alert.text}" for alert in over[:_LONGEST]]
+    lines = [
+        f"- after {_span((alert.ended_at or now) - alert.opened_at)}, {alert.code}: {alert.text}"
+        for alert in over[:_LONGEST]
+    ]
     if len(over) > _LONGEST:
         lines.append(f"- and {len(over) - _LONGEST:,} more")
     title = over[0].text if len(over) == 1 else f"{len(over)} things are fine again"

@@ -33,6 +33,25 @@ class AlertNotSent(Exception):
     """A message did not go out; it is tried again with the next look."""
 
 
+async def send_all(sender: Sender | None, messages: Sequence[Message]) -> tuple[list[Message], str | None]:
+    """Those that went out, and what failed. With nobody to tell, nobody was told."""
+    sent: list[Message] = []
+    failure = None
+    if sender is None:
+        return sent, failure
+    for message in messages:
+        try:
+            missed = await sender.send(message)
+        except AlertNotSent as error:
+            missed = str(error)
+        else:
+            sent.append(message)
+        if missed is not None:
+            log.error("an alert could not be sent", title=message.title, error=missed)
+            failure = f"an alert could not be sent: {missed}"
+    return sent, failure
+
+
 class Alarm:
     """Evaluates the rules every `every`, on whichever node holds the job's lease.
 
@@ -70,7 +89,7 @@ class Alarm:
         now = self._clock.now()
         found, known = await self._ledger.read(self._look)
         decision = decide(known, found, now, self._manners)
-        sent, failure = await self._send(decision.messages)
+        sent, failure = await send_all(self._sender, decision.messages)
         kept = decision.after(sent, now)
         error = await self._beat() or failure
         return Ended(complete=True, error=error, also=lambda ledger: ledger.keep_alerts(kept))
@@ -81,23 +100,6 @@ class Alarm:
             status = status_of(observe(view, self._followed, now))
             seen: Anomalies = view.anomalies(now)
             return conditions(status, seen, self._rules), view.alerts()
-
-    async def _send(self, messages: Sequence[Message]) -> tuple[list[Message], str | None]:
-        """Those that went out, and what failed. With nobody to tell, nobody was told."""
-        sent: list[Message] = []
-        failure = None
-        for message in messages if self._sender is not None else ():
-            assert self._sender is not None
-            try:
-                missed = await self._sender.send(message)
-            except AlertNotSent as error:
-                missed = str(error)
-            else:
-                sent.append(message)
-            if missed is not None:
-                log.error("an alert could not be sent", title=message.title, error=missed)
-                failure = f"an alert could not be sent: {missed}"
-        return sent, failure
 
     async def _beat(self) -> str | None:
         """A dead man's switch: whoever waits for this request notices when it stops."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 
 from reconciler import log
-from reconciler.app import transport_of
+from reconciler.app import REFUSED, transport_of
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import LedgerError, ProviderError, SchemaMismatch
-from reconciler.ledger import open_ledger
+from reconciler.ledger import Ledger, OpenFinding, open_ledger
+from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.schema import current, newest
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
 from reconciler.loading import Account, load_accounts
@@ -26,6 +29,11 @@ from reconciler.model import Severity
 from reconciler.retry import describe
 
 PERMISSION = "permission_missing"
+
+_DAEMONS_OWN = HOLES | {ROTATION_DUE, REFUSED}
+_LEAST_FREE = 0.05
+_ENOUGH_BYTES = 10 * 2**30
+"""Of a large disk a small part is still much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +94,17 @@ def _ledger(config: Config) -> list[Checked]:
     ledger = open_ledger(config.ledger.url)
     try:
         url = ledger.store.url.render_as_string()
-        lines = [_schema(url, current(ledger.store))]
+        revision = current(ledger.store)
+        lines = [_schema(url, revision)]
+        if revision == newest():
+            ledger.tick()  # a full disk and a database that only reads are found by writing
+            lines += [_open(each) for each in _open_findings(ledger)]
         if not ledger.store.dialect.is_postgres:
-            lines.append(_sqlite())
+            lines += [_sqlite(), *_room(Path(str(ledger.store.url.database)))]
         return lines
     except (LedgerError, SchemaMismatch) as error:
-        return [Checked("ledger", str(error), Severity.ERROR, "see that the database runs and ledger.url is right")]
+        remedy = "see that its database runs, can be reached, has room on its disk, and that ledger.url is right"
+        return [Checked("ledger", str(error), Severity.ERROR, remedy)]
     finally:
         ledger.close()
 
@@ -107,6 +120,28 @@ def _schema(url: str, revision: str | None) -> Checked:
         Severity.ERROR,
         "stop every node, take a backup, run `reconcile migrate`",
     )
+
+
+def _open_findings(ledger: Ledger) -> list[OpenFinding]:
+    """What only the daemon knows; what providers can be asked is asked."""
+    with ledger.view() as view:
+        return [each for each in view.open_findings() if each.code in _DAEMONS_OWN]
+
+
+def _open(found: OpenFinding) -> Checked:
+    return Checked(found.account or "daemon", found.text, Severity(found.severity), found.remedy, found.code)
+
+
+def _room(database: Path) -> list[Checked]:
+    """Before it is full: afterwards every delivery is refused."""
+    try:
+        usage = shutil.disk_usage(database.parent)
+    except OSError:
+        return []
+    share = f"{usage.free / usage.total:.0%} ({usage.free / 2**30:,.1f} GiB) of {database.parent} is free"
+    if usage.free >= min(usage.total * _LEAST_FREE, _ENOUGH_BYTES):
+        return [Checked("disk", share)]
+    return [Checked("disk", share, Severity.WARNING, "make room before it is full: then every delivery is refused")]
 
 
 def _sqlite() -> Checked:

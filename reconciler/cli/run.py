@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
 
 from reconciler import log
-from reconciler.app import PARTS, Daemon
+from reconciler.app import PARTS, Daemon, Given
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import options_of
 from reconciler.clock import SystemClock
+from reconciler.config import Config
 from reconciler.errors import ConfigurationError, UsageError
 from reconciler.loading import load_accounts
 
@@ -30,7 +33,8 @@ def run(
     """The daemon: receive webhooks, read what they mark, sweep for what they did not tell.
 
     Creates the schema of an empty ledger; refuses any other schema than its own. SIGTERM and Ctrl-C end it within
-    ten seconds: reads under way end or give their claims back, and nothing acknowledged is lost.
+    ten seconds: reads under way end or give their claims back, and nothing acknowledged is lost. SIGHUP reads the
+    configuration again, secrets from files included; one that cannot be used is refused, and the old one stays.
 
     \b
     Examples:  reconcile run
@@ -42,22 +46,44 @@ def run(
     if until_idle and "worker" not in parts:
         raise UsageError("--until-idle needs the worker; leave out --only, or add worker to it")
     log.configure(verbose=options.verbose)
-    config = read_config(options)
-    accounts = load_accounts(config)
-    if not accounts:
+
+    def given() -> Given:
+        config = read_config(options)
+        return Given(config, load_accounts(config))
+
+    def hear(config: Config) -> None:
+        log.configure(verbose=options.verbose, level=config.log.level)
+
+    first = given()
+    hear(first.config)
+    if not first.accounts:
         raise ConfigurationError("no account is configured; add [accounts.NAME] to config.toml (its comments show how)")
-    daemon = Daemon(config, accounts, SystemClock(), parts=parts)
-    run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle))
+    daemon = Daemon(first.config, first.accounts, SystemClock(), parts=parts, reread=given, on_taken=hear)
+    run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle), on_hangup=daemon.reload)
 
 
-def run_until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run on a fast loop; SIGTERM and SIGINT set the event that `work` waits for."""
+def run_until_stopped(
+    work: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, on_hangup: Callable[[], None] | None = None
+) -> None:
+    """Run on a fast loop; SIGTERM and SIGINT set the event that `work` waits for.
+
+    SIGHUP calls `on_hangup`, except where the process's terminal is gone: then it means what it always meant.
+    """
+    had_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, stop.set)
+
+        def hung_up() -> None:
+            if on_hangup is None or (had_terminal and not os.isatty(0)):
+                stop.set()
+                return
+            on_hangup()
+
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         await work(stop)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

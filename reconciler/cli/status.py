@@ -74,6 +74,12 @@ def _tables(found: Status) -> Iterator[RenderableType]:
         empty="none",
     )
     yield table(
+        "Alerts",
+        ("code", "severity", "since", "told", "what"),
+        ((each.code, each.severity, each.opened_at, each.told_at or "nobody", each.text) for each in found.alerts),
+        empty="none open; what each code means stands in docs/operations.md",
+    )
+    yield table(
         "Webhook health, last day",
         ("account", "kind", "changes", "seen first by a sweep", "share"),
         (

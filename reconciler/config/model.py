@@ -52,6 +52,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class LedgerSection(Section):
     url: str = "sqlite:///reconciler.db"
 
@@ -109,6 +113,8 @@ class SweepOverride(Section):
 
 
 class SweepsSection(Sweep):
+    watch_every: Interval = timedelta(hours=1)
+    """How often the account itself is looked at: credentials, permissions, subscriptions, clock."""
     kinds: Mapping[str, SweepOverride] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -207,6 +213,7 @@ class AlertsSection(Section):
     """Hours of `report.timezone` in which only errors are told."""
     oldest_dirty: Span = timedelta(minutes=10)
     not_looked_at: Span = timedelta(minutes=30)
+    outage: Span = timedelta(minutes=15)
     untold_share: float = Field(default=0.2, ge=0, le=1)
     rejected: int = Field(default=100, ge=1)
     secret_age: Interval = timedelta(days=90)
@@ -325,6 +332,7 @@ class Config(BaseSettings):
     ledger: LedgerSection = LedgerSection()
     encryption: EncryptionSection = EncryptionSection()
     server: ServerSection = ServerSection()
+    log: LogSection = LogSection()
     accounts: dict[Annotated[str, AfterValidator(_account_name)], AccountTable] = Field(default_factory=dict)
     deadlines: tuple[Deadline, ...] = ()
     sweeps: SweepsSection = SweepsSection()

@@ -12,7 +12,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from reconciler.config.model import AccountTable, Config, Deadline, FeeRule, JournalSection, SubscriptionTable, Sweep
+from reconciler.config.model import (
+    AccountTable,
+    Config,
+    Deadline,
+    FeeRule,
+    JournalSection,
+    SubscriptionTable,
+    Sweep,
+    SweepsSection,
+)
 from reconciler.config.places import PREFIX, Keys, Origins, Places, find_places
 from reconciler.config.pointers import Pointers
 from reconciler.errors import ConfigurationError
@@ -110,7 +119,7 @@ def require_known(config: Config, kinds: Iterable[str]) -> None:
     named += [(("deadlines", place, "kind"), each.kind) for place, each in enumerate(config.deadlines)]
     for keys, kind in named:
         if kind not in known:
-            also = [*known, *Sweep.model_fields] if keys[0] == "sweeps" else known
+            also = [*known, *SweepsSection.model_fields] if keys[0] == "sweeps" else known
             raise ConfigurationError(
                 f"{origins.describe(keys)}: no configured account has a kind {kind!r}{_nearest(kind, also)}"
             )
@@ -221,6 +230,8 @@ def _core_keys(inside: Keys) -> list[str]:
     match inside:
         case ():
             return list(Config.model_fields)
+        case ("sweeps",):
+            return [name for name in SweepsSection.model_fields if name != "kinds"]
         case ("sweeps", *_):
             return list(Sweep.model_fields)
         case ("deadlines", *_):

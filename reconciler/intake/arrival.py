@@ -222,7 +222,7 @@ class Arrival:
         """After the commit, or instead of it."""
         if self._done:
             return
-        if verdict is None:
+        if error is not None or verdict is None:
             self._failed(error)
             return
         self._end()

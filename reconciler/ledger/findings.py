@@ -12,6 +12,9 @@ from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.store import Transaction
 from reconciler.model import Finding, Notice
 
+NOBODYS = ""
+"""The account of findings that concern no account."""
+
 FEED_AGED_OUT = "feed-aged-out"
 """The provider's event feed no longer reached back to where we had stopped: changes to old objects may be unseen.
 Open until a backfill that begins before the hole has verified everything; its subject is the hole's beginning."""

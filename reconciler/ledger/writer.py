@@ -259,5 +259,6 @@ def _settle(waiting: _Waiting, act: Callable[[Ledger], Any], ledger: Ledger) -> 
 
 
 def _fail(group: list[_Waiting], error: BaseException) -> None:
+    """What a call had as its result inside the transaction never happened: the commit itself may be what failed."""
     for waiting in group:
-        waiting.error = error
+        waiting.result, waiting.error = None, error

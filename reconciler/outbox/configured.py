@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 import orjson
-from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from reconciler.clock import Clock
@@ -179,7 +178,7 @@ async def open_outbox(
     is_gone: Callable[[str], bool],
     base_url: Callable[[], str],
     applied: Bell,
-    registry: CollectorRegistry,
+    metrics: OutboxMetrics,
     rng: random.Random,
 ) -> Outbox:
     """Brings the ledger's subscriptions in line with the configuration. Raises ConfigurationError, LedgerError."""
@@ -190,7 +189,6 @@ async def open_outbox(
             f"the subscription {taken[0]!r} was made by command; choose another name in [[subscriptions]], "
             f"or remove it first with `reconcile subscriptions remove {taken[0]}`"
         )
-    metrics = OutboxMetrics(registry)
     pool = Pool(
         ledger,
         clock,

@@ -10,6 +10,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.ledger import GroupCommit, Job, Ledger
+from reconciler.ledger.findings import NOBODYS
 from reconciler.ledger.subscriptions import Standing, Subscriber
 from reconciler.ledger.telling import Backlog
 from reconciler.model import Finding, Severity
@@ -27,9 +28,6 @@ FAILING: Final = "subscription-failing"
 with the word that it recovered, just when it is given up on."""
 DEAD: Final = "subscription-dead-letters"
 CODES: Final = frozenset({FAILING, DEAD})
-
-NOBODYS: Final = ""
-"""The account of findings that concern no account."""
 
 
 def findings_of(subscribers: list[Subscriber], backlogs: Mapping[str, Backlog], now: datetime) -> Iterator[Finding]:

@@ -34,6 +34,18 @@ def status_document(status: Status) -> dict[str, Any]:
             }
             for each in status.findings
         ],
+        "alerts": [
+            {
+                "code": each.code,
+                "severity": each.severity,
+                "subject": each.subject,
+                "text": each.text,
+                "remedy": each.remedy,
+                "since": instant(each.opened_at),
+                "told": instant(each.told_at),
+            }
+            for each in status.alerts
+        ],
         "kinds": [
             {
                 "account": each.account,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from reconciler.config import Sweep, format_duration
 from reconciler.ledger import Gate, Holding, JobState, OpenFinding
+from reconciler.ledger.alerts import Alert
 from reconciler.ledger.findings import HOLES
 from reconciler.model import Cause, ResourceRef
 from reconciler.provider import DeadlineRule, Kind
@@ -105,6 +106,8 @@ class Status:
     """There are more than are named."""
     not_looked_at: tuple[NotLookedAt, ...]
     findings: tuple[OpenFinding, ...]
+    alerts: tuple[Alert, ...]
+    """What the alarm has open, as of its last look; a finding is among them, if it is more than a note."""
     health: tuple[Health, ...]
     drift: tuple[Drift, ...]
     gates: tuple[Gate, ...]
@@ -144,6 +147,7 @@ def status_of(observed: Observed) -> Status:
         more_unconfirmed=len(unconfirmed) > LIMIT or len(observed.late) >= LIMIT or len(observed.overdue) >= LIMIT,
         not_looked_at=tuple(dict.fromkeys(_not_looked_at(observed, reached))),
         findings=observed.findings,
+        alerts=observed.alerts,
         health=_health(observed),
         drift=_drift(observed.drift),
         gates=observed.gates,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from reconciler.budget import ALLOCATION_PERIOD
 from reconciler.config import Sweep
 from reconciler.ledger import Coverage, Gate, Holding, JobState, Open, OpenFinding, ReadTally, View
+from reconciler.ledger.alerts import Alert
 from reconciler.ledger.expectations import Expectation
 from reconciler.model import Cause, ResourceRef
 from reconciler.provider import DeadlineRule, Kind
@@ -59,6 +60,7 @@ class Observed:
     """By account and kind: when the one resource of its kind was last read."""
     gates: tuple[Gate, ...]
     findings: tuple[OpenFinding, ...]
+    alerts: tuple[Alert, ...]
     late: tuple[Late, ...]
     overdue: tuple[Expectation, ...]
     jobs: tuple[JobState, ...]
@@ -83,6 +85,7 @@ def observe(
         singletons=dict(each for account in followed for each in _singletons(view, account)),
         gates=tuple(view.gates()),
         findings=tuple(view.open_findings()),
+        alerts=tuple(alert for alert in view.alerts() if alert.ended_at is None),
         late=tuple(late for account in followed for late in _late(view, account, now)),
         overdue=tuple(view.unconfirmed_expectations(now, limit=LIMIT)),
         jobs=tuple(view.jobs()),

@@ -60,6 +60,11 @@ class LedgerGauges:
             "job_watermark_seconds", "Unix time up to which a periodic job's windows are complete.", "job"
         )
 
+    def follow(self, followed: Sequence[Followed]) -> None:
+        """Other accounts are configured now. The next refresh reads the ledger, however fresh the figures are."""
+        self._followed = tuple(followed)
+        self._refreshed_at = float("-inf")
+
     async def refresh(self) -> None:
         async with self._refreshing:
             if self._clock.monotonic() - self._refreshed_at < _GOOD_FOR_SECONDS:

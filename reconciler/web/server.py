@@ -67,6 +67,12 @@ class WebServer:
     ) -> None:
         await self.stop()
 
+    def serve(self, app: ASGIApp, webhooks: Webhooks | None) -> None:
+        """From the next request on these answer; requests that have begun are answered by who began them."""
+        self._app, self._webhooks = app, webhooks
+        if self._listener is not None:
+            self._listener.app, self._listener.webhooks = app, webhooks
+
     async def start(self) -> None:
         """Returns when connections are accepted. Raises UsageError when the address cannot be bound."""
         listening = self._given or _bind(self._host, self._port)

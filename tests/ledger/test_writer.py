@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from reconciler.clock import ManualClock
 from reconciler.errors import LedgerSaturated, LedgerUnavailable
@@ -250,6 +250,29 @@ def test_an_unavailable_ledger_fails_the_group_and_the_next_call_works(
             )
             assert [type(each) for each in outcomes] == [LedgerUnavailable] * 2
             assert count(ledger, "resource") == count(ledger, "delivery") == 0
+            assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
+
+    run(story())
+
+
+def test_a_commit_that_fails_leaves_nobody_a_verdict(ledger: Ledger, clock: ManualClock) -> None:
+    """A full disk is noticed at the commit, after every call of the group has had its result."""
+    told: list[tuple[Verdict | None, BaseException | None]] = []
+
+    def refuse(_: Connection) -> None:
+        raise OperationalError("COMMIT", {}, OSError("disk I/O error"))
+
+    async def story() -> None:
+        async with opened(ledger, clock) as writer:
+            event.listen(ledger.store.engine, "commit", refuse)
+            writer.submit(receipt("evt_1", webhook(CHARGE)), lambda *outcome: told.append(outcome))
+            with pytest.raises(LedgerUnavailable):
+                await writer.call(Ledger.tick)
+            event.remove(ledger.store.engine, "commit", refuse)
+            ((verdict, error),) = told
+            assert verdict is None
+            assert isinstance(error, LedgerUnavailable)
+            assert table(ledger, "delivery") == []
             assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
 
     run(story())

@@ -34,6 +34,10 @@ class Grants:
         self._refresh[token] = None
         return token
 
+    def issue(self, token: str, *, until: datetime | None = None) -> None:
+        """A token that somebody made by hand; `until` in the past: one that has expired."""
+        self._tokens[token] = until
+
     def revoke(self, token: str) -> None:
         self._tokens.pop(token, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Final
 
 from reconciler.console.access.personal import masked_text
 from reconciler.console.asked import Asked, BeingMade, Page
@@ -24,7 +25,12 @@ def overview(asked: Asked) -> Page:
     report, problem = _report(asked)
     tables = []
     if status is not None:
-        tables += [_findings(asked, status), _unconfirmed(asked, status), _health(asked, status)]
+        tables += [
+            _alerts(asked, status),
+            _findings(asked, status),
+            _unconfirmed(asked, status),
+            _health(asked, status),
+        ]
         tables += [_budgets(asked, status)]
     tables += [_coverage(asked, status), _days(asked)]
     if status is not None:
@@ -72,15 +78,39 @@ def _worst(status: Status) -> str:
     return next((each.value for each in order if each in found), "")
 
 
+_TONES: Final = {"error": "bad", "warning": "warn", "info": ""}
+
+
+def _alerts(asked: Asked, status: Status) -> Table:
+    return in_memory(
+        "alerts",
+        "Alerts",
+        columns("severity", "code", "what", "what_to_do", ("since", Kind.INSTANT), ("told", Kind.INSTANT)),
+        (
+            (
+                Cell(each.severity, tone=_TONES.get(each.severity, "")),
+                each.code,
+                each.text,
+                each.remedy,
+                each.opened_at,
+                each.told_at,
+            )
+            for each in sorted(status.alerts, key=lambda one: (one.severity != "error", one.code, one.subject))
+        ),
+        asked.query,
+        asked.here,
+        empty="None open. What each code means, and the first steps, stand in docs/operations.md.",
+    )
+
+
 def _findings(asked: Asked, status: Status) -> Table:
-    tones = {"error": "bad", "warning": "warn", "info": ""}
     return in_memory(
         "findings",
         "Findings",
         columns("severity", "account", "what", "what_to_do", ("since", Kind.INSTANT)),
         (
             (
-                Cell(each.severity, tone=tones.get(each.severity, "")),
+                Cell(each.severity, tone=_TONES.get(each.severity, "")),
                 Cell(each.account, href=asked.link("/console/account", name=each.account)),
                 each.text,
                 each.remedy,

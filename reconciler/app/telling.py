@@ -1,0 +1,62 @@
+"""Whom alerts go to, and by which rules: as `[alerts]` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
+
+from reconciler.alerts import Alarm, Manners, Pulse, Quiet, Rules, Sender
+from reconciler.app.core import Core
+from reconciler.config import Config, alert_addresses
+from reconciler.loading import Account, followed_of
+from reconciler.provider import Transport
+
+
+def sender_of(config: Config) -> Sender | None:
+    """None where nobody is to be told. Raises ConfigurationError."""
+    addresses, _ = alert_addresses(config)
+    if not addresses:
+        return None
+    from reconciler.alerts.sending import AppriseSender  # only where somebody is told: 20 MB
+
+    return AppriseSender(addresses)
+
+
+def manners_of(config: Config) -> Manners:
+    section = config.alerts
+    zone = ZoneInfo(config.report.timezone)
+    return Manners(section.repeat, None if section.quiet is None else Quiet.parse(section.quiet, zone))
+
+
+def alarm_of(
+    core: Core, config: Config, accounts: Mapping[str, Account], sender: Sender | None, transport: Transport
+) -> Alarm:
+    section = config.alerts
+    return Alarm(
+        followed_of(config, accounts),
+        core.writer,
+        core.clock,
+        sender=sender,
+        rules=Rules(
+            section.oldest_dirty,
+            section.not_looked_at,
+            section.untold_share,
+            rejected=section.rejected,
+            outage=section.outage,
+        ),
+        manners=manners_of(config),
+        every=section.every,
+        heartbeat=alert_addresses(config)[1],
+        transport=transport,
+    )
+
+
+def pulse_of(core: Core, config: Config, sender: Sender | None) -> Pulse:
+    return Pulse(
+        core.writer,
+        core.clock,
+        sender=sender,
+        manners=manners_of(config),
+        every=config.alerts.every,
+        node=core.owner.rpartition(":")[0],
+    )
