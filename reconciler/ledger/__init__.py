@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reconciler.ledger.apply import Answer, Applied, Outcome, PageRow
 from reconciler.ledger.buckets import ReadTally
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.coverage import Coverage
+from reconciler.ledger.deciding import Answer, Applied, Outcome, PageRow
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.jobs import Job, JobLost, JobState
 from reconciler.ledger.ledger import Ledger

@@ -26,12 +26,12 @@ from reconciler.ledger import (
 )
 from reconciler.ledger import apply as applying
 from reconciler.ledger.alerts import Alert
-from reconciler.ledger.apply import Answer, Applied, PageRow
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
 from reconciler.ledger.changes import Changes
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.coverage import Coverage, record_coverage
+from reconciler.ledger.deciding import Answer, Applied, PageRow
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.jobs import Job
 from reconciler.ledger.marks import Mark

@@ -12,8 +12,9 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
-from reconciler.ledger.apply import INSERT_UNREAD, TOMBSTONE_HASH
+from reconciler.ledger.apply import INSERT_UNREAD
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
+from reconciler.ledger.deciding import TOMBSTONE_HASH
 from reconciler.ledger.facts import rebuild_all_entries
 from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
