@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from collections.abc import Iterable
 
 from reconciler.errors import LedgerError
 from reconciler.ledger import dictionary
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 _RAW = b"r"
 _ZLIB = b"z"
-_FIRST = b"d"
-"""zlib with the dictionary `dictionary.FIRST`."""
+"""Written until the dictionary came, and no more."""
+_DEFLATED = b"d"
+"""zlib with the dictionary `dictionary.FIRST`: written until Zstandard came, and no more."""
+_ZSTD = b"s"
+"""Zstandard with the same dictionary."""
 
 _SMALL = 128
 """Below this, compression costs more than it saves."""
 
-_PREPARED = zlib.compressobj(1, zlib.DEFLATED, 14, 6, zlib.Z_DEFAULT_STRATEGY, dictionary.FIRST)
-"""Has read the dictionary and nothing else; never fed, only copied (2 us), because reading it anew costs 15 us."""
+_DICTIONARY = zstd.ZstdDict(dictionary.FIRST, is_raw=True).as_digested_dict
+"""The digested form is made once for all frames; without it each frame would read the dictionary anew (35 us)."""
+
+_SQUEEZE = zstd.ZstdCompressor(
+    options={
+        zstd.CompressionParameter.compression_level: 3,
+        zstd.CompressionParameter.checksum_flag: 1,  # damage must be named, and not be read as a provider's words
+        zstd.CompressionParameter.dict_id_flag: 0,
+    },
+    zstd_dict=_DICTIONARY,
+)
+"""One for all, because a new one costs more than a frame. Each call is a whole frame, under a lock of its own."""
 
 
 def pack(content: bytes) -> bytes:
-    """A webhook of 2 KB comes to a quarter of its size, without the dictionary it is half and takes a third longer.
-
-    A 16 KB window holds the dictionary and all of most bodies. Higher levels gain 3 %.
-    """
+    """A webhook of 2 KB comes to a quarter of its size, in 14 to 20 us. May be called from any thread."""
     if len(content) < _SMALL:
         return _RAW + content
-    squeeze = _PREPARED.copy()
-    packed = squeeze.compress(content) + squeeze.flush()
-    return _FIRST + packed if len(packed) < len(content) else _RAW + content
+    packed = _SQUEEZE.compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
+    return _ZSTD + packed if len(packed) < len(content) else _RAW + content
 
 
 def unpack(stored: bytes) -> bytes:
@@ -39,7 +54,9 @@ def unpack(stored: bytes) -> bytes:
     if form == _RAW:
         return content
     try:
-        if form == _FIRST:
+        if form == _ZSTD:
+            return zstd.decompress(content, zstd_dict=_DICTIONARY)
+        if form == _DEFLATED:
             expand = zlib.decompressobj(14, dictionary.FIRST)
             unpacked = expand.decompress(content)
             if not expand.eof:
@@ -47,7 +64,7 @@ def unpack(stored: bytes) -> bytes:
             return unpacked
         if form == _ZLIB:
             return zlib.decompress(content)
-    except zlib.error as error:
+    except (zlib.error, zstd.ZstdError) as error:
         raise LedgerError(
             f"stored bytes are damaged ({error}); restore from a backup or read the resource again"
         ) from error

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -173,10 +174,32 @@ def test_a_delivery_takes_a_third_of_its_size() -> None:
     assert len(pack(body)) < 0.35 * len(body)
 
 
-@pytest.mark.parametrize("stored", [b"", b"?rest", b"zdamaged", b"ddamaged", pack(b"whole" * 100)[:-6]])
+@pytest.mark.parametrize(
+    "stored", [b"", b"?rest", b"zdamaged", b"ddamaged", b"sdamaged", b"s", pack(b"whole" * 100)[:-6]]
+)
 def test_damaged_bytes_are_named(stored: bytes) -> None:
     with pytest.raises(LedgerError, match=r"format|damaged"):
         unpack(stored)
+
+
+def test_a_flipped_bit_is_never_read_as_another_body() -> None:
+    body = Deliveries("bits").body()
+    stored = pack(body)
+    bits = range(8, len(stored) * 8, 11)
+    refused = 0
+    for at, within in (divmod(bit, 8) for bit in bits):
+        damaged = stored[:at] + bytes([stored[at] ^ 1 << within]) + stored[at + 1 :]
+        try:
+            assert unpack(damaged) == body, "a bit that says nothing may flip"
+        except LedgerError:
+            refused += 1
+    assert refused > 0.9 * len(bits)
+
+
+def test_threads_pack_at_the_same_time() -> None:
+    bodies = [Deliveries(f"t{number}").body() * 5 for number in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda body: unpack(pack(body)), bodies)) == bodies
 
 
 # --- urls -----------------------------------------------------------------------------------------
