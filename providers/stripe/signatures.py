@@ -36,8 +36,13 @@ def check(
     if not secrets:
         raise SignatureRejected("no_secret", "no webhook secret is configured; set webhook_secrets for this account")
     usual = _USUAL.fullmatch(header)
-    signed_at, signatures = _parse(header) if usual is None else (int(usual[1]), [usual[2]])
-    if not any(_signed_with(secret, signed_at, body, signatures) for secret in secrets):
+    if usual is not None:
+        signed_at = int(usual[1])
+        good = any(_is_signed(secret, signed_at, body, usual[2]) for secret in secrets)
+    else:
+        signed_at, signatures = _parse(header)
+        good = any(_signed_with(secret, signed_at, body, signatures) for secret in secrets)
+    if not good:
         raise SignatureRejected("wrong", "no configured webhook secret made this signature")
     age = received_at.timestamp() - signed_at
     if age > tolerance.total_seconds():
@@ -67,27 +72,28 @@ def _parse(header: str) -> tuple[int, list[str]]:
     return int(times[0]), signatures
 
 
-class _Signature(WebhookSignature):
-    """The SDK's scheme and comparison, with the hash computed in one call.
+def _is_signed(secret: str, signed_at: int, body: bytes, signature: str) -> bool:
+    """The scheme as Stripe documents it, for one signature: a third of the time that the SDK takes, which parses the
+    header again and copies the body twice. The tests hold it against the SDK.
 
-    `hmac.new`, as the SDK has it, lets other threads run while it hashes more than 2 KB; behind a busy ledger thread
-    it then waits for its turn again, a hundred microseconds for seven of work.
+    `hmac.digest` keeps the interpreter's lock; `hmac.new`, as the SDK has it, gives it away to hash more than 2 KB,
+    and waits a hundred microseconds behind a busy ledger thread to get it back.
     """
-
-    @staticmethod
-    def _compute_signature(payload: str, secret: str) -> str:
-        return hmac.digest(secret.encode(), payload.encode(), "sha256").hex()
+    if not secret.strip():
+        return False  # anybody can sign with it
+    expected = hmac.digest(secret.encode(), b"%d.%b" % (signed_at, body), "sha256").hex()
+    return hmac.compare_digest(expected, signature)
 
 
 def _signed_with(secret: str, signed_at: int, body: bytes, signatures: Sequence[str]) -> bool:
+    """The SDK's own check, for a header that Stripe writes while secrets are rolled, or another's spelling of one."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         # The SDK takes text only, but bytes are what was signed: a garbled body that Stripe signed is not a forgery.
-        expected = hmac.digest(secret.encode(), b"%d." % signed_at + body, "sha256").hex()
-        return any(hmac.compare_digest(expected, signature) for signature in signatures)
+        return any(_is_signed(secret, signed_at, body, signature) for signature in signatures)
     header = ",".join([f"t={signed_at}", *[f"v1={signature}" for signature in signatures]])
     try:
-        return bool(_Signature.verify_header(text, header, secret, tolerance=None))
+        return bool(WebhookSignature.verify_header(text, header, secret, tolerance=None))
     except SignatureVerificationError:
         return False
