@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ def sqlite_version() -> tuple[int, ...]:
 
 BUSY_SECONDS = 2.0
 """How long a write waits for another process; below the 5 s within which Shopify wants its answer."""
+
+_QUIET_SECONDS = 1.0
+"""After which the writing connection is asked whether it lives before it is used again."""
 
 _COMMITS_PER_CHECKPOINT = 250
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -185,8 +189,10 @@ class Store:
         packing: Packing = PLAIN,
         busy_seconds: float = BUSY_SECONDS,
         transactions: Callable[[Connection, Dialect], Transaction] = Transaction,
+        engine: Engine | None = None,
     ) -> None:
-        """`transactions` makes the write transactions: the seam at which a test lets a statement fail."""
+        """`transactions` makes the write transactions: the seam at which a test lets a statement fail. `engine` is
+        another store's, to share its connections (`beside`)."""
         self.url = _parse(url)
         self.packing = packing
         self._transactions = transactions
@@ -195,10 +201,15 @@ class Store:
         self._turn = threading.RLock()
         self._open: Transaction | None = None
         self._lock = FileTurn.beside(self.url) if self.dialect is SQLITE else None
-        self.engine = self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine()
+        self.engine = engine or (self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine())
         self._reader = self._sqlite_reader() if self.dialect is SQLITE and not self._in_memory else self.engine
         self._commits_since_checkpoint = 0
         self._key_noted = False
+        self._kept: Connection | None = None
+        """The writing connection between two transactions: to fetch it from the pool and to put it back costs 0.1 ms
+        each time, on Postgres a round trip more."""
+        self._kept_until = 0.0
+        self._siblings: list[Store] = []
 
     # --- transactions ---
 
@@ -216,7 +227,7 @@ class Store:
             with (
                 _mapping_errors(self.engine),
                 self._exclusively(),
-                self.engine.connect() as connection,
+                self._writing() as connection,
                 connection.begin(),
             ):
                 self._open = self._begun(self._transactions(connection, self.dialect))
@@ -227,6 +238,32 @@ class Store:
                     self._open = None
             self._key_noted = self._key_noted or self.packing.used
             self._after_commit()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """The kept connection. After any failure the next one comes from the pool, which knows what is still good."""
+        if self._kept is not None and time.monotonic() > self._kept_until:
+            self._let_go()
+        if self._kept is None:
+            self._kept = self.engine.connect()
+        try:
+            yield self._kept
+        except BaseException:
+            self._let_go()
+            raise
+        self._kept_until = time.monotonic() + _QUIET_SECONDS
+
+    @contextmanager
+    def _apart(self) -> Iterator[Connection]:
+        """A connection of which nothing is kept; on SQLite there is only one at a time."""
+        self._let_go()
+        with self.engine.connect() as connection:
+            yield connection
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -256,7 +293,7 @@ class Store:
             self._turn,
             _mapping_errors(self.engine),
             self._exclusively(_MIGRATION_SECONDS),
-            self.engine.connect() as connection,
+            self._apart() as connection,
         ):
             if not self.dialect.is_postgres:
                 yield connection
@@ -264,7 +301,25 @@ class Store:
             with _advisory_lock(connection):
                 yield connection
 
+    def beside(self) -> Store:
+        """Another way to the same database, for another thread's write transactions. Postgres only: on SQLite there is
+        one writer. It closes with this one."""
+        if not self.dialect.is_postgres:
+            raise ValueError("SQLite has one writer")
+        sibling = Store(
+            self.url.render_as_string(hide_password=False),
+            packing=self.packing,
+            busy_seconds=self._busy_seconds,
+            transactions=self._transactions,
+            engine=self.engine,
+        )
+        self._siblings.append(sibling)
+        return sibling
+
     def close(self) -> None:
+        for each in (*self._siblings, self):
+            with each._turn:
+                each._let_go()
         with self._turn:
             self._reader.dispose()
             self.engine.dispose()
@@ -307,7 +362,7 @@ class Store:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.connection.cursor().execute("BEGIN IMMEDIATE")  # past SQLAlchemy: 5 us instead of 40
 
         return engine
 
@@ -349,7 +404,7 @@ class Store:
         """Move the journal into the database file, without waiting for readers. Raises LedgerUnavailable."""
         if self._lock is None:
             return
-        with self._turn, _mapping_errors(self.engine), self._exclusively(), self.engine.connect() as connection:
+        with self._turn, _mapping_errors(self.engine), self._exclusively(), self._writing() as connection:
             # Around SQLAlchemy, which would open a transaction first: a checkpoint cannot run inside one.
             try:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -150,6 +151,44 @@ def test_a_listener_that_fails_does_not_stop_the_writer(ledger: Ledger, clock: M
     assert len(complaints) == 3
 
 
+def test_a_delivery_does_not_wait_for_a_call_on_postgres(postgres_ledger_url: str, clock: ManualClock) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    async def story() -> None:
+        with closing(Ledger(Store(postgres_ledger_url))) as ledger:
+            async with opened(ledger, clock) as writer:
+                slow = asyncio.create_task(writer.call(blocked(entered, go_on)))
+                await asyncio.to_thread(entered.wait, 10)
+                assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
+                assert not slow.done()
+                go_on.set()
+                await slow
+
+    run(story())
+
+
+def test_long_calls_do_not_gather_into_a_longer_commit(watched: tuple[Ledger, Faults], clock: ManualClock) -> None:
+    """What waits behind a commit waits for one call, not for all that were there before it."""
+    ledger, faults = watched
+    order: list[int] = []
+
+    def slow(number: int) -> Callable[[Ledger], int]:
+        def act(ledger: Ledger) -> int:
+            order.append(number)
+            clock.advance(timedelta(seconds=1))
+            return ledger.tick()
+
+        return act
+
+    async def story() -> None:
+        async with opened(ledger, clock) as writer:
+            ticks = await asyncio.gather(*[writer.call(slow(number)) for number in range(5)])
+            assert ticks == sorted(set(ticks))
+
+    run(story())
+    assert (order, faults.transactions) == ([0, 1, 2, 3, 4], 5)
+
+
 # --- failing alone --------------------------------------------------------------------------------
 
 
@@ -242,14 +281,13 @@ def test_an_unavailable_ledger_fails_the_group_and_the_next_call_works(
 
     async def story() -> None:
         async with opened(ledger, clock) as writer:
-            faults.arm(3, lambda: LedgerUnavailable("the disk is full"))
-            outcomes = await asyncio.gather(
-                writer.receive(receipt("evt_1", webhook(CHARGE))),
-                writer.call(lambda ledger: ledger.mark([by_hand(ref("ch_2"))], clock.now())),
-                return_exceptions=True,
-            )
-            assert [type(each) for each in outcomes] == [LedgerUnavailable] * 2
-            assert count(ledger, "resource") == count(ledger, "delivery") == 0
+            receipts = [writer.receive(receipt(f"evt_{number}", webhook(CHARGE))) for number in range(2)]
+            calls = [writer.call(lambda ledger: ledger.mark([by_hand(CHARGE)], clock.now())) for _ in range(2)]
+            for together in (receipts, calls):
+                faults.arm(3, lambda: LedgerUnavailable("the disk is full"))
+                outcomes = await asyncio.gather(*together, return_exceptions=True)
+                assert [type(each) for each in outcomes] == [LedgerUnavailable] * 2
+                assert count(ledger, "resource") == count(ledger, "delivery") == 0
             assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
 
     run(story())
@@ -289,13 +327,13 @@ def test_a_connection_lost_in_the_middle_of_a_group_fails_all_of_it(
         with closing(Ledger(Store(postgres_ledger_url))) as ledger:
             async with opened(ledger, clock) as writer:
                 outcomes = await asyncio.gather(
-                    writer.receive(receipt("evt_1", webhook(CHARGE))),
+                    writer.call(lambda ledger: ledger.mark([by_hand(CHARGE)], clock.now())),
                     writer.call(die),
                     writer.call(lambda ledger: ledger.tick()),
                     return_exceptions=True,
                 )
                 assert [type(each) for each in outcomes] == [LedgerUnavailable] * 3
-                assert table(ledger, "delivery") == []
+                assert table(ledger, "resource") == []
                 assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
 
     run(story())
