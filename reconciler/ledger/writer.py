@@ -59,10 +59,14 @@ class GroupCommit:
 
     # --- the calls ---
 
-    async def call(self, act: Callable[[Ledger], T]) -> T:
-        """Run one ledger call; returns after its commit. Raises what it raised, having stored nothing of it."""
+    async def call(self, act: Callable[[Ledger], T], *, among_deliveries: bool = False) -> T:
+        """Run one ledger call; returns after its commit. Raises what it raised, having stored nothing of it.
+
+        `among_deliveries` where the question is whether those can be stored.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._enqueue(self._calls, Waiting(act, None, partial(_resolve, future)))
+        lane = self._deliveries if among_deliveries else self._calls
+        self._enqueue(lane, Waiting(act, None, partial(_resolve, future)))
         return await future
 
     async def receive(self, receipt: Receipt) -> Verdict:
@@ -89,11 +93,15 @@ class GroupCommit:
     def waiting(self) -> int:
         return sum([len(lane) for lane in self._lanes])
 
+    async def idle(self) -> None:
+        """Until nothing waits any more."""
+        for lane in self._lanes:
+            await lane.idle.wait()
+
     async def close(self) -> None:
         """Finish what waits, then stop the threads. Further calls raise LedgerUnavailable."""
         self._closed = True
-        for lane in self._lanes:
-            await lane.idle.wait()
+        await self.idle()
         for thread in (*self._threads, self._readers):
             thread.shutdown(wait=True)
 

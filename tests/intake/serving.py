@@ -70,7 +70,7 @@ class Served:
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What the ledger says, once what waits is written."""
-        await self.commit.call(Ledger.tick)
+        await self.commit.idle()
 
         def read(ledger: Ledger) -> list[tuple[Any, ...]]:
             with ledger.store.read() as tx:
