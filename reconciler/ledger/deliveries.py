@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
+from typing import Any
 
 import orjson
 
@@ -15,7 +17,7 @@ from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.marks import Mark, mark
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.store import Dialect, Transaction
 from reconciler.model import Delivery, Redaction
 
 _DAY = 86_400 * 1_000_000
@@ -116,16 +118,18 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
     """
     if not receipts:
         return []
-    seen = _seen(tx, {(receipt.delivery.account, receipt.event_id) for receipt in receipts})
+    count = len(receipts) + sum([len(receipt.marks) for receipt in receipts])
+    wanted = {(receipt.delivery.account, receipt.event_id) for receipt in receipts}
+    ticks, (found,) = tx.ticks_and(count, [_seen(tx.dialect, wanted)])
+    seen = {(account, event_id) for account, event_id in found}
     verdicts: list[Verdict] = []
     rows, links, marks, tally = [], [], [], Counter[_Tallied]()
-    row_ids = iter(tx.ticks(len(receipts) + sum([len(receipt.marks) for receipt in receipts])))
+    row_ids = iter(ticks)
     for receipt, row_id in zip(receipts, row_ids, strict=False):
         delivery = receipt.delivery
-        account = delivery.account
-        key = (account, receipt.event_id)
-        verdict = _judge(receipt, repeated=key in seen)
-        seen.add(key)
+        account, event_id, body = delivery.account, receipt.event_id, delivery.body
+        verdict, word = _judge(receipt, repeated=(account, event_id) in seen)
+        seen.add((account, event_id))
         verdicts.append(verdict)
         received_at = to_micros(delivery.received_at)
         rows.append(
@@ -133,19 +137,19 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
                 row_id,
                 receipt.provider,
                 account,
-                receipt.event_id,
+                event_id,
                 receipt.type,
                 received_at,
                 None if receipt.occurred_at is None else to_micros(receipt.occurred_at),
-                verdict.value,
+                word,
                 None,
                 delivery.source,
                 _logged(delivery),
-                tx.pack(delivery.body, Place.DELIVERY),
-                len(delivery.body),
+                tx.pack(body, Place.DELIVERY),
+                len(body),
             )
         )
-        tally[account, received_at // _DAY * _DAY, verdict.value, ""] += 1
+        tally[account, received_at // _DAY * _DAY, word, ""] += 1
         if receipt.redact:
             redaction.ask(tx, account, receipt.redact, event_id=receipt.event_id, now=now)
         for each in receipt.marks:
@@ -195,29 +199,38 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
     )
 
 
-def _seen(tx: Transaction, wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those (account, event id) of which a delivery was accepted before."""
+def _seen(dialect: Dialect, wanted: set[tuple[str, str]]) -> tuple[str, tuple[Any, ...]]:
+    """The question which (account, event id) were accepted before."""
     pairs = list(wanted)
-    if tx.dialect.is_postgres:
-        accounts, event_ids = [account for account, _ in pairs], [event_id for _, event_id in pairs]
-        return {(row[0], row[1]) for row in tx.ask_driver(_SEEN_POSTGRES, (accounts, event_ids))}
-    return {(row[0], row[1]) for row in tx.ask_driver(_SEEN_SQLITE, (orjson.dumps(pairs).decode(),))}
+    if dialect.is_postgres:
+        return _SEEN_POSTGRES, ([account for account, _ in pairs], [event_id for _, event_id in pairs])
+    return _SEEN_SQLITE, (orjson.dumps(pairs).decode(),)
 
 
-def _judge(receipt: Receipt, *, repeated: bool) -> Verdict:
+_STORED = (Verdict.STORED, Verdict.STORED.value)
+_DUPLICATE = (Verdict.DUPLICATE, Verdict.DUPLICATE.value)
+_IGNORED = (Verdict.IGNORED, Verdict.IGNORED.value)
+
+
+def _judge(receipt: Receipt, *, repeated: bool) -> tuple[Verdict, str]:
+    """And the word for the column: to ask an enum for its own takes longer than the rest."""
     if not receipt.marks and not receipt.redact:
-        return Verdict.IGNORED
-    return Verdict.DUPLICATE if repeated else Verdict.STORED
+        return _IGNORED
+    return _DUPLICATE if repeated else _STORED
 
 
 def _logged(delivery: Delivery) -> str:
     """The headers worth keeping, bounded; credentials are not."""
-    kept = delivery.headers.items()
-    if len(kept) > _HEADERS_LIMIT:
-        kept = dict([each for each in kept if each[0] not in _UNLOGGED][:_HEADERS_LIMIT]).items()
-    return orjson.dumps(
-        {name[:_HEADER_LIMIT]: value[:_HEADER_LIMIT] for name, value in kept if name not in _UNLOGGED}
-    ).decode()
+    headers = delivery.headers
+    if (
+        type(headers) is dict
+        and len(headers) <= _HEADERS_LIMIT
+        and _UNLOGGED.isdisjoint(headers)
+        and max(map(len, chain(headers, headers.values())), default=0) <= _HEADER_LIMIT
+    ):
+        return orjson.dumps(headers).decode()  # the usual case: all of them, as they are
+    kept = [(name, value) for name, value in headers.items() if name not in _UNLOGGED][:_HEADERS_LIMIT]
+    return orjson.dumps({name[:_HEADER_LIMIT]: value[:_HEADER_LIMIT] for name, value in kept}).decode()
 
 
 def _tally(tx: Transaction, counts: Counter[_Tallied]) -> None:

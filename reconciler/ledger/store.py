@@ -116,17 +116,33 @@ class Transaction:
         """What was packed, now or by any version before. Raises LedgerError."""
         return self.packing.unpack(stored, place)
 
+    def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
+        """The rows of each query; on Postgres in one round trip, with the transaction's BEGIN in it."""
+        driver = self._connection.connection.driver_connection
+        if not self.dialect.is_postgres or driver is None:
+            return [self.ask_driver(sql, parameters) for sql, parameters in questions]
+        with driver.pipeline():
+            cursors = [driver.cursor().execute(sql, parameters) for sql, parameters in questions]
+        return [cursor.fetchall() for cursor in cursors]
+
     def tick(self) -> int:
         return self.ticks(1)[0]
 
     def ticks(self, count: int) -> list[int]:
         """The next `count` readings of the ledger clock: never repeated, and increasing in the order of asking."""
+        return self.ticks_and(count, ())[0]
+
+    def ticks_and(
+        self, count: int, questions: Sequence[tuple[str, tuple[Any, ...]]]
+    ) -> tuple[list[int], list[list[tuple[Any, ...]]]]:
+        """The same, and the answers to queries of the driver's: one round trip for all, where there are any."""
         if count == 0:
-            return []
+            return [], self.ask_together(questions)
         if self.dialect.is_postgres:
-            return [row[0] for row in self.ask_driver(_TICK_POSTGRES, (count,))]
+            ticks, *answers = self.ask_together(((_TICK_POSTGRES, (count,)), *questions))
+            return [row[0] for row in ticks], answers
         last: int = self.ask_driver(_TICK_SQLITE, (count,))[0][0]
-        return list(range(last - count + 1, last + 1))
+        return list(range(last - count + 1, last + 1)), self.ask_together(questions)
 
     def be_patient(self) -> None:
         """For a transaction that reads or writes a stream: whoever is at its other end may pause."""
@@ -233,10 +249,10 @@ class Store:
                 self._open = self._begun(self._transactions(connection, self.dialect))
                 try:
                     yield self._open
-                    self._note_key(self._open)
+                    noted = self._note_key(self._open)
                 finally:
                     self._open = None
-            self._key_noted = self._key_noted or self.packing.used
+            self._key_noted |= noted
             self._after_commit()
 
     @contextmanager
@@ -281,10 +297,12 @@ class Store:
         tx.packing = self.packing
         return tx
 
-    def _note_key(self, tx: Transaction) -> None:
+    def _note_key(self, tx: Transaction) -> bool:
         """In the commit that holds the first body of a key: nobody shall miss the key without the ledger naming it."""
-        if self.packing.used and not self._key_noted and self.packing.seal is not None:
-            tx.run(_NOTE_KEY, {"id": self.packing.seal.first})
+        if self._key_noted or not self.packing.used or self.packing.seal is None:
+            return False
+        tx.run(_NOTE_KEY, {"id": self.packing.seal.first})
+        return True
 
     @contextmanager
     def exclusively(self) -> Iterator[Connection]:

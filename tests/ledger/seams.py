@@ -67,6 +67,10 @@ class _FaultyTransaction(Transaction):
         self._faults.pass_statement()
         return super().run_driver(sql, parameters)
 
+    def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
+        self._faults.pass_statement()
+        return super().ask_together(questions)
+
     def ask_driver(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         self._faults.pass_statement()
         return super().ask_driver(sql, parameters)
