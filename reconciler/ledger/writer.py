@@ -59,13 +59,16 @@ class GroupCommit:
 
     # --- the calls ---
 
-    async def call(self, act: Callable[[Ledger], T], *, among_deliveries: bool = False) -> T:
-        """Run one ledger call; returns after its commit. Raises what it raised, having stored nothing of it.
+    async def call(self, act: Callable[[Ledger], T]) -> T:
+        """Run one ledger call; returns after its commit. Raises what it raised, having stored nothing of it."""
+        return await self._called(self._calls, act)
 
-        `among_deliveries` where the question is whether those can be stored.
-        """
+    async def call_with_deliveries(self, act: Callable[[Ledger], T]) -> T:
+        """The same, among them: for whoever wants to know whether they can be stored."""
+        return await self._called(self._deliveries, act)
+
+    async def _called(self, lane: Lane, act: Callable[[Ledger], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        lane = self._deliveries if among_deliveries else self._calls
         self._enqueue(lane, Waiting(act, None, partial(_resolve, future)))
         return await future
 

@@ -43,7 +43,7 @@ class Readiness:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 reasons |= await self._ledger.read(self._schema)
                 if "schema" not in reasons:
-                    await self._ledger.call(Ledger.tick, among_deliveries=True)
+                    await self._ledger.call_with_deliveries(Ledger.tick)
         except LedgerError as error:
             reasons["ledger"] = str(error)
         except TimeoutError:
