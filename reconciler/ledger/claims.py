@@ -50,18 +50,30 @@ class Claim:
 
 
 # One index probe for each lane there is, however long the backlog: neither database skips over equal prefixes itself.
+# Each step looks one column further only, because SQLite uses no more than the first column of `(a, b, c) > (x, y, z)`:
+# with 20,000 due in one lane that form took 4 ms, this one 0.03, once for every delivery that wakes the worker.
+_NEXT = """
+  SELECT later.id FROM resource AS later
+  WHERE later.due_at IS NOT NULL AND {beyond}
+  ORDER BY later.account, later.kind, later.priority, later.due_at LIMIT 1
+"""
 _LANES = text(
-    """
-    WITH RECURSIVE lane(id) AS (
-      SELECT (SELECT id FROM resource WHERE due_at IS NOT NULL ORDER BY account, kind, priority, due_at LIMIT 1)
+    f"""
+    WITH RECURSIVE lane(id, account, kind, priority, due_at) AS (
+      SELECT id, account, kind, priority, due_at FROM resource
+      WHERE id = ({_NEXT.format(beyond="TRUE")})
       UNION ALL
-      SELECT (SELECT later.id FROM resource AS later
-              WHERE later.due_at IS NOT NULL
-                AND (later.account, later.kind, later.priority) > (here.account, here.kind, here.priority)
-              ORDER BY later.account, later.kind, later.priority, later.due_at LIMIT 1)
-      FROM lane JOIN resource AS here ON here.id = lane.id
+      SELECT next.id, next.account, next.kind, next.priority, next.due_at
+      FROM lane JOIN resource AS next ON next.id = COALESCE(
+        ({
+        _NEXT.format(
+            beyond="later.account = lane.account AND later.kind = lane.kind AND later.priority > lane.priority"
+        )
+    }),
+        ({_NEXT.format(beyond="later.account = lane.account AND later.kind > lane.kind")}),
+        ({_NEXT.format(beyond="later.account > lane.account")}))
     )
-    SELECT account, kind, priority, due_at FROM resource WHERE id IN (SELECT id FROM lane WHERE id IS NOT NULL)
+    SELECT account, kind, priority, due_at FROM lane
     """
 )
 
@@ -165,11 +177,15 @@ _TWO_DUE = text(
 )
 _PIVOT = text(
     """
-    SELECT created_at FROM resource
-    WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now AND created_at IS NOT NULL
-    ORDER BY due_at LIMIT 1
+    SELECT created_at FROM (
+      SELECT created_at, due_at FROM resource
+      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now
+      ORDER BY due_at LIMIT 100
+    ) AS longest
+    WHERE created_at IS NOT NULL ORDER BY due_at LIMIT 1
     """
 )
+"""Among the longest-due hundred only: a backlog of which no creation is known would be read to its end each time."""
 _EDGE = """
   SELECT created_at FROM resource WHERE account = :account AND kind = :kind AND created_at {compare} :pivot
   ORDER BY created_at {order} LIMIT 1 OFFSET :offset
@@ -195,7 +211,7 @@ def density(
 ) -> Density | None:
     """A stretch of about one page of known objects around the longest-due one, in whole seconds.
 
-    None when fewer than two are due, or when nothing is known of when they were created.
+    None when fewer than two are due, or when nothing is known of when the longest-due ones were created.
     """
     lane = {"account": account, "kind": kind, "priority": priority, "now": to_micros(now)}
     if tx.run(_TWO_DUE, lane).scalar_one_or_none() is None:

@@ -160,8 +160,14 @@ def test_claim_of_a_window(large: tuple[Ledger, Planner]) -> None:
 def test_lanes(large: tuple[Ledger, Planner]) -> None:
     ledger, planner = large
     plan = planner.of(ledger.lanes)
-    require_index(re.sub(r"SCAN resource USING (COVERING )?INDEX ix_resource_lane", "first of ix_resource_lane", plan),
-                  "ix_resource_lane")  # fmt: skip
+    first = re.sub(
+        r"SCAN later USING (COVERING )?INDEX ix_resource_lane$", "first of ix_resource_lane", plan, count=1, flags=re.M
+    )
+    require_index(first, "ix_resource_lane")
+    if not ledger.store.dialect.is_postgres:
+        # With fewer columns each step would walk over the whole of a lane.
+        for columns in ("(account>?)", "(account=? AND kind>?)", "(account=? AND kind=? AND priority>?)"):
+            assert f"ix_resource_lane {columns}" in plan
 
 
 def test_mark(large: tuple[Ledger, Planner]) -> None:
