@@ -306,6 +306,7 @@ def test_a_commit_that_fails_leaves_nobody_a_verdict(ledger: Ledger, clock: Manu
             writer.submit(receipt("evt_1", webhook(CHARGE)), lambda *outcome: told.append(outcome))
             with pytest.raises(LedgerUnavailable):
                 await writer.call(Ledger.tick)
+            await writer.idle()
             event.remove(ledger.store.engine, "commit", refuse)
             ((verdict, error),) = told
             assert verdict is None
