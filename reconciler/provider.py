@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from reconciler.clock import Clock
+from reconciler.errors import BadReply, Unavailable
 from reconciler.model import (
     ControlTotal,
     Delivery,
@@ -80,6 +82,30 @@ class Reply:
     headers: Mapping[str, str]
     """Names in lower case."""
     content: bytes
+
+
+def json_object(reply: Reply, what: str) -> Mapping[str, Any]:
+    """The answer's body, where it is a JSON object; `what` names the question in the errors.
+
+    Raises Unavailable for an answer that was cut off on its way, BadReply for anything else that is no JSON object.
+    """
+    try:
+        body = orjson.loads(reply.content)
+    except orjson.JSONDecodeError as error:
+        if _is_cut_off(reply.content, error):
+            raise Unavailable(f"{what}: the answer ends too early ({len(reply.content)} bytes)") from error
+        raise BadReply(f"{what}: the answer is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadReply(f"{what}: the answer is not a JSON object")
+    return body
+
+
+def _is_cut_off(content: bytes, error: orjson.JSONDecodeError) -> bool:
+    """Whether JSON began and its end is missing, as a proxy that gave up leaves it; a web page is something else."""
+    text = content.strip()
+    if not text:
+        return True
+    return text[:1] in (b"{", b"[") and (error.pos >= len(error.doc.rstrip()) or text[-1:] not in (b"}", b"]"))
 
 
 class Transport(Protocol):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from enum import StrEnum
 
 import orjson
 
+from providers.sandbox.departures import Departures
 from providers.sandbox.faults import Faults
 from providers.sandbox.post import Post, PostFailed, post
 from providers.sandbox.signing import signature
@@ -102,27 +101,17 @@ class Sender:
         self._clock = clock
         self._schedule = schedule
         self._post = post
-        self._slots = asyncio.Semaphore(concurrency)
-        self._due: list[tuple[float, int, Sending]] = []
-        self._order = 0
+        self._departures = Departures(self._send, at_once=concurrency)
         self._held: dict[str, list[Sending]] = {}
-        self._flying: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pump: asyncio.Task[None] | None = None
         self.record: deque[Sending] = deque(maxlen=_KEEP)
         """The latest 200,000, oldest first."""
 
     def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pump = self._loop.create_task(self._run())
+        self._departures.start()
 
     async def stop(self) -> None:
         """What is still waiting stays unsent."""
-        tasks = [task for task in (self._pump, *self._flying) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._departures.stop()
 
     # --- what is to be sent -----------------------------------------------------------------------
 
@@ -146,7 +135,7 @@ class Sender:
         faults = self._faults()
         self.record.append(sending)
         if faults.quiet:
-            self._push(sending, 0.0)
+            self._departures.put(sending)
             return
         event = sending.event
         subjects = (event["type"], event["id"], str(event["data"]["object"].get("id", "")))
@@ -154,7 +143,7 @@ class Sender:
             if faults.strikes(extra, *subjects):
                 copy = Sending(sending.account, event, sending.endpoint_id, sending.thin, sending.connect, extra)
                 self.record.append(copy)
-                self._push(copy, 0.0)
+                self._departures.put(copy)
         if faults.strikes("drop", *subjects):
             sending.standing = Standing.LOST
             self._note(sending, 200, "", "drop")
@@ -164,42 +153,9 @@ class Sender:
             self._held.setdefault(sending.endpoint_id, []).append(sending)
             return
         late = faults.strikes("delay", *subjects)
-        self._push(sending, faults.plan.delay_seconds if late else 0.0)
-
-    def _push(self, sending: Sending, wait_seconds: float) -> None:
-        if self._loop is None:
-            raise RuntimeError("the sender was not started")
-        self._order += 1
-        heapq.heappush(self._due, (self._loop.time() + wait_seconds, self._order, sending))
-        self._wake.set()
+        self._departures.put(sending, faults.plan.delay_seconds if late else 0.0)
 
     # --- sending ----------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._wake.clear()
-            while self._due and self._due[0][0] <= loop.time():
-                await self._slots.acquire()
-                if not self._due or self._due[0][0] > loop.time():  # a flush took it while this waited for a slot
-                    self._slots.release()
-                    break
-                self._fly(heapq.heappop(self._due)[2])
-            wait = self._due[0][0] - loop.time() if self._due else None
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-
-    def _fly(self, sending: Sending) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(sending))
-        self._flying.add(task)
-        task.add_done_callback(self._landed)
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
-        self._slots.release()
 
     async def _send(self, sending: Sending) -> None:
         home = self._main if sending.connect else self._worlds[sending.account]
@@ -215,8 +171,7 @@ class Sender:
             self._accepted(sending)
         else:
             self._retry(sending)
-        for held in self._held.pop(sending.endpoint_id, ()):
-            self._push(held, 0.0)
+        self._go_on(sending.endpoint_id)
 
     async def _attempt(self, sending: Sending, endpoint: Body, secrets: tuple[str, ...]) -> tuple[int | None, str, str]:
         body = self._body(sending)
@@ -268,7 +223,7 @@ class Sender:
         if wait is None:
             sending.standing = Standing.FAILED
             return
-        self._push(sending, wait)
+        self._departures.put(sending, wait)
 
     def _accepted(self, sending: Sending) -> None:
         if sending.extra or sending.connect:
@@ -290,22 +245,17 @@ class Sender:
 
         What a failed attempt puts off until later still waits afterwards; what is generated meanwhile is sent too.
         """
-        attempted: set[Sending] = set()
-        while True:
-            for held in [sending for waiting in self._held.values() for sending in waiting]:
-                self._push(held, 0.0)
-            self._held.clear()
-            fresh = sorted(item for item in self._due if item[2] not in attempted)
-            if not fresh and not self._flying:
-                return self.summary()
-            self._due = [item for item in self._due if item[2] in attempted]
-            heapq.heapify(self._due)
-            for _, _, sending in fresh:
-                attempted.add(sending)
-                await self._slots.acquire()
-                self._fly(sending)
-            if self._flying:
-                await asyncio.gather(*self._flying)
+        await self._departures.flush(self._release)
+        return self.summary()
+
+    def _release(self) -> None:
+        for endpoint in list(self._held):
+            self._go_on(endpoint)
+
+    def _go_on(self, endpoint_id: str) -> None:
+        """What was held back behind another delivery to the same endpoint leaves now."""
+        for held in self._held.pop(endpoint_id, ()):
+            self._departures.put(held)
 
     def summary(self) -> dict[str, int]:
         counts = dict.fromkeys((str(standing) for standing in Standing), 0)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from reconciler.errors import AccessDenied, AccessScope, BadReply, Throttled, ThrottleScope, Unavailable
-from reconciler.provider import Reply
+from reconciler.provider import Reply, json_object
 
 _SCOPE: Final = re.compile(r"\b((?:read|write)_[a-z_]+)\b")
 _TOKEN: Final = re.compile(r"\b(shp(?:at|ca|ss|pa|rt|it|ua)_)\w+")
@@ -35,7 +35,7 @@ def understand(reply: Reply, what: str, now: datetime, *, scope: str = "") -> Ma
     `what` names the request for messages, `scope` the access scope that it needs.
     """
     if 200 <= reply.status < 300:
-        return _object(reply, what)
+        return json_object(reply, what)
     said = _said(reply)
     text = f"{what}: {_message(said, reply)}"
     match reply.status:
@@ -76,26 +76,6 @@ def bucket_of(reply: Reply) -> int | None:
 def version_of(reply: Reply) -> str | None:
     """The API version that answered, which is not the one that was asked for where that is not served any more."""
     return reply.headers.get("x-shopify-api-version", "").strip() or None
-
-
-def _object(reply: Reply, what: str) -> Mapping[str, Any]:
-    try:
-        body = orjson.loads(reply.content)
-    except orjson.JSONDecodeError as error:
-        if _is_cut_off(reply.content, error):
-            raise Unavailable(f"{what}: the answer ends too early ({len(reply.content)} bytes)") from error
-        raise BadReply(f"{what}: the answer is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadReply(f"{what}: the answer is not a JSON object")
-    return body
-
-
-def _is_cut_off(content: bytes, error: orjson.JSONDecodeError) -> bool:
-    """Whether JSON began and its end is missing, as a proxy that gave up leaves it; a web page is something else."""
-    text = content.strip()
-    if not text:
-        return True
-    return text[:1] in (b"{", b"[") and (error.pos >= len(error.doc.rstrip()) or text[-1:] not in (b"}", b"]"))
 
 
 def _said(reply: Reply) -> object:

@@ -21,7 +21,7 @@ from reconciler.errors import (
     ThrottleScope,
     Unavailable,
 )
-from reconciler.provider import Reply
+from reconciler.provider import Reply, json_object
 
 _SCOPE_OF_REASON: Final[Mapping[str, ThrottleScope]] = {
     "global-rate": ThrottleScope.ACCOUNT,
@@ -65,7 +65,7 @@ class Asked:
 def understand(reply: Reply, asked: Asked) -> Mapping[str, Any] | Missing:
     """The JSON object of a good answer, or `Missing`. For all else, raises the error whose class is the policy."""
     if 200 <= reply.status < 300:
-        return _object(reply, asked)
+        return json_object(reply, asked.what)
     error = _error_of(reply)
     message = _message(error, reply)
     text = f"{asked.what}: {message}"
@@ -93,26 +93,6 @@ def understand(reply: Reply, asked: Asked) -> Mapping[str, Any] | Missing:
 def sent_at(reply: Reply) -> datetime | None:
     """The provider's own clock, from the answer's Date; whole seconds."""
     return _http_date(reply.headers.get("date", ""))
-
-
-def _object(reply: Reply, asked: Asked) -> Mapping[str, Any]:
-    try:
-        body = orjson.loads(reply.content)
-    except orjson.JSONDecodeError as error:
-        if _is_cut_off(reply.content, error):
-            raise Unavailable(f"{asked.what}: the answer ends too early ({len(reply.content)} bytes)") from error
-        raise BadReply(f"{asked.what}: the answer is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadReply(f"{asked.what}: the answer is not a JSON object")
-    return body
-
-
-def _is_cut_off(content: bytes, error: orjson.JSONDecodeError) -> bool:
-    """Whether JSON began and its end is missing, as a proxy that gave up leaves it; a web page is something else."""
-    text = content.strip()
-    if not text:
-        return True
-    return text[:1] in (b"{", b"[") and (error.pos >= len(error.doc.rstrip()) or text[-1:] not in (b"}", b"]"))
 
 
 def _error_of(reply: Reply) -> Mapping[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import heapq
 import hmac
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from datetime import UTC, timedelta
 
 import orjson
 
+from providers.sandbox.departures import Departures
 from providers.sandbox.dice import Dice
 from providers.sandbox.faults import Faults
 from providers.sandbox.post import PostFailed, post
@@ -71,14 +70,9 @@ class ShopSender:
         self._faults = faults
         self._retries = retries
         self._families = tuple(families)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._departures = Departures(self._send, at_once=concurrency)
         self._dice = Dice(shop.domain, "deliveries")
-        self._due: list[tuple[float, int, ShopSending]] = []
-        self._order = 0
         self._held: list[ShopSending] = []
-        self._flying: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
-        self._pump: asyncio.Task[None] | None = None
         self.declared: dict[str, str] = {}
         """Addresses by topic, as the app's TOML file declares them."""
         self.record: deque[ShopSending] = deque(maxlen=_KEEP)
@@ -86,16 +80,13 @@ class ShopSender:
         """Subscriptions that Shopify deleted after eight failures."""
 
     def start(self) -> None:
-        self._pump = asyncio.get_running_loop().create_task(self._run())
+        self._departures.start()
         self._shop.listeners.append(self.on_happening)
 
     async def stop(self) -> None:
         """What is still waiting stays unsent."""
         self._shop.listeners.remove(self.on_happening)
-        tasks = [task for task in (self._pump, *self._flying) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._departures.stop()
 
     # --- what is to be sent -----------------------------------------------------------------------
 
@@ -122,7 +113,7 @@ class ShopSender:
             if faults.strikes(extra, *subjects):
                 copy = replace(sending, extra=extra, attempts=[])
                 self.record.append(copy)
-                self._push(copy, 0.0)
+                self._departures.put(copy)
         if faults.strikes("drop", *subjects):
             sending.standing = Standing.LOST
             self._note(sending, 200, "", "drop")
@@ -130,41 +121,9 @@ class ShopSender:
         if faults.strikes("reorder", *subjects):
             self._held.append(sending)
             return
-        self._push(sending, faults.plan.delay_seconds if faults.strikes("delay", *subjects) else 0.0)
-
-    def _push(self, sending: ShopSending, wait_seconds: float) -> None:
-        self._order += 1
-        due = asyncio.get_running_loop().time() + wait_seconds
-        heapq.heappush(self._due, (due, self._order, sending))
-        self._wake.set()
+        self._departures.put(sending, faults.plan.delay_seconds if faults.strikes("delay", *subjects) else 0.0)
 
     # --- sending ----------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._wake.clear()
-            while self._due and self._due[0][0] <= loop.time():
-                await self._slots.acquire()
-                if not self._due or self._due[0][0] > loop.time():  # a flush took it while this waited for a slot
-                    self._slots.release()
-                    break
-                self._fly(heapq.heappop(self._due)[2])
-            wait = self._due[0][0] - loop.time() if self._due else None
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-
-    def _fly(self, sending: ShopSending) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(sending))
-        self._flying.add(task)
-        task.add_done_callback(self._landed)
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
-        self._slots.release()
 
     async def _send(self, sending: ShopSending) -> None:
         if sending.webhook_id and self._shop.shelf.get("webhook", sending.webhook_id) is None:
@@ -177,9 +136,7 @@ class ShopSender:
             sending.standing = Standing.DELIVERED
         else:
             self._retry(sending)
-        for held in self._held:
-            self._push(held, 0.0)
-        self._held.clear()
+        self._release()
 
     async def _attempt(self, sending: ShopSending) -> tuple[int | None, str, str]:
         secret = "not_the_secret_of_this_app" if sending.extra == "wrong_secret" else self._secret
@@ -206,7 +163,7 @@ class ShopSender:
     def _retry(self, sending: ShopSending) -> None:
         wait = None if sending.extra else self._retries.wait_seconds(len(sending.attempts))
         if wait is not None:
-            self._push(sending, wait)
+            self._departures.put(sending, wait)
             return
         sending.standing = Standing.FAILED
         if not sending.extra and sending.webhook_id and sending.happening.topic not in _COMPLIANCE:
@@ -220,22 +177,14 @@ class ShopSender:
 
     async def flush(self) -> dict[str, int]:
         """Attempt everything that waits, once, now: held, delayed and to be retried. Returns how all of it stands."""
-        attempted: set[ShopSending] = set()
-        while True:
-            for held in self._held:
-                self._push(held, 0.0)
-            self._held.clear()
-            fresh = sorted(item for item in self._due if item[2] not in attempted)
-            if not fresh and not self._flying:
-                return self.summary()
-            self._due = [item for item in self._due if item[2] in attempted]
-            heapq.heapify(self._due)
-            for _, _, sending in fresh:
-                attempted.add(sending)
-                await self._slots.acquire()
-                self._fly(sending)
-            if self._flying:
-                await asyncio.gather(*self._flying)
+        await self._departures.flush(self._release)
+        return self.summary()
+
+    def _release(self) -> None:
+        """What was held back behind another delivery leaves now."""
+        for held in self._held:
+            self._departures.put(held)
+        self._held.clear()
 
     def summary(self) -> dict[str, int]:
         counts = Counter(str(sending.standing) for sending in self.record)
