@@ -56,9 +56,9 @@ class Checked(Ledger):
                 self._oracle.broken(f"invariant 6: {answer.claim.ref}: an answer replaced a read that began later")
         return applied
 
-    def apply_page(self, rows: Sequence[PageRow], *, start: int, **more: Any) -> list[Applied]:
+    def apply_page(self, rows: Sequence[PageRow], *, start: int, started_at: datetime, **more: Any) -> list[Applied]:
         before = {row.snapshot.ref: self._oracle.row_of(row.snapshot.ref) for row in rows}
-        applied = super().apply_page(rows, start=start, **more)
+        applied = super().apply_page(rows, start=start, started_at=started_at, **more)
         for ref, was in before.items():
             now = self._oracle.row_of(ref)
             if was is None or now is None:
@@ -68,6 +68,8 @@ class Checked(Ledger):
                 now["applied_seq"],
             ):
                 self._oracle.broken(f"invariants 6, 7: {ref}: a page row replaced a read that began later")
+            if (was["state"], now["state"]) == ("deleted", "present"):
+                self._oracle.revived(ref, started_at)
             if now["settled_generation"] != was["settled_generation"]:
                 self._oracle.broken(f"invariant 2: {ref}: a page row settled a generation")
         return applied

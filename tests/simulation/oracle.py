@@ -17,7 +17,7 @@ import orjson
 
 from providers.stripe import Stripe
 from providers.stripe.events import ALL_TYPES
-from reconciler.clock import from_micros
+from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import entry_row
 from reconciler.model import ResourceRef
@@ -30,6 +30,8 @@ _COLUMNS = (
     "id, account, kind, remote_id, generation, settled_generation, due_at, not_before, lease_token, lease_until,"
     " attempts, dead_at, state, version, content_hash, applied_seq"
 )
+_LONGEST_SLEEP = timedelta(days=1)
+"""No wait that the product knows comes near it here, not even by a clock that was put forward once or twice."""
 _TRIGGERS = """
 CREATE TEMP TRIGGER noted_insert AFTER INSERT ON main.resource BEGIN SELECT note_resource(NEW.id); END;
 CREATE TEMP TRIGGER noted_update AFTER UPDATE ON main.resource BEGIN SELECT note_resource(NEW.id); END;
@@ -79,6 +81,9 @@ class Oracle:
         database.create_function("note_delivery", 2, self._note_delivery)
         database.create_function("note_missed", 1, self._note_missed)
         database.executescript(_TRIGGERS)
+
+    def _now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self._loop.time())
 
     def broken(self, what: str) -> None:
         if self.violation is None:
@@ -142,6 +147,8 @@ class Oracle:
         broken = broken_row(row, known.row)
         if broken is not None:
             self.broken(f"invariants 4, 9: {name}: {broken}")
+        if row["due_at"] is not None and row["due_at"] > to_micros(self._now() + _LONGEST_SLEEP):
+            self.broken(f"invariant 9: {name} is pending or leased, and nobody looks at it again within a day")
         if row["version"] != known.row.get("version", 0):
             versions = self._versions(row["id"])
             broken = broken_versions(row, versions, known.versions)
@@ -177,6 +184,14 @@ class Oracle:
             return
         if row["content_hash"] not in self._history.contents_since(row["kind"], row["remote_id"], number):
             self.broken(f"invariants 2, 3: LOST UPDATE: {name} is clean, and older than what we were told of")
+
+    def revived(self, ref: ResourceRef, started_at: datetime) -> None:
+        """A page that was asked for then brought back what a read had called deleted: it must have been back."""
+        if ref.kind not in KINDS or not self._scenario.clocks_agree:
+            return
+        instant = (started_at - EPOCH).total_seconds()
+        if self._history.contents_after(ref.kind, ref.id, instant) == {GONE}:
+            self.broken(f"invariant 7: {ref}: a page brought back what was gone when it was asked for")
 
     # --- answers to the provider ---
 
@@ -241,7 +256,7 @@ class Oracle:
     def overdue(self, bound: timedelta) -> None:
         """Whatever was announced longer ago than `bound` is known, or dirty and so named in the report."""
         for event_id, (kind, object_id, number, created) in self._shop.events.items():
-            if EPOCH + timedelta(seconds=self._loop.time()) - from_micros(created * 1_000_000) < bound:
+            if self._now() - from_micros(created * 1_000_000) < bound:
                 continue
             row_id = self._ids.get((kind, object_id))
             row: Mapping[str, Any] = {} if row_id is None else self._known[row_id].row
