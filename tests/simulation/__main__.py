@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -56,13 +58,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=300, help="how many seeds to try (300)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="short", help="what a seed means (short)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no seed after so long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes to run them in")
     parser.add_argument("--no-shrink", action="store_true", help="leave a failing seed as it is")
     chosen = parser.parse_args(words)
     if chosen.seed is not None:
-        return _tell(run_seed(chosen.profile, chosen.seed), chosen.no_shrink)
+        return _tell(run_seed(chosen.profile, chosen.seed), chosen.profile, chosen.no_shrink)
     quietly()
-    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    seeds = _while_there_is_time(range(chosen.first, chosen.first + chosen.seeds), chosen.minutes)
     verdicts = []
     for verdict in _run_all(chosen.profile, seeds, chosen.jobs):
         verdicts.append(verdict)
@@ -70,18 +73,27 @@ def main(words: list[str] | None = None) -> int:
             _print(f"seed {verdict.scenario.seed}: {verdict.violation}")
     _print(summary(verdicts))
     broken = [each for each in verdicts if each.violation is not None]
-    return _tell(broken[0], chosen.no_shrink) if broken else 0
+    return _tell(broken[0], chosen.profile, chosen.no_shrink) if broken else 0
 
 
-def _run_all(profile: str, seeds: range, jobs: int) -> Iterator[Verdict]:
+def _while_there_is_time(seeds: Iterable[int], minutes: float) -> Iterator[int]:
+    began = time.monotonic()
+    return itertools.takewhile(lambda _: time.monotonic() - began < minutes * 60, seeds)
+
+
+def _run_all(profile: str, seeds: Iterator[int], jobs: int) -> Iterator[Verdict]:
+    """One after the other begins as one ends, so that a bound on time is one; in the order in which they began."""
     if jobs <= 1:
         yield from map(partial(run_seed, profile), seeds)
         return
     with ProcessPoolExecutor(jobs, initializer=quietly, max_tasks_per_child=None) as pool:
-        yield from pool.map(partial(run_seed, profile), seeds)
+        running = deque(pool.submit(run_seed, profile, seed) for seed in itertools.islice(seeds, jobs))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(run_seed, profile, seed) for seed in itertools.islice(seeds, 1))
 
 
-def _tell(verdict: Verdict, as_it_is: bool) -> int:
+def _tell(verdict: Verdict, profile: str, as_it_is: bool) -> int:
     """What one run came to; of a broken promise, with the fewest faults that break it."""
     _print(str(verdict.scenario))
     if verdict.violation is None:
@@ -94,7 +106,8 @@ def _tell(verdict: Verdict, as_it_is: bool) -> int:
         began = time.monotonic()
         least = shrink(verdict, run)
         _print(f"cut down in {time.monotonic() - began:.0f} s to\n{least.scenario}\nBROKEN {least.violation}")
-    _print(f"replay: python -m tests.simulation --seed {verdict.scenario.seed}")
+    named = "" if profile == "short" else f" --profile {profile}"
+    _print(f"replay: python -m tests.simulation{named} --seed {verdict.scenario.seed}")
     return 1
 
 
