@@ -150,6 +150,39 @@ class PagesBringBackTheDead(Ledger):
             return super().apply_page(rows, start=start, **more)
 
 
+class DeliveriesBringBackTheDead(Ledger):
+    """A delivery's body is taken for the state: an old event that is sent again revives what was deleted since."""
+
+    def receive(self, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
+        with self.together() as tx:
+            verdicts = super().receive(receipts, now)
+            for ref in {mark.ref for receipt in receipts for mark in receipt.marks}:
+                tx.run(_REVIVE_VERSION, {"kind": ref.kind, "id": ref.id, "seq": tx.tick()})
+                tx.run(_REVIVE, {"kind": ref.kind, "id": ref.id})
+            return verdicts
+
+
+_REVIVE_VERSION = text(
+    """
+    INSERT INTO version (resource_id, version, state, content_hash, body, status, cause, recorded_at, fetched_at,
+      applied_seq, api_version)
+    SELECT v.resource_id, r.version + 1, v.state, v.content_hash, v.body, v.status, v.cause, v.recorded_at,
+      v.fetched_at, :seq, v.api_version
+    FROM resource r JOIN version v ON v.resource_id = r.id
+    WHERE r.kind = :kind AND r.remote_id = :id AND r.state = 'deleted' AND v.state = 'present'
+    ORDER BY v.version DESC LIMIT 1
+    """
+)
+_REVIVE = text(
+    """
+    UPDATE resource SET (state, version, content_hash, applied_seq) = (
+      SELECT v.state, v.version, v.content_hash, v.applied_seq FROM version v WHERE v.resource_id = resource.id
+      ORDER BY v.version DESC LIMIT 1)
+    WHERE kind = :kind AND remote_id = :id AND state = 'deleted'
+    """
+)
+
+
 class MarksThatAreForgotten(GroupCommit):
     """An error of the database is swallowed, and the delivery answered as if it were stored."""
 
@@ -193,7 +226,7 @@ def _of(ledger: type[Ledger]) -> Mutant:
 
 MUTANTS = (
     Guarded(1, Mutant(commit=AnswersBeforeItStores), 0),
-    Guarded(1, Mutant(commit=MarksThatAreForgotten), None),
+    Guarded(1, Mutant(commit=MarksThatAreForgotten), 12),
     Guarded(1, _of(UnmarkedDeliveries), 0),
     Guarded(2, _of(swarm.SettlesWhatItFinds), 16),
     Guarded(2, _of(swarm.DeafUnderLease), 16),
@@ -207,11 +240,12 @@ MUTANTS = (
     Guarded(5, _of(swarm.FailureWithoutFence), None),
     Guarded(5, _of(RunsTheJobsOfOthers), None),
     Guarded(6, _of(swarm.PagesUnchecked), 0),
+    Guarded(7, _of(DeliveriesBringBackTheDead), 2),
     Guarded(7, _of(PagesBringBackTheDead), None),
     Guarded(8, Mutant(provider=RefusedMeansGone), 0),
     Guarded(8, Mutant(provider=FailedPagesAreEmpty), None),
-    Guarded(9, _of(swarm.ForgetsToWake), None),
-    Guarded(9, _of(swarm.CrashedClaimsStayOut), None),
+    Guarded(9, _of(swarm.ForgetsToWake), 0),
+    Guarded(9, _of(swarm.CrashedClaimsStayOut), 0),
     Guarded(10, _of(WatermarkAtTheWindowsEnd), 3),
     Guarded(10, _of(WatermarkBeforeItsMarks), 3),
     Guarded(11, _of(EntriesOfTheFirstVersion), 1),

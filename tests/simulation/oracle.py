@@ -156,8 +156,16 @@ class Oracle:
                 self.broken(f"invariant 4: {name}: {broken}")
             known.versions = versions
             self._look_at_version(row, name)
+        if (known.row.get("state"), row["state"]) == ("deleted", "present"):
+            self._look_whether_back(row, name)
         if row["kind"] in KINDS:
             self._look_whether_fresh(row, name)
+
+    def _look_whether_back(self, row: Mapping[str, Any], name: str) -> None:
+        """Where no replica lags, a read that began after the one that said "gone" says so too, if it still is."""
+        lags = "stale" in self._scenario.rates
+        if row["kind"] in KINDS and not lags and self._history.current(row["kind"], row["remote_id"]) == GONE:
+            self.broken(f"invariant 7: {name} came back from the dead, and is gone")
 
     def _look_at_version(self, row: Mapping[str, Any], name: str) -> None:
         """What was stored must have been true once, and "gone" only if it went."""
