@@ -52,7 +52,10 @@ def next_query(link: str, what: str) -> str | None:
     found = _NEXT.search(link)
     if found is None:
         return None
-    query = urlsplit(found[1]).query
+    try:
+        query = urlsplit(found[1]).query
+    except ValueError as error:
+        raise BadReply(f"{what}: the next page's address is none: {error}") from error
     if not _is_page(query):
         raise BadReply(f"{what}: the next page's address holds no page_info")
     return query

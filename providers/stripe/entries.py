@@ -82,6 +82,8 @@ def _sums(part: Mapping[str, Any]) -> list[Money]:
     sums: dict[str, Money] = {}
     for name in ("available", "pending"):
         for line in part.get(name) or ():
+            if not isinstance(line, Mapping):
+                raise TypeError(f"a line of {name} is {line!r}, not an object")
             amount = _money(line, "amount", _text(line, "currency"))
             sums[amount.currency] = sums.get(amount.currency, Money(0, amount.currency)) + amount
     return [sums[currency] for currency in sorted(sums)]

@@ -161,7 +161,7 @@ def disk_under(folder: Path) -> Iterator[Disk]:
     patched: dict[int, _Methods] = {}
 
     def x_open(vfs: int, name: bytes | None, file: int, flags: int, out: Any) -> int:
-        code = opens(vfs, name, file, flags, out)
+        code: int = opens(vfs, name, file, flags, out)
         there = _File.from_address(file)
         if code == OK and there.pMethods:
             address = ctypes.cast(there.pMethods, _POINTER).value or 0

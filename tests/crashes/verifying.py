@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import time
+
 from sqlalchemy import text
 
 from reconciler.ledger import Ledger
 from tests.ledger.factories import table
 
+_UNDER_WAY = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND state <> 'idle'"
+)
+
+
+def _wait_for_the_servers_side(ledger: Ledger) -> None:
+    """A COMMIT that was sent before the kill is carried out after it: what is looked at must stand still."""
+    give_up_at = time.monotonic() + 60
+    while True:
+        with ledger.store.read() as tx:
+            if not tx.run(_UNDER_WAY).scalar_one():
+                return
+        assert time.monotonic() < give_up_at, "a transaction of the dead does not end"
+        time.sleep(0.01)
+
 
 def verify(ledger: Ledger, acknowledged: dict[str, str]) -> None:
     """Everything that was answered 2xx is there, whole, with its mark; `acknowledged` has resources by event id."""
-    if not ledger.store.dialect.is_postgres:
+    if ledger.store.dialect.is_postgres:
+        _wait_for_the_servers_side(ledger)
+    else:
         with ledger.store.read() as tx:
             assert tx.run(text("PRAGMA integrity_check")).scalar_one() == "ok"
     logged = {each["event_id"]: each["id"] for each in table(ledger, "delivery")}
