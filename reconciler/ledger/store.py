@@ -46,6 +46,15 @@ _QUIET_SECONDS = 1.0
 _COMMITS_PER_CHECKPOINT = 250
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
+_NOTICE_A_DEAD_NETWORK = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""Seconds, and milliseconds: a node that is cut off from its database finds out within half a minute. The kernel's own
+patience is two hours, and for all of it the node's one writing thread would wait for an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -442,6 +451,7 @@ class Store:
             pool_timeout=self._busy_seconds,
             connect_args={
                 "connect_timeout": max(2, round(self._busy_seconds)),
+                **_NOTICE_A_DEAD_NETWORK,
                 "options": f"-c lock_timeout={round(self._busy_seconds * 1000)}"
                 " -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
             },

@@ -366,3 +366,14 @@ def test_a_full_disk_is_reported_and_survived(sqlite_ledger_url: str) -> None:
         assert len(table(ledger, "delivery")) == len(table(ledger, "resource")) == acknowledged
         with ledger.store.read() as tx:
             assert tx.run(text("PRAGMA integrity_check")).scalar_one() == "ok"
+
+
+def test_a_dead_network_is_noticed_within_half_a_minute(postgres_ledger_url: str) -> None:
+    """Packets that vanish: as the kernel has it, a node would wait two hours for its database's answer."""
+    with closing(open_ledger(postgres_ledger_url)) as ledger, ledger.store.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        given = driver.info.get_parameters()
+    idle, interval, count = (int(given[f"keepalives_{name}"]) for name in ("idle", "interval", "count"))
+    assert idle + interval * count <= 30
+    assert int(given["tcp_user_timeout"]) <= 30_000, "also where something was sent and nobody says that it came"

@@ -58,6 +58,6 @@ def test_a_real_failure_still_fails_once_it_is_cut_down() -> None:
     broken = Mutant(commit=AnswersBeforeItStores)
     before = Simulation(short(0), broken).run()
     assert before.violation is not None
-    least = shrink(before, lambda scenario: Simulation(scenario, broken).run(), most_runs=12)
+    least = shrink(before, lambda scenario: Simulation(scenario, broken).run(), most_runs=6)
     assert len(least.scenario.faults()) < len(before.scenario.faults())
     assert Simulation(least.scenario, broken).run().violation == least.violation, "it replays"
