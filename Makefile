@@ -37,7 +37,7 @@ bench: setup             ## benchmarks: ratios to floors measured in the same ru
 	$(BIN)/python -m tests.benchmarks
 
 lock:                    ## constraints.txt anew: every package with its hashes, no index and no host named
-	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra otel --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header --quiet --output-file constraints.txt
 
 clean:

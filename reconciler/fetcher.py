@@ -81,7 +81,9 @@ class Fetcher:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         on_applied: Callable[[Sequence[Applied]], None] = lambda _: None,
         on_failed: Callable[[str, str, Exception], None] = lambda _account, _kind, _error: None,
+        on_read: Callable[[datetime, Sequence[Applied]], None] | None = None,
     ) -> None:
+        """`on_read` hears when each stored read began; None: nobody traces them."""
         self.account = account
         self.provider = provider
         self._ledger = ledger
@@ -92,6 +94,7 @@ class Fetcher:
         self._sleep = sleep
         self._on_applied = on_applied
         self._on_failed = on_failed
+        self._on_read = on_read
         self._health = Health()
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
         self._burst = _burst(provider)
@@ -256,6 +259,8 @@ class Fetcher:
         applied = await self._ledger.call(act)
         self._failures.lifted(opened)
         self._on_applied(applied)
+        if self._on_read is not None:
+            self._on_read(began, applied)
         for each in applied:
             log.debug("applied", ref=str(each.ref), outcome=each.outcome.value, version=each.version, dirty=each.dirty)
             if each.drift:

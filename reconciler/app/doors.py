@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from reconciler.app.core import Core
 from reconciler.app.reading import fetcher_of, walks_of
@@ -20,6 +21,9 @@ from reconciler.loading import Account
 from reconciler.provider import Provider, Transport
 from reconciler.web import Bearer, ChangesDoor, ExpectationsDoor, Readiness, Site
 from reconciler.worker import Worker, owner_name
+
+if TYPE_CHECKING:
+    from reconciler.tracing import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ async def open_doors(
     providers: Mapping[str, Provider],
     transport: Transport,
     worker: Worker | None,
+    traces: Traces | None,
 ) -> Doors:
     """Nothing is answered yet: that begins when a server is given them. Raises ConfigurationError, UsageError."""
     console = None
@@ -54,6 +59,7 @@ async def open_doors(
             core.counters.intake,
             intake_limits(config),
             accounts={name: door_limits(account.settings) for name, account in accounts.items()},
+            following=None if traces is None else traces.following,
         )
     changes = ChangesDoor(
         core.writer, core.clock, Bearer(api_tokens(config)).knows, lambda: own_address(config, core.bound), core.placed

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reconciler.app.core import Core
 from reconciler.app.doors import Doors, open_doors
 from reconciler.app.settings import transport_of
-from reconciler.app.telling import alarm_of, pulse_of, sender_of
+from reconciler.app.telling import alarm_of, pulse_of, sender_of, traces_of
 from reconciler.app.work import Work, start_work
 from reconciler.config import Config
 from reconciler.keyring import secrets_seal
@@ -41,15 +41,18 @@ class Era:
             stack.push_async_callback(transport.aclose)
             providers = {name: account.connect(transport, core.clock) for name, account in accounts.items()}
             keep_tokens(providers, core.writer, core.clock, secrets_seal(config))
+            traces = traces_of(config, core.writer, core.clock)
+            if traces is not None:
+                stack.push_async_callback(traces.close)
             sender = sender_of(config)
             pulse = asyncio.create_task(pulse_of(core, config, sender).run(), name="pulse")
             stack.push_async_callback(cancelled, pulse)
             work = None
             if "worker" in core.parts:
                 alarm = alarm_of(core, config, accounts, sender, transport)
-                work = await start_work(stack, core, config, accounts, providers, [alarm.periodic()])
+                work = await start_work(stack, core, config, accounts, providers, [alarm.periodic()], traces)
             worker = None if work is None else work.worker
-            doors = await open_doors(stack, core, config, accounts, providers, transport, worker)
+            doors = await open_doors(stack, core, config, accounts, providers, transport, worker, traces)
             return cls(config, accounts, doors, work, stack.pop_all())
         raise AssertionError("the stack swallows nothing")
 

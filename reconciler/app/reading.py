@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from reconciler.app.settings import fetch_settings, retry_policy, sweep_settings
 from reconciler.backfill import Backfill, Result
@@ -28,6 +29,7 @@ def fetcher_of(
     rng: random.Random,
     metrics: WorkMetrics,
     applied: Bell | None = None,
+    on_read: Callable[[datetime, Sequence[Applied]], None] | None = None,
 ) -> Fetcher:
     def on_applied(results: Sequence[Applied]) -> None:
         metrics.applied(results)
@@ -44,6 +46,7 @@ def fetcher_of(
         rng=rng,
         on_applied=on_applied,
         on_failed=metrics.failed,
+        on_read=on_read,
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from reconciler.ageing import SecretAges
@@ -29,6 +30,9 @@ from reconciler.retention import Retention
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.worker import Worker, is_gone
 
+if TYPE_CHECKING:
+    from reconciler.tracing import Traces
+
 STOP_WITHIN = timedelta(seconds=10)
 """A stop finishes or gives back everything within this; supervisors kill after longer than that."""
 
@@ -46,10 +50,14 @@ async def start_work(
     accounts: Mapping[str, Account],
     providers: Mapping[str, Provider],
     alarms: Sequence[Periodic],
+    traces: Traces | None,
 ) -> Work:
     """It is under way when this returns, and ends with the stack. Raises ConfigurationError, LedgerError."""
+    on_read = None if traces is None else traces.read
     fetchers = {
-        name: fetcher_of(config, name, provider, core.writer, core.clock, core.rng, core.counters.work, core.applied)
+        name: fetcher_of(
+            config, name, provider, core.writer, core.clock, core.rng, core.counters.work, core.applied, on_read
+        )
         for name, provider in providers.items()
     }
     worker = Worker(fetchers, core.writer, core.clock, owner=core.owner, settings=worker_settings(config))

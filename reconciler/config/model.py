@@ -289,6 +289,11 @@ class RetentionSection(Section):
     """Longer than the period of a provider's read allocation."""
 
 
+class TracingSection(Section):
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    """Where spans are sent, as OTLP over HTTP; empty: nothing is traced."""
+
+
 class OutboxSection(Section):
     """How subscribers are told of changes."""
 
@@ -333,6 +338,7 @@ class Config(BaseSettings):
     encryption: EncryptionSection = EncryptionSection()
     server: ServerSection = ServerSection()
     log: LogSection = LogSection()
+    tracing: TracingSection = TracingSection()
     accounts: dict[Annotated[str, AfterValidator(_account_name)], AccountTable] = Field(default_factory=dict)
     deadlines: tuple[Deadline, ...] = ()
     sweeps: SweepsSection = SweepsSection()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,6 +27,9 @@ _TEXT_LIMIT = 255
 """Characters of an event id, a type or a resource id. Providers stay far below; an index entry must stay small."""
 
 _ACCEPTED = answer_json(200, {"received": True})
+
+Done = Callable[[Verdict | None, BaseException | None], None]
+Following = Callable[[Receipt, Done], Done]
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -56,6 +59,8 @@ class Shared:
     rate: SourceRate | None
     proxies: Proxies | None
     patience: Patience
+    following: Following | None = None
+    """Traces a delivery: is told of it before its commit, and calls what it was given after."""
     held: int = 0
     """Bytes of bodies in memory."""
 
@@ -129,7 +134,9 @@ class Arrival:
             return
         self._storing = True
         try:
-            self._shared.ledger.submit(self._receipt(), self._settled)
+            receipt, following = self._receipt(), self._shared.following
+            done = self._settled if following is None else following(receipt, self._settled)
+            self._shared.ledger.submit(receipt, done)
         except Refused as refused:
             self._refuse(refused)
             return

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 
 from reconciler.clock import Clock
-from reconciler.intake.arrival import Arrival, Door, Shared
+from reconciler.intake.arrival import Arrival, Door, Following, Shared
 from reconciler.intake.exchange import Exchange, Head, Reply
 from reconciler.intake.limits import AuditAllowance, DoorLimits, IntakeLimits, SourceRate
 from reconciler.intake.metrics import IntakeMetrics
@@ -43,8 +43,10 @@ class Intake:
         limits: IntakeLimits = IntakeLimits(),  # noqa: B008 - frozen, so sharing the default is safe
         *,
         accounts: Mapping[str, DoorLimits] = {},
+        following: Following | None = None,
     ) -> None:
-        """`accounts`: what holds for some of them besides."""
+        """`accounts`: what holds for some of them besides. `following` traces deliveries; None: nothing does."""
+        self._following = following
         self._ledger = ledger
         self._clock = clock
         self._limits = limits
@@ -88,5 +90,6 @@ class Intake:
             limits=self._limits,
             rate=None if rate is None else SourceRate(rate, sources=self._limits.sources),
             proxies=Proxies(self._limits.trusted_proxies) if self._limits.trusted_proxies else None,
+            following=self._following,
             patience=Patience(asyncio.get_running_loop()),
         )

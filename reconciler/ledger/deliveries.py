@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
+from sqlalchemy import text
 
 from reconciler.clock import to_micros
 from reconciler.ledger import redaction
@@ -18,7 +19,7 @@ from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.marks import Mark, mark
 from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Dialect, Transaction
-from reconciler.model import Delivery, Redaction
+from reconciler.model import Delivery, Redaction, ResourceRef
 
 _DAY = 86_400 * 1_000_000
 
@@ -35,6 +36,22 @@ class Verdict(StrEnum):
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
     IGNORED = "ignored"
+
+
+_ANNOUNCED_BY = text(
+    """
+    SELECT d.event_id FROM delivery_mark m JOIN delivery d ON d.id = m.delivery_id
+    WHERE m.account = :account AND m.kind = :kind AND m.remote_id = :remote_id AND d.received_at <= :before
+    ORDER BY m.delivery_id DESC LIMIT :limit
+    """
+)
+
+
+def announced_by(tx: Transaction, ref: ResourceRef, *, before: datetime, limit: int) -> list[str]:
+    """The event ids of the deliveries that named it, the newest first, each once."""
+    given = {"account": ref.account, "kind": ref.kind, "remote_id": ref.id}
+    rows = tx.run(_ANNOUNCED_BY, given | {"before": to_micros(before), "limit": limit})
+    return list(dict.fromkeys(row.event_id for row in rows))
 
 
 @dataclass(frozen=True, slots=True)

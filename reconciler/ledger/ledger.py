@@ -327,6 +327,13 @@ class Ledger:
         with self._store.write() as tx:
             return findings.note_missed(tx, account, notices, now)
 
+    # --- deliveries, afterwards ---
+
+    def announced_by(self, ref: ResourceRef, *, before: datetime, limit: int) -> list[str]:
+        """The event ids of the deliveries that named it until then, the newest first, each once."""
+        with self._store.read() as tx:
+            return deliveries.announced_by(tx, ref, before=before, limit=limit)
+
     # --- secrets ---
 
     def note_secrets(self, account: str, fingerprints: Collection[str], now: datetime) -> None:

@@ -17,7 +17,7 @@ from reconciler.loading import load_accounts
 
 FILE = Path(__file__).parents[2] / "config.toml"
 TEXT = FILE.read_text(encoding="utf-8")
-SECTIONS = ["ledger", "server", "log", "sweeps", "worker", "retry", "report", "console", "outbox"]
+SECTIONS = ["ledger", "server", "log", "tracing", "sweeps", "worker", "retry", "report", "console", "outbox"]
 ENVIRONMENT = {"STRIPE_API_KEY": "rk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}
 
 
