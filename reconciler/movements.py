@@ -6,6 +6,7 @@ version always reads the same, and the report never needs to know whose body it 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,7 +95,7 @@ class Movement:
     gateway: str | None = None
     """Sale: which way of paying."""
     traits: tuple[str, ...] = ()
-    """Weak likenesses (`email:...`, `last4:...`) for suggestions; they prove nothing."""
+    """Weak likenesses, made by `trait`, for suggestions; they prove nothing."""
     country: str | None = None
     """Charge: where the card was issued."""
     arrives_at: datetime | None = None
@@ -143,3 +144,11 @@ def reader_of(provider: object) -> FinanceReader | None:
     """What a provider (its class, or one of its objects) tells the report; None where no money moves through it."""
     reader = getattr(provider, "finance", None)
     return reader if isinstance(reader, FinanceReader) else None
+
+
+def trait(name: str, value: object) -> str | None:
+    """A likeness by which two movements can be held against each other, and from which nobody can be read: the name
+    and six bytes of a hash of the value. None for what is no text."""
+    if not isinstance(value, str) or not value:
+        return None
+    return f"{name}:{hashlib.blake2b(value.strip().lower().encode(), digest_size=6).hexdigest()}"

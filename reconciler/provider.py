@@ -242,13 +242,13 @@ class Kind:
     """Kinds without a list of their own whose resources come along with this one's or are its parts: where this list
     was looked at, so were they. Their ids are this one's or begin with it and a slash; if it is gone, they are read."""
     kept_when_redacted: frozenset[str] | None = frozenset()
-    """Top-level fields that hold nobody's data and survive when a person asks to be forgotten (amounts, states, ids);
-    None: no body of this kind holds any. Nothing survives unless it is named."""
+    """Fields that hold nobody's data and survive when a person asks to be forgotten (amounts, states, ids), with dots
+    for those inside others; None: no body of this kind holds any. Nothing survives unless it is named."""
     words_kept_when_redacted: re.Pattern[str] | None = None
     """Of the fields that do not survive, the strings anywhere inside that match wholly do, where they stand: another
     system's ids, by which money is matched. Nobody's name may match."""
-    forgotten_with: tuple[str, tuple[str, ...]] | None = None
-    """The kind whose redaction reaches resources of this one, and where in their bodies its id stands: for those that
+    forgotten_with: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The kinds whose redaction reaches resources of this one, and where in their bodies that id stands: for those that
     a person's request does not name itself."""
     has_members: bool = False
     """Whether `Provider.members` lists what belongs to a resource of this kind (a payout's balance transactions)."""

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 EVERY: Final = timedelta(minutes=1)
 _STRETCH: Final = 200
 """Versions in one transaction."""
+_AT_ONCE: Final = 10_000
+"""Requests in one run: a person with more payments than that is forgotten by several."""
 _BEGINNING: Final = (-(2**63), 0)
 
 
@@ -34,7 +36,7 @@ class Redactor:
             for name, kind in kinds.items()
             if kind.words_kept_when_redacted is not None
         }
-        self._along = {name: kind.forgotten_with for name, kind in kinds.items() if kind.forgotten_with is not None}
+        self._along = [(name, owner, path) for name, kind in kinds.items() for owner, path in kind.forgotten_with]
         self._ledger = ledger
         self._clock = clock
 
@@ -43,18 +45,21 @@ class Redactor:
 
     async def run(self, job: Job) -> Ended:
         """Everything that was asked for until now. One that is interrupted begins anew, and finds less to do."""
-        for asked in await self._pending():
-            await self._reach(asked, job)
+        reached: set[Asked] = set()
+        while new := [asked for asked in await self._pending() if asked not in reached]:
+            for asked in new:
+                await self._reach(asked, job)
+            reached.update(new)
         for asked in await self._pending():
             await self._redact(asked, job)
         return Ended(complete=True)
 
     async def _pending(self) -> list[Asked]:
-        return await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account))
+        return await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account, limit=_AT_ONCE))
 
     async def _reach(self, asked: Asked, job: Job) -> None:
         """Ask for what the request means and does not name, before it is carried out: afterwards nobody would know."""
-        for kind, (owner, path) in self._along.items():
+        for kind, owner, path in self._along:
             if owner == asked.what.kind:
                 also = [Redaction(kind, name) for name in sorted(await self._naming(kind, path, asked.what.id, job))]
                 await self._ask(also, asked.event_id)

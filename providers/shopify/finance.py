@@ -12,7 +12,7 @@ from reconciler.clock import require_utc
 from reconciler.errors import BadReply
 from reconciler.model import Snapshot
 from reconciler.money import Money
-from reconciler.movements import Clue, Condition, FinanceReader, Key, Movement, Role
+from reconciler.movements import Clue, Condition, FinanceReader, Key, Movement, Role, trait
 
 SHOPIFY_PAYMENTS: Final = "shopify_payments"
 
@@ -110,12 +110,12 @@ def _strings(value: object) -> Iterator[str]:
 
 def _traits(body: Mapping[str, Any], receipt: object) -> Iterator[str]:
     number = (body.get("payment_details") or {}).get("credit_card_number")
-    if isinstance(number, str) and number[-4:].isdigit():
-        yield f"last4:{number[-4:]}"
+    if isinstance(number, str) and number[-4:].isdigit() and (last4 := trait("last4", number[-4:])):
+        yield last4
     metadata = receipt.get("metadata") if isinstance(receipt, Mapping) else None
     email = metadata.get("email") if isinstance(metadata, Mapping) else None
-    if isinstance(email, str) and email:
-        yield f"email:{email.lower()}"
+    if found := trait("email", email):
+        yield found
 
 
 def _payment(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None:
@@ -200,5 +200,6 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"order", "transaction"}),
     read=read,
+    revision=2,
     sells=True,
 )

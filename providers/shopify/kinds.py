@@ -188,7 +188,7 @@ _ROUTES: Final = (
         # A request to forget a customer names orders, and never drafts.
         _kind(
             "draft_order", door=Door.IDS, window_of_changes=True, deletable=True,
-            forgotten_with=("customer", ("customer", "id")),
+            forgotten_with=(("customer", ("customer", "id")),),
         ),
         "draft_orders", "draft_orders", "draft_order", Door.IDS, "read_draft_orders",
         narrowing=Narrowing.UPDATED,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from reconciler.errors import BadReply
 from reconciler.model import Snapshot
 from reconciler.money import Money
-from reconciler.movements import Clue, Condition, FinanceReader, Key, Movement, Role
+from reconciler.movements import Clue, Condition, FinanceReader, Key, Movement, Role, trait
 
 _CONDITIONS: Final[Mapping[str, Mapping[str, Condition]]] = {
     "charge": {"succeeded": Condition.SETTLED, "pending": Condition.PENDING, "failed": Condition.FAILED},
@@ -76,12 +76,12 @@ def _charge(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
         parent=intent,
         order=_text(metadata.get("order_id")),
         traits=tuple(
-            trait
-            for trait in (
-                _trait("email", (body.get("billing_details") or {}).get("email") or body.get("receipt_email")),
-                _trait("last4", card.get("last4")),
+            found
+            for found in (
+                trait("email", (body.get("billing_details") or {}).get("email") or body.get("receipt_email")),
+                trait("last4", card.get("last4")),
             )
-            if trait
+            if found
         ),
         country=_text(card.get("country")),
     )
@@ -234,10 +234,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _trait(name: str, value: object) -> str | None:
-    return f"{name}:{value.lower()}" if isinstance(value, str) and value else None
-
-
 _CATEGORIES: Final = frozenset(
     (
         *("advance", "advance_funding", "anticipation_repayment", "charge", "charge_failure", "climate_*"),
@@ -256,4 +252,5 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"balance_transaction", "charge", "refund", "dispute", "payout"}),
     read=read,
+    revision=2,
 )

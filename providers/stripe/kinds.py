@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
+from providers.stripe.privacy import FORGOTTEN_WITH, KEPT
 from reconciler.provider import ACCOUNT_LIMIT, DeadlineRule, Kind, Limit
 
 BALANCE_ID: Final = "balance"
@@ -59,6 +60,8 @@ def _kind(
         in_feed=in_feed,
         has_members=has_members,
         deadlines=deadlines,
+        kept_when_redacted=KEPT.get(name, frozenset()),
+        forgotten_with=FORGOTTEN_WITH.get(name, ()),
     )
 
 
@@ -124,7 +127,14 @@ _ROUTES: Final = (
         "/v1/balance_transactions",
     ),
     Route(
-        Kind(name="balance", endpoint="balance.retrieve", list_endpoint=None, windowed=False, singleton=BALANCE_ID),
+        Kind(
+            name="balance",
+            endpoint="balance.retrieve",
+            list_endpoint=None,
+            windowed=False,
+            singleton=BALANCE_ID,
+            kept_when_redacted=KEPT["balance"],
+        ),
         "/v1/balance",
     ),
     Route(_kind("checkout.session", open_states=("open",)), "/v1/checkout/sessions"),

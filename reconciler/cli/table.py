@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Line] = {
     "rotate-keys": Line(
         "rotate_keys:rotate_keys", "Seal with the first of encryption.keys what others sealed, or none."
     ),
+    "redact": Line("redact:redact", "Forget a person: what is stored shrinks to what the books need."),
     "demo": Line("demo:demo", "Sandbox, daemon, a shop's bad day, and the proof that the ledger came out equal."),
     "sandbox": Line("sandbox:sandbox", "A look-alike of Stripe to build against, with nothing but itself."),
     "migrate": Line("migrate:migrate", "Bring the ledger's schema to this version."),

@@ -38,6 +38,9 @@ Kept = Mapping[str, frozenset[str] | None]
 Words = Mapping[str, re.Pattern[str]]
 """By kind: which strings survive, wherever they stand in the other fields."""
 
+BY = "operator/"
+"""Before the name of an operator who asked; no provider names an event like this."""
+
 NO_WORDS: Words = MappingProxyType({})
 
 
@@ -48,6 +51,11 @@ class Asked:
     account: str
     what: Redaction
     event_id: str
+    """Of the delivery that asked, or `BY` and the name of the operator who did."""
+
+    @property
+    def actor(self) -> str:
+        return self.event_id.removeprefix(BY) if self.event_id.startswith(BY) else f"event {self.event_id}"
 
 
 _ASK = insert_into(
@@ -108,6 +116,14 @@ _ANSWERS_OF_ALL = text(
 )
 
 
+# What applications wrote beside it, and what a webhook announced of it.
+_NOTES_OF_ONE = text(
+    f"UPDATE expectation SET note = '' WHERE id IN ("
+    f" SELECT r.id FROM expectation r WHERE r.account = :account AND r.note <> '' AND {_OF_ONE})"
+)
+_NOTES_OF_ALL = text("UPDATE expectation SET note = '' WHERE account = :account AND note <> ''")
+
+
 def ask(tx: Transaction, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
     """Keep requests until they are carried out."""
     rows = [
@@ -165,9 +181,11 @@ def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> 
     if asked.what.kind:
         deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": FORGOTTEN}).rowcount
         tx.run(_ANSWERS_OF_ONE, _bounds(asked))
+        tx.run(_NOTES_OF_ONE, _bounds(asked))
     else:
         deliveries = tx.run(_DELIVERIES_OF_ALL, {"account": asked.account, "forgotten": FORGOTTEN}).rowcount
         tx.run(_ANSWERS_OF_ALL, {"account": asked.account})
+        tx.run(_NOTES_OF_ALL, {"account": asked.account})
     asking = {"account": asked.account, "event_id": asked.event_id}
     tx.run(_DELIVERIES_THAT_ASKED, asking | {"forgotten": FORGOTTEN})
     done = {"kind": asked.what.kind, "id": asked.what.id, "now": to_micros(now)}
@@ -175,7 +193,7 @@ def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> 
         subject = f"{asked.account}/{asked.what.kind}/{asked.what.id}" if asked.what.kind else asked.account
         append_audit(
             tx,
-            actor=f"event {asked.event_id}",
+            actor=asked.actor,
             action="redact",
             subject=subject,
             detail={"versions": versions, "deliveries": deliveries},
@@ -200,12 +218,29 @@ def _shrunk(tx: Transaction, row: Any, kept: Kept, words: Words) -> bytes | None
     body = orjson.loads(tx.unpack(row.body, Place.VERSION))
     if body.get(MARK) is True:
         return None
-    left = {name: value for name, value in body.items() if name in fields}
+    left = _named(body, fields)
     pattern = words.get(row.kind)
     if pattern is not None:
-        others = {name: value for name, value in body.items() if name not in fields}
+        others = {name: value for name, value in body.items() if name not in left}
         left |= _sifted(others, pattern) or {}
     return tx.pack(canonical({**left, MARK: True}), Place.VERSION)
+
+
+def _named(body: Mapping[str, Any], fields: frozenset[str]) -> dict[str, Any]:
+    """What stands at these fields, where it stands; dots lead into others."""
+    left = {name: value for name, value in body.items() if name in fields}
+    for path in sorted(each for each in fields if "." in each):
+        *outer, last = path.split(".")
+        inside: Any = body
+        for name in outer:
+            inside = inside.get(name) if isinstance(inside, Mapping) else None
+        if not isinstance(inside, Mapping) or last not in inside:
+            continue
+        place = left
+        for name in outer:
+            place = place.setdefault(name, {})
+        place[last] = inside[last]
+    return left
 
 
 def _sifted(value: Any, pattern: re.Pattern[str]) -> Any:

@@ -378,6 +378,7 @@ class Store:
             for pragma in (
                 f"journal_mode={journal}",
                 "synchronous=FULL",
+                "secure_delete=ON",  # what is taken away or redacted is overwritten, not only unlinked
                 "foreign_keys=ON",
                 "wal_autocheckpoint=0",  # checkpoints are taken under the file lock, in _after_commit
                 f"journal_size_limit={_JOURNAL_LIMIT_BYTES}",
@@ -429,12 +430,20 @@ class Store:
 
     def checkpoint(self) -> None:
         """Move the journal into the database file, without waiting for readers. Raises LedgerUnavailable."""
+        self._checkpoint("PASSIVE")
+
+    def empty_journal(self) -> None:
+        """Leave nothing of earlier states in SQLite's journal either. Waits for readers as long as for writers; raises
+        LedgerUnavailable."""
+        self._checkpoint("TRUNCATE")
+
+    def _checkpoint(self, how: str) -> None:
         if self._lock is None:
             return
         with self._turn, _mapping_errors(self.engine), self._exclusively(), self._writing() as connection:
             # Around SQLAlchemy, which would open a transaction first: a checkpoint cannot run inside one.
             try:
-                connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+                connection.connection.cursor().execute(f"PRAGMA wal_checkpoint({how})")
             except sqlite3.Error as error:
                 raise LedgerUnavailable(f"the journal could not be moved into the database: {error}") from error
             self._commits_since_checkpoint = 0

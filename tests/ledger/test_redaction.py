@@ -24,7 +24,7 @@ _KINDS = {
     "refund": Kind("refund", "r"),
     "book": Kind("book", "b", kept_when_redacted=None),
     "customer": Kind("customer", "c"),
-    "draft": Kind("draft", "d", forgotten_with=("customer", ("customer", "id"))),
+    "draft": Kind("draft", "d", forgotten_with=(("customer", ("customer", "id")),)),
     "sale": Kind("sale", "s", kept_when_redacted=frozenset({"id"}), words_kept_when_redacted=re.compile(r"pi_\w{6,}")),
 }
 

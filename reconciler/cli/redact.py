@@ -1,0 +1,93 @@
+"""`reconcile redact`."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import random
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Final
+
+import typer
+
+from reconciler.cli.opening import desk
+from reconciler.cli.options import UNPROVEN, options_of
+from reconciler.cli.printing import print_json, talk
+from reconciler.cli.refs import read_refs
+from reconciler.desk import Desk
+from reconciler.ledger import GroupCommit
+from reconciler.ledger.redaction import BY
+from reconciler.model import Redaction, ResourceRef
+from reconciler.periodic import Runner
+from reconciler.redaction import Redactor
+from reconciler.retry import RetryPolicy
+
+_PATIENCE: Final = timedelta(minutes=10)
+"""How long somebody else's run may take, before the daemon is left to end it."""
+_LOOK_SECONDS: Final = 0.5
+
+
+def redact(
+    context: typer.Context,
+    refs: Annotated[
+        list[str], typer.Argument(metavar="REF...", help="Customers, or payments of guests; `-` reads them from stdin.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget a person: what is stored of these resources, and of what belongs to them, shrinks to what the books need.
+
+    Every version, every delivery that named them, what subscribers answered, and notes of applications. Amounts,
+    states, times and ids stay, so reports say what they said. The audit log keeps who did it. It cannot be undone. Ask
+    the provider to forget them first: what it still tells is read again. Exits with 3 if it is not done yet.
+
+    \b
+    Examples:  reconcile redact stripe/main/customer/cus_123
+               reconcile redact shopify/shop/customer/207119551 --yes
+    """
+    options = options_of(context)
+    output = options.format_among("table", "json")
+    with desk(options) as at:
+        wanted = read_refs(refs, at.accounts)
+        named = ", ".join(map(str, wanted))
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Forget what is stored of {named}, for ever?", abort=True, err=True)
+        left = asyncio.run(_carried_out(at, wanted))
+        if not left:
+            at.ledger.store.empty_journal()
+    if output == "json":
+        print_json({"redacted": [str(ref) for ref in wanted], "done": not left})
+    elif not left:
+        talk(f"forgotten: {named}; `reconcile audit list` says what it was. Older backups and exports still hold it")
+    if left:
+        talk("another node is at it; `reconcile audit list` will say when it is done")
+        raise typer.Exit(UNPROVEN)
+
+
+async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> int:
+    """Asked for, and done: by this process under the job's lease, or by the node that has it. How much is left."""
+    writer = GroupCommit(at.ledger, at.clock)
+    try:
+        actor = f"{BY}{getpass.getuser()}"
+        accounts = sorted({ref.account for ref in refs})
+        for name in accounts:
+            asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
+            now = at.clock.now()
+            at.ledger.ask_redaction(name, asked, event_id=actor, now=now)
+        return sum([await _account(at, writer, name) for name in accounts])
+    finally:
+        await writer.close()
+
+
+async def _account(at: Desk, writer: GroupCommit, name: str) -> int:
+    periodic = Redactor(name, at.accounts[name].kinds, writer, at.clock).periodic()
+    runner = Runner(writer, at.clock, owner="redact", policy=RetryPolicy(), rng=random.Random())  # noqa: S311 - jitter
+    give_up_at = at.clock.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        at.ledger.hurry_job(periodic.name, at.clock.now())
+        await runner.run(periodic)
+        left = len(at.ledger.pending_redactions(name))
+        if not left or at.clock.monotonic() > give_up_at:
+            return left
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,203 @@
+"""An operator forgets a person at either provider: nothing of them is left in the file, and the books still foot."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from reconciler.ledger import open_ledger
+from reconciler.ledger.breaks import audit_rows, verify_audit
+from tests.cli.running import run_here
+
+ADA = ("ada.lovelace@example.com", "Ada Lovelace")
+BOB = "bob@example.com"
+AT = "2026-03-02T10:00:00Z"
+WHEN = 1772445600  # AT
+_DAYS = ("--from", "2026-03-01", "--to", "2026-03-31", "--as-of", "2026-04-02T00:00:00Z")
+
+
+def _person(mail: str = ADA[0], name: str = ADA[1]) -> dict[str, Any]:
+    return {"email": mail, "name": name, "phone": f"+44 of {name}", "address": {"line1": f"Square of {name}"}}
+
+
+def _stripe(who: str, customer: str | None, person: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    head = {"livemode": False, "created": WHEN}
+    money = head | {"currency": "usd", "customer": customer, "description": f"for {person['name']}"}
+    if customer is not None:
+        yield f"customer/{customer}", head | {"id": customer, "object": "customer", **person}
+    yield f"payment_intent/pi_{who}", money | {
+        "id": f"pi_{who}", "object": "payment_intent", "amount": 5000, "status": "succeeded", "shipping": dict(person),
+        "latest_charge": f"ch_{who}", "amount_received": 5000}  # fmt: skip
+    yield f"charge/ch_{who}", money | {
+        "id": f"ch_{who}", "object": "charge", "amount": 5000, "amount_captured": 5000, "amount_refunded": 1000,
+        "captured": True, "paid": True, "refunded": False, "disputed": False, "status": "succeeded",
+        "payment_intent": f"pi_{who}", "balance_transaction": f"txn_{who}", "billing_details": dict(person),
+        "receipt_email": person["email"], "metadata": {"order_id": "1001", "note": f"gift for {person['name']}"},
+        "payment_method_details": {"type": "card", "card": {"last4": "4242", "country": "GB"}}}  # fmt: skip
+    yield f"balance_transaction/txn_{who}", head | {
+        "id": f"txn_{who}", "object": "balance_transaction", "amount": 5000, "fee": 175, "net": 4825, "currency": "usd",
+        "type": "charge", "reporting_category": "charge", "source": f"ch_{who}", "available_on": WHEN + 86400,
+        "status": "available", "description": f"for {person['name']}", "fee_details": [
+            {"amount": 175, "currency": "usd", "type": "stripe_fee", "description": "Stripe processing fees"}],
+        "balance_type": "payments", "exchange_rate": None}  # fmt: skip
+    yield f"refund/re_{who}", money | {
+        "id": f"re_{who}", "object": "refund", "amount": 1000, "status": "succeeded", "charge": f"ch_{who}",
+        "payment_intent": f"pi_{who}", "balance_transaction": f"txn_r{who}", "reason": "requested_by_customer",
+        "metadata": {"why": f"{person['name']} asked"}}  # fmt: skip
+    yield f"balance_transaction/txn_r{who}", head | {
+        "id": f"txn_r{who}", "object": "balance_transaction", "amount": -1000, "fee": 0, "net": -1000,
+        "currency": "usd", "type": "refund", "reporting_category": "refund", "source": f"re_{who}",
+        "available_on": WHEN + 86400,
+        "status": "available", "description": f"REFUND {person['name']}", "fee_details": [],
+        "balance_type": "payments", "exchange_rate": None}  # fmt: skip
+
+
+def _shopify(who: int, person: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    head = {"created_at": AT, "updated_at": AT}
+    yield f"customer/{who}", head | {"id": who, **person}
+    yield f"order/{who}1", head | {
+        "id": int(f"{who}1"), "name": f"#{who}", "email": person["email"], "customer": {"id": who, **person},
+        "currency": "USD", "total_price": "50.00", "financial_status": "paid", "processed_at": AT,
+        "shipping_address": dict(person)}  # fmt: skip
+    yield f"draft_order/{who}2", head | {"id": int(f"{who}2"), "customer": {"id": who}, "email": person["email"]}
+
+
+def _version(ref: str, body: Mapping[str, Any], number: int = 1) -> str:
+    return json.dumps({"ref": ref, "version": number, "state": "present", "body": body, "cause": "sweep",
+                       "recorded_at": f"2026-03-02T1{number}:00:00Z"})  # fmt: skip
+
+
+def _delivery(number: int, ref: str, body: Mapping[str, Any]) -> str:
+    provider, account, *_ = ref.split("/")
+    content = base64.b64encode(json.dumps({"data": {"object": body}}).encode()).decode()
+    return json.dumps({"delivery": {
+        "id": number, "provider": provider, "account": account, "event_id": f"evt_{number}", "type": "x",
+        "received_at": AT, "verdict": "stored", "headers": {}, "body": content, "marks": [ref]}})  # fmt: skip
+
+
+def _lines() -> Iterator[str]:
+    told = [
+        *((f"stripe/main/{ref}", body) for ref, body in _stripe("ada", "cus_ada", _person())),
+        *((f"stripe/main/{ref}", body) for ref, body in _stripe("bob", "cus_bob", _person(BOB, "Bob"))),
+        *((f"stripe/main/{ref}", body) for ref, body in _stripe("guest", None, _person())),
+        *((f"shopify/shop/{ref}", body) for ref, body in _shopify(7, _person())),
+        *((f"shopify/shop/{ref}", body) for ref, body in _shopify(8, _person(BOB, "Bob"))),
+    ]
+    for number, (ref, body) in enumerate(told, 1):
+        yield _version(ref, body)
+        yield _version(ref, body | {"previous_note": f"written by {BOB if 'bob' in str(body).lower() else ADA[1]}"}, 2)
+        yield _delivery(number, ref, body)
+
+
+class _Books:
+    def __init__(self, folder: Path, url: str, keys: list[str]) -> None:
+        self.config = folder / "c.toml"
+        self.config.write_text(
+            f'[ledger]\nurl = "{url}"\n[encryption]\nkeys = {json.dumps(keys)}\n'
+            '[accounts.main]\nprovider = "stripe"\napi_key = "env:NOT_SET"\n'
+            '[accounts.shop]\nprovider = "shopify"\nshop = "example.myshopify.com"\naccess_token = "env:NOT_SET"\n',
+            encoding="utf-8",
+        )
+        self.url = url
+
+    def run(self, *arguments: str) -> Any:
+        ran = run_here("--config", str(self.config), *arguments, "--format", "json")
+        assert ran.code in (0, 1, 3), ran.err
+        return ran.json if ran.out else None
+
+    def report(self) -> Any:
+        """What the report says, without when it was made and what it is called."""
+        said = self.run("report", *_DAYS)
+        return {name: value for name, value in said.items() if name not in ("evidence", "report_id", "digest", "run")}
+
+    def exported(self) -> str:
+        ran = run_here("--config", str(self.config), "export")
+        return ran.out
+
+    def chunks(self, *refs: str) -> set[bytes]:
+        """Pieces of what lies in the file for these resources and their deliveries, and for no others."""
+        ledger = open_ledger(self.url)
+        try:
+            with ledger.store.read() as tx:
+                rows = tx.run(
+                    text(
+                        "SELECT r.remote_id, v.body FROM version v JOIN resource r ON r.id = v.resource_id UNION ALL"
+                        " SELECT m.remote_id, d.body FROM delivery d JOIN delivery_mark m ON m.delivery_id = d.id"
+                    )
+                ).all()
+        finally:
+            ledger.close()
+        bodies = [bytes(row.body) for row in rows if row.remote_id in refs]
+        others = b"|".join(bytes(row.body) for row in rows if row.remote_id not in refs)
+        pieces = {body[start : start + 32] for body in bodies for start in (len(body) // 3, len(body) // 2)}
+        return {each for each in pieces if each not in others}
+
+
+@pytest.fixture
+def books(tmp_path: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> _Books:
+    monkeypatch.setenv("SEAL", base64.b64encode(bytes(32)).decode())
+    books = _Books(tmp_path, sqlite_ledger_url, [])
+    (tmp_path / "lines.jsonl").write_text("\n".join(_lines()), encoding="utf-8")
+    books.run("import", str(tmp_path / "lines.jsonl"))
+    return books
+
+
+def _file(url: str) -> bytes:
+    path = Path(url.removeprefix("sqlite:///"))
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
+
+
+def test_a_person_is_gone_from_the_file_at_both_providers_and_the_books_foot(books: _Books) -> None:
+    before, mine = books.report(), {"cus_ada", "pi_ada", "ch_ada", "txn_ada", "re_ada", "txn_rada", "7", "71", "72"}
+    guest, chunks = {"pi_guest", "ch_guest", "txn_guest", "re_guest", "txn_rguest"}, books.chunks(*mine)
+    there = _file(books.url)
+    assert len(chunks) > 30
+    assert all(each in there for each in chunks), "the search finds what is there"
+    done = books.run("redact", "stripe/main/customer/cus_ada", "shopify/shop/customer/7", "shopify/shop/order/71")
+    assert done["done"]
+    found = _file(books.url)
+    assert [each for each in chunks if each in found] == []
+    lines = [json.loads(line) for line in books.exported().splitlines()]
+    bodies = {line["ref"].rpartition("/")[2]: str(line) for line in lines if "ref" in line}
+    holding = {name for name, body in bodies.items() if any(each in body for each in ADA)}
+    assert holding == guest, "a guest's payments name no customer: somebody has to name the payment"
+    assert books.run("redact", "stripe/main/payment_intent/pi_guest")["done"]
+    everything = books.exported()
+    for each in ADA:
+        assert each not in everything
+    assert BOB in everything
+    deliveries = [base64.b64decode(json.loads(line)["delivery"]["body"]) for line in everything.splitlines()
+                  if line.startswith('{"delivery":')]  # fmt: skip
+    assert not any(ADA[0].encode() in body for body in deliveries)
+    assert books.report() == before, "amounts, matches, fees and countries stay"
+    ledger = open_ledger(books.url)
+    try:
+        with ledger.store.read() as tx:
+            rows = audit_rows(tx)
+            assert verify_audit(tx) == []
+            readings = tx.run(text("SELECT reading FROM movement")).scalars().all()
+    finally:
+        ledger.close()
+    assert readings, "the report keeps what it read"
+    assert not any("@" in each or "4242" in each for each in readings), "mail and cards are kept as hashes at most"
+    assert {row.subject for row in rows} >= {"main/customer/cus_ada", "main/charge/ch_ada", "shop/draft_order/72"}
+    assert {row.action for row in rows} == {"redact"}
+    assert not any(row.actor.startswith("event") for row in rows)
+
+
+def test_redaction_works_on_sealed_bodies(books: _Books, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sealed = _Books(tmp_path, books.url, ["env:SEAL"])
+    sealed.run("rotate-keys")
+    assert sealed.run("redact", "stripe/main/customer/cus_ada")["done"]
+    body = sealed.run("show", "stripe/main/charge/ch_ada")["body"]
+    assert (body["amount"], body["redacted"]) == (5000, True)
+    assert body["metadata"] == {"order_id": "1001"}
+    assert body["payment_method_details"] == {"type": "card", "card": {"country": "GB"}}
+    assert "billing_details" not in body
+    assert sealed.run("show", "stripe/main/charge/ch_bob")["body"]["billing_details"]["email"] == BOB
