@@ -205,7 +205,10 @@ _TICK_POSTGRES = "SELECT nextval('ledger_clock') FROM generate_series(1, %s)"
 
 
 class Store:
-    """One process's way to the database: at most one write transaction at a time, any number of readers."""
+    """One process's way to the database: at most one write transaction at a time, any number of readers.
+
+    Errors of the database do not quote what a statement was given (`hide_parameters`): that is somebody's data.
+    """
 
     def __init__(
         self,
@@ -361,10 +364,13 @@ class Store:
 
     def _sqlite_engine(self) -> Engine:
         if self._in_memory:
-            engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+            engine = create_engine(
+                "sqlite://", hide_parameters=True, poolclass=StaticPool, connect_args={"check_same_thread": False}
+            )
         else:
             engine = create_engine(
                 self.url,
+                hide_parameters=True,
                 poolclass=QueuePool,
                 pool_size=1,
                 max_overflow=0,
@@ -395,7 +401,9 @@ class Store:
         return engine
 
     def _sqlite_reader(self) -> Engine:
-        engine = create_engine(self.url, poolclass=NullPool, connect_args={"timeout": self._busy_seconds})
+        engine = create_engine(
+            self.url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": self._busy_seconds}
+        )
 
         @event.listens_for(engine, "connect")
         def configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -453,6 +461,7 @@ class Store:
     def _postgres_engine(self) -> Engine:
         return create_engine(
             self.url,
+            hide_parameters=True,
             poolclass=QueuePool,
             pool_size=4,
             max_overflow=4,

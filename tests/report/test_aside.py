@@ -14,6 +14,7 @@ from sqlalchemy import text
 from reconciler.ledger import Ledger
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Redaction
+from reconciler.movements import trait
 from reconciler.report import canonical
 from reconciler.report.aside import BEGINNING, SettingAside
 from reconciler.report.engine import report
@@ -154,14 +155,16 @@ def test_what_is_forgotten_of_a_person_is_forgotten_here_too(ledger: Ledger) -> 
     books = Books(ledger)
     charge = books.charge(10000, at=on(5), billing_details={"email": "ann@example.com"})
     SettingAside(TERMS, RULES.gateways).run(ledger)
-    assert count(ledger, "movement", "reading LIKE '%ann@example.com%'") == 1
+    likeness = f"reading LIKE '%{trait('email', 'ann@example.com')}%'"
+    assert count(ledger, "movement", likeness) == 1
+    assert count(ledger, "movement", "reading LIKE '%@%'") == 0, "a hash is enough to find the same again"
     ledger.redact_versions(
         Asked("main", Redaction("charge", charge), "evt_1"),
         {"charge": frozenset({"id", "status", "amount", "amount_captured", "currency", "created"})},
         after=(0, 0),
         limit=100,
     )
-    assert count(ledger, "movement", "reading LIKE '%ann@example.com%'") == 0
+    assert count(ledger, "movement", likeness) == 0
     SettingAside(TERMS, RULES.gateways).run(ledger)
-    assert count(ledger, "movement", "reading LIKE '%ann@example.com%'") == 0
+    assert count(ledger, "movement", likeness) == 0
     assert count(ledger, "movement", "kind = 'charge'") == 1

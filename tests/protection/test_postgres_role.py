@@ -1,0 +1,144 @@
+"""The role of docs/operations/postgres-roles.sql: the daemon's whole work runs under it, and nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from reconciler.ledger import Ledger, Packing, open_ledger
+from reconciler.ledger.breaks import verify_audit
+from reconciler.ledger.moving import export_lines
+from reconciler.ledger.redaction import BY, Asked
+from reconciler.ledger.schema import REVISION, migrate
+from reconciler.ledger.tables import metadata
+from reconciler.model import Finding, Redaction, Severity
+from reconciler.report.aside import SettingAside
+from tests.databases import Postgres
+from tests.ledger.factories import seconds
+from tests.moving.ledgers import ACTS, Past
+from tests.protection.test_encryption import NEW, _fill, _rotate, _seal
+from tests.protection.test_retention import KEEP, _Rests, _run
+from tests.report.books import TERMS
+
+_FILE = Path(__file__).parents[2] / "docs" / "operations" / "postgres-roles.sql"
+
+
+@pytest.fixture
+def roles(postgres: Postgres) -> Iterator[tuple[str, str]]:
+    """A ledger's URLs, as its owner and as the daemon. Roles belong to the whole server, so each test has its own."""
+    name = postgres.create(postgres.ledger_template())
+    own = {word: f"{word}_{name}"[-60:] for word in ("reconciler_owner", "reconciler_daemon")}
+    statements = re.sub("reconciler_(owner|daemon)", lambda found: own[found[0]], _FILE.read_text(encoding="utf-8"))
+    admin = make_url(postgres.url(name)).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        for _ in range(2):  # again after each migration
+            with psycopg.connect(admin, autocommit=True) as connection:
+                connection.execute(statements.encode())
+        yield tuple(  # type: ignore[misc]  # two, as `own` has
+            make_url(postgres.url(name)).set(username=role).render_as_string(hide_password=False)
+            for role in own.values()
+        )
+    finally:
+        postgres.drop(name)
+        with psycopg.connect(
+            make_url(postgres.url("postgres")).set(drivername="postgresql").render_as_string(hide_password=False),
+            autocommit=True,
+        ) as connection:
+            for role in own.values():
+                connection.execute(f'DROP ROLE IF EXISTS "{role}"'.encode())
+
+
+@settings(
+    max_examples=1,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.generate],
+)
+@given(data=st.data())
+def test_everything_that_happens_to_a_ledger_may_happen(roles: tuple[str, str], data: st.DataObject) -> None:
+    assume(data.draw(st.integers(0, 1000)) > 0)  # the first example would draw the simplest of everything
+    with closing(open_ledger(roles[1])) as ledger:
+        ledger.require_current_schema()
+        past = Past(ledger)
+        for name in ACTS * 3:
+            past.clock.advance(seconds(1))
+            getattr(past, name)(data.draw, past.clock.now())
+        _work_besides(ledger, past)
+        with ledger.store.read() as tx:
+            assert verify_audit(tx) == []
+        assert len(list(export_lines(ledger.store))) > 10
+
+
+def _work_besides(ledger: Ledger, past: Past) -> None:
+    now = past.clock.now()
+    ledger.note_findings("main", [Finding("x", Severity.INFO, "main", "t", "r")], codes=frozenset({"x"}), now=now)
+    ledger.gate("main", "charge", reason="paused", note="", until=now, now=now)
+    assert ledger.lift("main", "charge")
+    ledger.keep_alerts([])
+    ledger.changes.place()
+    asked = Asked("main", Redaction("charge", "x"), f"{BY}op")
+    ledger.ask_redaction("main", [asked.what], event_id=asked.event_id, now=now)
+    ledger.redact_versions(asked, {}, after=(-(2**63), 0), limit=10)
+    ledger.conclude_redaction(asked, versions=0, now=now)
+    SettingAside(TERMS, ("stripe",)).run(ledger)
+    past.clock.advance(timedelta(days=500))
+    assert "delivery" in asyncio.run(_run(ledger, past.clock, _Rests(), keep=KEEP))
+
+
+def test_bodies_may_be_sealed_anew(roles: tuple[str, str]) -> None:
+    with closing(open_ledger(roles[1], Packing(lambda: _seal(NEW)))) as ledger:
+        _fill(ledger, "ch_1")
+        _rotate(ledger, NEW)
+        ledger.require_keys()
+
+
+_TAMPERING = [
+    "UPDATE audit_log SET actor = 'nobody'",
+    "DELETE FROM audit_log",
+    "TRUNCATE audit_log",
+    "DELETE FROM break_event",
+    "UPDATE period_lock SET state = 'locked'",
+    "UPDATE report_snapshot SET body = ''",
+    "UPDATE control_total SET minor = 0",
+    "DELETE FROM version",
+    "UPDATE version SET content_hash = ''",
+    "DELETE FROM resource",
+    "UPDATE bank_line SET minor = 0",
+    "UPDATE alembic_version SET version_num = '0001'",
+    "DROP TABLE entry",
+    "ALTER TABLE entry DISABLE TRIGGER ALL",
+    "CREATE TABLE mine (x int)",
+    "CREATE TEMPORARY TABLE mine (x int)",
+    "CREATE INDEX ON entry (net)",
+    "SELECT setval('ledger_clock', 1)",
+    "COPY entry TO PROGRAM 'cat'",
+    "CREATE ROLE another",
+]
+
+
+def test_nobody_tampers_through_the_daemon(roles: tuple[str, str]) -> None:
+    url = make_url(roles[1]).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in _TAMPERING:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+
+
+def test_the_owner_migrates_and_every_table_has_its_grant(roles: tuple[str, str]) -> None:
+    with closing(open_ledger(roles[0])) as ledger:
+        assert migrate(ledger.store)[1] == REVISION
+        with ledger.store.exclusively() as connection:
+            connection.execute(text("CREATE TABLE made_by_a_migration (x int)"))
+            connection.commit()
+    granted = set(re.findall(r"\w+", _FILE.read_text(encoding="utf-8").partition("-- What only grows")[2]))
+    assert set(metadata.tables) - granted == {"ledger_clock_row"}, "a new table needs its line in the file"
