@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import StrEnum
 
+from reconciler.blotting import scrub
+
 
 class ReconcilerError(Exception):
     """Root of everything this project raises on purpose. The message says what to do next."""
@@ -45,7 +47,14 @@ class SchemaMismatch(LedgerError, UsageError):
 
 
 class ProviderError(ReconcilerError):
-    """A read failed. None of these is ever evidence that a resource does not exist."""
+    """A read failed. None of these is ever evidence that a resource does not exist.
+
+    Providers quote what they were asked and whom it is about; such an error is logged, kept and shown, so keys and
+    mail addresses are blotted out of it here.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(scrub(message))
 
 
 class Unavailable(ProviderError):

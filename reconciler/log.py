@@ -13,17 +13,10 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-REDACTED = "[redacted]"
+from reconciler.blotting import REDACTED, scrub
 
 _SECRET_NAME = re.compile(r"(secret|token|password|passwd|api_?key|authorization|credential|cookie)", re.IGNORECASE)
 _NOT_SECRET = frozenset({"lease_token", "token_count"})
-_SECRET_VALUE = re.compile(
-    r"\b(?:sk|rk)_[A-Za-z0-9_]{4,}"  # Stripe keys; organisation keys are sk_org_...
-    r"|\bwhsec_[A-Za-z0-9+/=_-]{4,}"
-    r"|\bshp(?:at|ca|pa|ss)_[A-Za-z0-9]{4,}"  # Shopify tokens and client secrets
-    r"|\b(?:Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
-)
 _DEPTH = 6
 
 
@@ -77,11 +70,6 @@ _WRITING = threading.Lock()
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace whatever is called, or looks like, a secret. A net: callers should not log one in the first place."""
     return {name: _redacted(name, value, _DEPTH) for name, value in event.items()}
-
-
-def scrub(text: str) -> str:
-    """The text without anything that looks like a secret: for messages that were made elsewhere."""
-    return _SECRET_VALUE.sub(REDACTED, text)
 
 
 def _redacted(name: str, value: Any, depth: int) -> Any:

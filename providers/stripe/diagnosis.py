@@ -9,6 +9,7 @@ from providers.stripe import subscriptions
 from providers.stripe.api import Answer, Api
 from providers.stripe.kinds import ROUTES
 from providers.stripe.lists import LISTS
+from providers.stripe.permissions import PERMISSIONS
 from providers.stripe.settings import StripeSettings
 from reconciler.errors import AccessDenied, AccessScope
 from reconciler.model import Finding, Severity
@@ -55,7 +56,7 @@ def _refused(account: str, kind: str, refusal: AccessDenied) -> Finding:
         return Finding(
             "credentials_rejected", Severity.ERROR, account, str(refusal), "put a valid api_key into the configuration"
         )
-    permission = refusal.permission or f"Read on {kind}"
+    permission = refusal.permission or f"Read on {PERMISSIONS.get(kind, kind)}"
     return Finding(
         "permission_missing",
         Severity.WARNING if kind in _BESIDES else Severity.ERROR,

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from reconciler import __version__
+from reconciler.blotting import scrub
 from reconciler.cli.options import WRONG_USE, Options, hoist
 from reconciler.errors import ReconcilerError, UsageError
 
@@ -97,8 +98,6 @@ def _load(name: str, line: Line) -> Any:
 
 
 def _complain(error: Exception, *, verbose: bool) -> None:
-    from reconciler.log import scrub  # only on the way out: structlog is slow to import
-
     if verbose:
         print(scrub("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201  # stderr is for talk
     if isinstance(error, ReconcilerError):

@@ -501,6 +501,8 @@ def _mapping_errors(engine: Engine) -> Iterator[None]:
             raise _damaged(error.orig) from error
         if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
             raise LedgerUnavailable(f"the ledger's database was lost: {error.orig}") from error
+        _forget_row(error.orig)
+        error.args = (f"({type(error.orig).__name__}) {error.orig}",)
         raise
     except (engine.dialect.loaded_dbapi.OperationalError, engine.dialect.loaded_dbapi.InterfaceError) as error:
         raise _away(error) from error  # from a statement that went to the driver directly
@@ -509,6 +511,9 @@ def _mapping_errors(engine: Engine) -> Iterator[None]:
             raise _damaged(error) from error
         if _is_disk(error):
             raise LedgerUnavailable(f"the ledger's database was lost: {error}") from error
+        raise
+    except engine.dialect.loaded_dbapi.Error as error:
+        _forget_row(error)
         raise
     except PoolTimeout as error:
         raise LedgerUnavailable(f"no connection to the ledger's database in time: {error}") from error
@@ -534,6 +539,13 @@ _MIGRATION_KEY = 0x7265636F6E63696C
 
 _MIGRATION_SECONDS = 60
 """How long a start waits for another node's migration."""
+
+
+def _forget_row(error: BaseException | None) -> None:
+    """Postgres quotes the row that a constraint refused, which is somebody's data."""
+    said = getattr(getattr(error, "diag", None), "message_primary", None)
+    if error is not None and said:
+        error.args = (said,)
 
 
 def _is_damage(error: BaseException | None) -> bool:

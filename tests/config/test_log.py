@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import log
+from reconciler.blotting import REDACTED
 
 
 def logged(**facts: Any) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def test_a_line_is_a_constant_message_and_facts() -> None:
 def test_what_looks_like_a_secret_is_not_logged_wherever_it_stands(secret: str) -> None:
     line = json.dumps(logged(note=f"with {secret} inside", nested={"deep": [{"x": secret}]}, error=ValueError(secret)))
     assert secret not in line
-    assert log.REDACTED in line
+    assert REDACTED in line
 
 
 @pytest.mark.parametrize("name", ["api_key", "webhook_secrets", "access_token", "Authorization", "password", "Cookie"])
@@ -57,7 +58,7 @@ def test_what_is_called_a_secret_is_not_logged_whatever_it_looks_like(name: str)
 
 def test_the_password_of_a_database_is_not_logged() -> None:
     line = logged(url="postgresql+psycopg://me:hunter2@db.internal/ledger")
-    assert line["url"] == f"postgresql+psycopg://{log.REDACTED}@db.internal/ledger"
+    assert line["url"] == f"postgresql+psycopg://{REDACTED}@db.internal/ledger"
 
 
 def test_references_and_counters_stay_readable() -> None:
