@@ -6,7 +6,7 @@ fields of that object name other resources whose state moves with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -53,6 +53,7 @@ TYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 ALL_TYPES: Final = tuple(sorted(event_type for types in TYPES.values() for event_type in types))
 
+_KNOWN: Final = frozenset(ALL_TYPES)
 _FAMILIES: Final = tuple(f"{family}." for family in TYPES)
 """A type of a family that we follow is read even if it is newer than this table: its object says what to mark."""
 
@@ -72,6 +73,8 @@ _ALONG: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 )
 """By the event's object: the fields that name a resource which changed with it. Nothing is announced about those."""
 
+_NAMES_OTHERS: Final = frozenset({*_ALONG, "invoice", "invoice_payment"})
+
 _GENERATION_FAILURE: Final = "core.health.event_generation_failure."
 """Stripe could not make an event at all and says so later; the only trace that such a change ever leaves."""
 
@@ -86,7 +89,7 @@ def notice(event: Mapping[str, Any], account: str, *, own: str | None = None, li
     event_type = _text(event, "type").removeprefix("v1.").removeprefix("v2.")
     event_id = names.id_of(event.get("snapshot_event")) or _text(event, "id")
     other_mode = livemode is not None and event.get("livemode") is (not livemode)
-    hints = () if other_mode else tuple(_unique(_hints(event, event_type, account, _connected(event, own))))
+    hints = () if other_mode else _unique(list(_hints(event, event_type, account, _connected(event, own))))
     return Notice(event_id, event_type, _occurred_at(event.get("created")), hints)
 
 
@@ -94,7 +97,7 @@ def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: s
     if event_type.startswith(_GENERATION_FAILURE):
         yield from _thin(_mapping(_mapping(event, "data"), "impact"), "", account, connected)
         return
-    if not event_type.startswith(_FAMILIES):
+    if event_type not in _KNOWN and not event_type.startswith(_FAMILIES):
         return
     if "related_object" in event:
         yield from _thin(event, event_type, account, connected)
@@ -110,6 +113,8 @@ def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: s
         yield Hint(
             _ref(account, kind, connected, resource_id), expected if kind != "balance" else None, created_at=created_at
         )
+    if kind not in _NAMES_OTHERS:
+        return
     for named_kind, named in _named_along(kind, subject):
         yield Hint(_ref(account, named_kind, connected, named))
 
@@ -140,13 +145,14 @@ def _named_along(kind: str, subject: Mapping[str, Any]) -> Iterator[tuple[str, s
                 yield name, named
 
 
-def _unique(hints: Iterator[Hint]) -> Iterator[Hint]:
+def _unique(hints: Sequence[Hint]) -> tuple[Hint, ...]:
     """Each resource once, by its first hint: the subject's own comes before what is named along with it."""
-    seen: set[ResourceRef] = set()
+    if len(hints) < 2:
+        return tuple(hints)
+    first: dict[ResourceRef, Hint] = {}
     for hint in hints:
-        if hint.ref not in seen:
-            seen.add(hint.ref)
-            yield hint
+        first.setdefault(hint.ref, hint)
+    return tuple(first.values())
 
 
 def _connected(event: Mapping[str, Any], own: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import structlog
 
@@ -284,14 +285,19 @@ class Arrival:
 
 def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Names in lower case. A repeated header is joined with a comma, as HTTP has it."""
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
+    headers = {_lower(name): value.decode("latin-1") for name, value in raw}
     if len(headers) == len(raw):
         return headers
     headers.clear()
     for name_bytes, value_bytes in raw:
-        name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1")
+        name, value = _lower(name_bytes), value_bytes.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+@lru_cache(maxsize=128)
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 def _cut(headers: Mapping[str, str], limit: int) -> dict[str, str]:

@@ -44,6 +44,9 @@ _QUIET_SECONDS = 1.0
 """After which the writing connection is asked whether it lives before it is used again."""
 
 _COMMITS_PER_CHECKPOINT = 250
+_ROWS_PER_CHECKPOINT = 4_000
+"""Written since the last one, whichever comes first: 250 commits of 64 deliveries each are 150 MB of journal, and every
+delivery would wait half a second for the disk that then has to take them."""
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 _NOTICE_A_DEAD_NETWORK = {
@@ -232,6 +235,8 @@ class Store:
         self.engine = engine or (self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine())
         self._reader = self._sqlite_reader() if self.dialect is SQLITE and not self._in_memory else self.engine
         self._commits_since_checkpoint = 0
+        self._rows_at_checkpoint = 0
+        """SQLite's count of what the writing connection had changed by then."""
         self._key_noted = False
         self._kept: Connection | None = None
         """The writing connection between two transactions: to fetch it from the pool and to put it back costs 0.1 ms
@@ -430,11 +435,17 @@ class Store:
         if self._lock is None:
             return
         self._commits_since_checkpoint += 1
-        if self._commits_since_checkpoint < _COMMITS_PER_CHECKPOINT:
+        rows = self._rows_written() - self._rows_at_checkpoint
+        if self._commits_since_checkpoint < _COMMITS_PER_CHECKPOINT and 0 <= rows < _ROWS_PER_CHECKPOINT:
             return
         # The commit is durable already: whatever stops the checkpoint must not look like a failure of the call.
         with suppress(LedgerError):
             self.checkpoint()
+
+    def _rows_written(self) -> int:
+        """By the kept connection, since it was opened."""
+        driver = None if self._kept is None else self._kept.connection.driver_connection
+        return driver.total_changes if isinstance(driver, sqlite3.Connection) else 0
 
     def checkpoint(self) -> None:
         """Move the journal into the database file, without waiting for readers. Raises LedgerUnavailable."""
@@ -455,6 +466,7 @@ class Store:
             except sqlite3.Error as error:
                 raise LedgerUnavailable(f"the journal could not be moved into the database: {error}") from error
             self._commits_since_checkpoint = 0
+            self._rows_at_checkpoint = self._rows_written()
 
     # --- Postgres ---
 

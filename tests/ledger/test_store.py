@@ -346,6 +346,17 @@ def test_the_journal_is_moved_into_the_database(sqlite_ledger_url: str, clock: M
         assert Path(f"{path}-wal").stat().st_size <= journal, "the journal begins anew instead of growing"
 
 
+def test_large_commits_move_the_journal_sooner(sqlite_ledger_url: str, clock: ManualClock) -> None:
+    """A journal of 250 of them would stall the disk when its time comes."""
+    path = Path(file_of(sqlite_ledger_url))
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.tick()
+        before = path.stat().st_size
+        for group in range(5):
+            ledger.mark([by_hand(ref(f"ch_{group}_{number}")) for number in range(1000)], clock.now())
+        assert path.stat().st_size > 2 * before
+
+
 def test_two_processes_lose_no_write(sqlite_ledger_url: str) -> None:
     for said in together("mark", sqlite_ledger_url, 150, count=3):
         assert said == ["marked 150"]
