@@ -6,14 +6,14 @@ whatever is unread, open, or cut by their period, and get the same answer at any
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, text
 
-from reconciler.clock import from_micros, to_micros
+from reconciler.clock import to_micros
 from reconciler.ledger import carried
 from reconciler.ledger.apply import INSERT_UNREAD
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, insert_into
@@ -392,50 +392,3 @@ def set_aside(tx: Transaction, groups: Sequence[Group], open_ids: Collection[int
         *({"group_id": OPEN, "resource_id": resource_id} for resource_id in sorted(open_ids)),
     ]
     _JOIN.run(tx, places)
-
-
-# --- what a report asks ---------------------------------------------------------------------------
-
-_CUT = (
-    # Something about them became known later: as of then, they looked different.
-    text("SELECT id FROM aside_group WHERE changed_at > :as_of AND first_at < :end"),
-    text("SELECT id FROM aside_group WHERE plain = 0 AND last_at >= :start AND first_at < :end"),
-    text("SELECT DISTINCT group_id AS id FROM aside_flow WHERE earlier < :start AND later >= :start"),
-    text("SELECT DISTINCT group_id AS id FROM aside_flow WHERE earlier < :end AND later >= :end"),
-)
-_FLOWS = text(
-    """
-    SELECT group_id, code, key, currency, minor, left_ref, right_ref, country, earlier, later FROM aside_flow
-    WHERE later >= :start AND later < :end AND earlier >= :start AND changed_at <= :as_of
-    ORDER BY group_id, ordinal
-    """
-)
-
-
-def cut(tx: Transaction, start: datetime, end: datetime, as_of: datetime) -> set[int]:
-    """Groups that a report has to read after all: its period or its instant cuts through them."""
-    given = {"start": to_micros(start), "end": to_micros(end), "as_of": to_micros(as_of)}
-    return {row.id for statement in _CUT for row in tx.run(statement, _only(given, statement.text))}
-
-
-def _only(given: Mapping[str, int], sql: str) -> dict[str, int]:
-    return {name: value for name, value in given.items() if f":{name}" in sql}
-
-
-def flows(tx: Transaction, start: datetime, end: datetime, as_of: datetime, but: Collection[int]) -> Iterator[Flow]:
-    """The flows inside a period of every plain group but those that the report reads itself."""
-    given = {"start": to_micros(start), "end": to_micros(end), "as_of": to_micros(as_of)}
-    for row in tx.run(_FLOWS, given).yield_per(1000):
-        if row.group_id not in but:
-            yield Flow(
-                row.code,
-                row.key,
-                row.currency,
-                row.minor,
-                row.left_ref,
-                row.right_ref,
-                row.country,
-                from_micros(row.earlier),
-                from_micros(row.later),
-                row.group_id,
-            )

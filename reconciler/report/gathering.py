@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.ledger import aside, bank, breaks, finance, movements
+from reconciler.ledger import aside, bank, breaks, cuts, finance, movements
 from reconciler.ledger.aside import Flow, Unread
 from reconciler.ledger.breaks import LockPolicy, PeriodLock
 from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, TotalFact
@@ -19,11 +19,11 @@ from reconciler.model import ResourceRef
 from reconciler.movements import Movement, Role
 from reconciler.report import fees
 from reconciler.report.aside import names_met, readings_hash, terms_hash
-from reconciler.report.facts import AccountTerms, BalanceFacts, Composition, DisputeFact, Facts, FeeFacts, UnsettledSum
+from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts
 from reconciler.report.model import Params
+from reconciler.report.paid_out import PAYOUT, PaidOut
 from reconciler.report.periods import Calendar, Period
 
-PAYOUT = "payout"
 STREAM = "balance_transaction"
 """The kind whose complete coverage says where the entries of an account begin."""
 LISTED = 2000
@@ -47,16 +47,17 @@ class _Kept:
     rows: bool
     """Readings were kept by the readers that these accounts have."""
     groups: bool
-    """And set aside under the very terms of this report."""
+    """And set aside under the very terms that these accounts have, whichever of them the report is about."""
+    whole: bool
+    """The report is about all of them."""
 
     @classmethod
     def of(cls, tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> _Kept:
         known = tuple(sorted(terms, key=lambda term: term.name))
         state = aside.state(tx)
         rows = state is not None and state.readings == readings_hash(known)
-        whole = set(params.accounts) == {term.name for term in known}
-        terms_are = terms_hash(known, params.rules.gateways)
-        return cls(rows, rows and whole and state is not None and state.terms == terms_are)
+        groups = rows and state is not None and state.terms == terms_hash(known, params.rules.gateways)
+        return cls(rows, groups, set(params.accounts) == {term.name for term in known})
 
 
 class _Gathering:
@@ -70,7 +71,9 @@ class _Gathering:
         self._params = params
         self._accounts = [term.name for term in terms]
         self._by_name = {term.name: term for term in terms}
+        self._sells = any(term.finance.sells for term in terms)
         self._rows_hold = kept.rows
+        self._is_whole = kept.whole
         self._cut: set[int] = set()
         self._groups_hold = kept.groups and self._meet_unread()
         if not self._groups_hold:
@@ -86,7 +89,7 @@ class _Gathering:
         disputes = self._disputes()
         entries = self._entries([*things, *(each.movement for each in disputes)])
         payouts = [each for each in things if each.role is Role.PAYOUT]
-        paid = _PaidOut(tx, self._openings, self._accounts, payouts, period.end, as_of)
+        paid = PaidOut(tx, self._openings, self._accounts, payouts, period.end, as_of)
         balances = self._balances(as_of, locks)
         return Facts(
             terms=self._terms,
@@ -224,9 +227,10 @@ class _Gathering:
             for kind in sorted(term.finance.kinds - {STREAM, "dispute"})
             for each in self._known(term, kind, self._params.as_of)
         ]
-        if any(term.finance.sells for term in self._terms):
+        if self._sells:
             found += self._own_payments()
-        found += [each.movement for each in movements.of_groups(self._tx, self._cut, self._params.as_of)]
+        members = movements.of_groups(self._tx, self._cut, self._params.as_of)
+        found += [each.movement for each in members if each.movement.ref.account in self._by_name]
         return tuple(sorted(self._in_match(found), key=lambda each: each.ref))
 
     def _own_payments(self) -> list[Movement]:
@@ -258,8 +262,21 @@ class _Gathering:
         if not self._groups_hold:
             return ()
         start, end, as_of = self._period.start, self._period.end, self._params.as_of
-        self._cut |= aside.cut(self._tx, start, end, as_of)
-        return tuple(aside.flows(self._tx, start, end, as_of, self._cut))
+        self._cut |= cuts.cut(self._tx, start, end, as_of)
+        if self._sells and not self._is_whole:
+            self._cut |= cuts.mixed(self._tx, self._accounts)
+        found = cuts.flows(self._tx, start, end, as_of, self._cut)
+        return tuple(found if self._is_whole else self._of_accounts(found))
+
+    def _of_accounts(self, flows: Iterable[Flow]) -> Iterator[Flow]:
+        """Of a report about some of the accounts. Without a shop nothing is matched: what is left of a pair is a charge
+        or refund whose country the fees ask for."""
+        for each in flows:
+            right = bool(each.right_ref) and ResourceRef.parse(each.right_ref).account in self._by_name
+            if right and not self._sells:
+                yield replace(each, code="", key="", left_ref="")
+            elif right or (each.left_ref and ResourceRef.parse(each.left_ref).account in self._by_name):
+                yield each
 
     def _meet_unread(self) -> bool:
         """Collect the groups that unread versions have to do with. False: too much is unread to be worth it."""
@@ -405,57 +422,3 @@ class _Gathering:
         return tuple(
             each for term in self._terms if PAYOUT in term.finance.kinds for each in self._known(term, PAYOUT, as_of)
         )
-
-
-class _PaidOut:
-    """Who paid out what: what each payout's members add up to, and what is left."""
-
-    def __init__(
-        self,
-        tx: Transaction,
-        openings: Openings,
-        accounts: Sequence[str],
-        payouts: Sequence[Movement],
-        end: datetime,
-        as_of: datetime,
-    ) -> None:
-        self._tx, self._openings, self._end, self._as_of = tx, openings, end, as_of
-        self.compositions: dict[tuple[str, str], tuple[Composition, ...]] = {}
-        self.unsettled: list[UnsettledSum] = []
-        self._counted: dict[str, frozenset[str]] = {}
-        for account in accounts:
-            made = {each.ref.id for each in payouts if each.ref.account == account and each.occurred_at < end}
-            self._take(account, made)
-
-    def _take(self, account: str, made: set[str]) -> None:
-        sums = self._openings.paid_out(account, self._end, self._as_of)
-        listed = finance.listed_payouts(self._tx, account, self._as_of)
-        named = {each.paid_by for each in sums if each.paid_by is not None}
-        counted = frozenset(payout for payout in made & (named | set(listed)) if listed.get(payout, True))
-        self._counted[account] = counted
-        members: dict[str, dict[str, Composition]] = defaultdict(dict)
-        left: dict[tuple[BalanceKey, str], UnsettledSum] = {}
-        for each in sums:
-            if each.paid_by in counted and each.paid_by is not None:
-                if each.pays != each.paid_by:
-                    before = members[each.paid_by].get(each.key.currency, Composition(each.key.currency, 0, 0))
-                    members[each.paid_by][each.key.currency] = replace(
-                        before, found=before.found + each.count, net=before.net + each.net
-                    )
-            elif each.pays not in counted:
-                place = (each.key, each.category)
-                rest = left.get(place, UnsettledSum(each.key, each.category, 0, 0))
-                left[place] = replace(rest, count=rest.count + each.count, net=rest.net + each.net)
-        self.compositions |= {(account, payout): tuple(some.values()) for payout, some in members.items()}
-        self.unsettled += [left[place] for place in sorted(left)]
-
-    def items(self, limit: int) -> Iterator[EntryFact]:
-        """The newest items of each balance, never asking for more than there are."""
-        counts: dict[BalanceKey, int] = defaultdict(int)
-        for each in self.unsettled:
-            if each.category != PAYOUT:
-                counts[each.key] += each.count
-        for key, count in sorted(counts.items()):
-            yield from finance.unsettled(
-                self._tx, key, self._counted[key.account], self._end, self._as_of, limit=min(limit, count)
-            )

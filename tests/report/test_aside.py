@@ -29,7 +29,7 @@ FORGET = ("unread", "movement", "movement_name", "aside_group", "aside_flow", "a
 INSTANTS = (SECOND, SECOND + timedelta(days=6), THIRD, KNOWN)
 PERIODS = (JANUARY, FEBRUARY, BOTH, (date(2026, 1, 9), date(2026, 1, 12)))
 Question = tuple[tuple[date, date], datetime, tuple[str, ...]]
-QUESTIONS: tuple[Question, ...] = tuple(product(PERIODS, INSTANTS, (("main", "shop"), ("main",))))
+QUESTIONS: tuple[Question, ...] = tuple(product(PERIODS, INSTANTS, (("main", "shop"), ("main",), ("shop",))))
 some_questions = st.lists(st.sampled_from(QUESTIONS), min_size=4, max_size=4, unique=True)
 
 
@@ -122,6 +122,23 @@ def test_what_is_set_aside_is_not_read_by_a_later_period(ledger: Ledger) -> None
     assert facts.movements == ()
     assert facts.aside == ()
     assert facts.entries == {}
+
+
+def test_a_report_about_one_account_does_not_read_what_is_set_aside_either(ledger: Ledger) -> None:
+    books = Books(ledger)
+    for month, year in ((12, 2025), (1, 2026)):
+        for day in range(2, 12):
+            charge = books.charge(1000 + day, fee=59 + month, at=on(day, month=month, year=year))
+            books.sale(f"{(1000 + day) / 100:.2f}", at=on(day, month=month, year=year), authorization=charge, order=day)
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    params = Params(*JANUARY, as_of=KNOWN, accounts=("main",), rules=RULES)
+    with ledger.store.read() as tx:
+        facts = gather(tx, TERMS, params)
+    assert facts.movements == ()
+    kept = report(facts, params)
+    forget(ledger)
+    assert canonical.encode(ask(ledger, JANUARY, KNOWN, ("main",))) == canonical.encode(kept)
+    assert kept.fees["USD"].expected is not None
 
 
 def test_other_gateways_make_other_groups(ledger: Ledger) -> None:
