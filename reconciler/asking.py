@@ -44,6 +44,7 @@ class Question:
     currency: str | None = None
     as_of: str | None = None
     compare: str | None = None
+    sales: bool = False
 
     @property
     def of_this_moment(self) -> bool:
@@ -143,6 +144,7 @@ def params_of(tx: Transaction, at: Desk, question: Question, known: Sequence[str
         accounts=accounts,
         currency=None if question.currency is None else _currency(question.currency),
         compare=_compared(tx, question.compare, accounts, from_day, to_day, as_of, now),
+        sales=question.sales,
         rules=rules_of(at.config),
         code_version=__version__,
         config_hash=config_hash(at.config),

@@ -114,6 +114,23 @@ class Movement:
     """Invoice: the payment intents or charges that paid it, each with the minor units that it paid."""
 
 
+OTHER = "other"
+"""The step of an order that its provider has no word for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """What one order of a shop sold. The steps add up to what is due."""
+
+    ref: ResourceRef
+    order: str
+    """As its payments name it (`Movement.order`)."""
+    at: datetime
+    steps: tuple[tuple[str, Money], ...]
+    """(code, signed amount), in the order in which a waterfall shows them: `gross_sales`, `discounts`, ..., `other`."""
+    due: Money
+
+
 @dataclass(frozen=True, slots=True)
 class FinanceReader:
     """What a provider tells the report about itself."""
@@ -129,6 +146,8 @@ class FinanceReader:
     categories: frozenset[str] = frozenset()
     """The reporting categories that the provider publishes, `climate_*` for all that begin so: money of any other one
     is counted like all money, and named as unclassified. Empty: the provider publishes none."""
+    orders: tuple[str, Callable[[Snapshot], Sold | None]] | None = None
+    """The kind whose bodies are a shop's orders, and what one of them sold; None: the provider has none."""
     revision: int = 1
     """To be raised with every change of what `read` says of a body: whatever was kept of earlier readings is then
     read again."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from providers.shopify import sold
 from providers.shopify.currencies import EXPONENTS
 from reconciler.clock import require_utc
 from reconciler.errors import BadReply
@@ -202,4 +203,5 @@ FINANCE: Final = FinanceReader(
     read=read,
     revision=2,
     sells=True,
+    orders=(sold.ORDER, sold.read),
 )

@@ -76,6 +76,9 @@ def report(
         str | None,
         typer.Option(help="Say what changed since then: an instant, a signed report's id, or `last`.", metavar="T"),
     ] = None,
+    sales: Annotated[
+        bool, typer.Option("--sales", help="Read the period's orders too: gross sales to payments, in `sales`.")
+    ] = False,
     section: Annotated[
         list[str] | None, typer.Option(help="Only this section; may be repeated.", metavar="NAME")
     ] = None,
@@ -120,7 +123,7 @@ def report(
     """
     options = options_of(context)
     formats = _formats(options, section or (), out)
-    question = Question(from_day, to_day, timezone, day_start, tuple(account or ()), currency, as_of, compare)
+    question = Question(from_day, to_day, timezone, day_start, tuple(account or ()), currency, as_of, compare, sales)
     signing = Signing(prepare, review, lock, reopen, by or "", LockPolicy(policy.value), reason or "")
     signing.check()
     with desk(options) as at, _prepared(at).store.read() as tx:

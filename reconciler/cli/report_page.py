@@ -21,7 +21,7 @@ _STYLES = {
 _LISTED = 20
 """Rows of a section that a page shows; the other formats have them all."""
 _DETAILS = ("payouts", "bank", "unsettled_totals", "resolved", "fees", "fee_exceptions", "fx_results", "fx_exceptions",
-            "disputes", "line_deltas", "changes", "exceptions")  # fmt: skip
+            "disputes", "sales", "line_deltas", "changes", "exceptions")  # fmt: skip
 """Sections that stand on the page only where they have rows."""
 
 

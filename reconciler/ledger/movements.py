@@ -89,6 +89,18 @@ def from_bodies_by_id(
         yield from _read_all(tx, _BY_ID, given, read)
 
 
+_BORN = text(f"{_AS_KNOWN} AND r.created_at >= :start AND r.created_at < :end")
+
+
+def snapshots_born(
+    tx: Transaction, account: str, kind: str, start: datetime, end: datetime, as_of: datetime
+) -> Iterator[Snapshot]:
+    """Resources that the provider made in `start <= t < end`, as the last version known then has them."""
+    given = {"account": account, "kind": kind, "start": to_micros(start), "end": to_micros(end)}
+    for row in tx.run(_BORN, given | {"as_of": to_micros(as_of)}).yield_per(_CHUNK):
+        yield snapshot_of(tx, row)
+
+
 def history_from_bodies(
     tx: Transaction, account: str, kind: str, as_of: datetime, read: Read, *, unread: bool = False
 ) -> Iterator[Known]:
@@ -149,6 +161,20 @@ def of_groups(tx: Transaction, groups: Collection[int], as_of: datetime) -> Iter
 def known(row: Any) -> Known:
     return Known(decoded(ResourceRef(row.provider, row.account, row.kind, row.remote_id), row.reading),
                  from_micros(row.recorded_at))  # fmt: skip
+
+
+_NAMED_ROWS = text(
+    f"SELECT {ROW} FROM movement m"
+    " WHERE m.resource_id IN (SELECT n.resource_id FROM movement_name n WHERE n.name IN :ids)"
+    f" AND m.account = :account AND {KNOWN} AND {_READ}"
+).bindparams(bindparam("ids", expanding=True))
+
+
+def named_in_rows(tx: Transaction, account: str, names: Collection[str], as_of: datetime) -> Iterator[Known]:
+    """Of resources without an unread version, those that may go by one of these names: who asks looks again."""
+    for some in chunks({name_of(name) for name in names}):
+        for row in tx.run(_NAMED_ROWS, {"account": account, "ids": some, "as_of": to_micros(as_of)}):
+            yield known(row)
 
 
 # --- one reading as text --------------------------------------------------------------------------

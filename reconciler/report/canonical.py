@@ -73,6 +73,7 @@ def _content(report: Report) -> dict[str, Any]:
             ],
             "unsettled_totals": report.unsettled_totals,
             "bank": report.bank,
+            "sales": report.sales,
         },
         "breaks": [_open_item(item) for item in report.breaks],
         "timing": [{**_open_item(item), "clears_on": plain(item.clears_on)} for item in report.timing],

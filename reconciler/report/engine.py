@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 from reconciler.ledger.finance import BalanceKey, DaySum
 from reconciler.movements import is_published
-from reconciler.report import balance, changes, commercial, disputes, fees, objects, payouts, proof
+from reconciler.report import balance, changes, commercial, disputes, fees, objects, payouts, proof, sales
 from reconciler.report.bank import BankMatch
 from reconciler.report.canonical import identified
 from reconciler.report.facts import BalanceFacts, Facts
@@ -91,6 +91,7 @@ def report(facts: Facts, params: Params) -> Report:
             changes=changes.changes(scope, facts),
             line_deltas=_deltas(scope, facts, blocks, worklist),
             exceptions=changes.exceptions(scope, facts),
+            sales=sales.blocks(scope, facts),
         )
     )
 

@@ -18,7 +18,7 @@ from reconciler.ledger.finance import (
     TotalFact,
 )
 from reconciler.money import Exponents
-from reconciler.movements import FinanceReader, Movement, reader_of
+from reconciler.movements import FinanceReader, Movement, Sold, reader_of
 from reconciler.provider import Provider
 
 
@@ -123,6 +123,15 @@ class FeeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SalesFacts:
+    """A shop's orders of the period, and every payment of theirs that succeeded."""
+
+    account: str
+    orders: tuple[Sold, ...]
+    payments: tuple[Movement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     terms: tuple[AccountTerms, ...]
     balances: tuple[BalanceFacts, ...] = ()
@@ -153,3 +162,4 @@ class Facts:
     compared: Facts | None = None
     """Balances and sums as they were known at the compared instant."""
     bank: tuple[BankLine, ...] = ()
+    sales: tuple[SalesFacts, ...] = ()

@@ -17,9 +17,9 @@ from reconciler.ledger.openings import Opened, Openings
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef
 from reconciler.movements import Movement, Role
-from reconciler.report import fees
+from reconciler.report import fees, sales
 from reconciler.report.aside import names_met, readings_hash, terms_hash
-from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts
+from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts, SalesFacts
 from reconciler.report.model import Params
 from reconciler.report.paid_out import PAYOUT, PaidOut
 from reconciler.report.periods import Calendar, Period
@@ -113,6 +113,7 @@ class _Gathering:
             changed=self._changed(),
             compared=self._compared(locks),
             bank=tuple(bank.bank_lines(tx, as_of)),
+            sales=tuple(self._sales()) if self._params.sales else (),
         )
 
     # --- balances ---
@@ -351,6 +352,12 @@ class _Gathering:
             for known in movements.from_bodies_by_id(self._tx, account, STREAM, ids, self._params.as_of, reads[account])
             if known.movement.role is Role.CONVERSION
         }
+
+    def _sales(self) -> Iterator[SalesFacts]:
+        for term in self._terms:
+            found = sales.gather(self._tx, term, self._period, self._params, rows_hold=self._rows_hold)
+            if found is not None:
+                yield found
 
     # --- fees ---
 

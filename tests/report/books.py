@@ -48,7 +48,9 @@ class Books:
         provider = "stripe" if account.startswith("main") else "shopify"
         ref = ResourceRef(provider, account, kind, str(body["id"]))
         status = body.get("status")
-        snapshot = Snapshot(ref, body, status=status if isinstance(status, str) else None)
+        said = body.get("created_at")
+        created_at = datetime.fromisoformat(said) if isinstance(said, str) else None
+        snapshot = Snapshot(ref, body, status=status if isinstance(status, str) else None, created_at=created_at)
         entries = stripe_entries(snapshot) if provider == "stripe" else ()
         self.ledger.apply_page(
             [PageRow(snapshot, entries)],
@@ -231,6 +233,14 @@ class Books:
         } | more
         self.read("transaction", body, at=known or at, account="shop")
         return str(name)
+
+    def order(self, number: int, *, at: datetime, currency: str = "USD", **amounts: Any) -> None:
+        """An order as Shopify has it: decimal strings in the shop's currency; other fields as given."""
+        nothing = dict.fromkeys(("total_discounts", "total_tax", "total_tip_received"), "0.00")
+        total = {"total_price": amounts["total_line_items_price"]}
+        body = {"id": number, "currency": currency, "created_at": at.isoformat(), "line_items": []} | nothing | total
+        body |= amounts
+        self.read("order", {"current_total_price": body["total_price"]} | body, at=at, account="shop")
 
     # --- evidence ---
 

@@ -16,7 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from reconciler.report.formats import words
-from reconciler.report.model import BUCKETS, Amount, BalanceBlock, DayPoint, PayoutLine, Report, RollForward
+from reconciler.report.model import BUCKETS, Amount, BalanceBlock, DayPoint, PayoutLine, Report, RollForward, SalesBlock
 
 _VERSION = "v6_4"
 """Of Vega-Lite; the wheel carries it."""
@@ -74,6 +74,19 @@ def waterfall(block: BalanceBlock) -> Chart:
     return _steps(
         steps, f"From opening to closing, {block.currency}, {block.account} {block.balance_type}", block.currency
     )
+
+
+def sales(block: SalesBlock) -> Chart:
+    """From gross sales to what is not paid yet."""
+    steps = [
+        (bar.code.removeprefix("tender."), bar.start, bar.end, bar.amount, "in" if bar.amount.minor >= 0 else "out")
+        for bar in block.bars
+        if bar.amount.minor
+    ]
+    end = block.bars[-1].end
+    steps.append(("not_paid_yet", Amount(0, end.currency, end.exponent), end, end, "total"))
+    title = f"From sales to payments, {block.currency}, {block.account}, {block.orders:,} orders"
+    return _steps(steps, title, block.currency)
 
 
 def _steps(steps: Sequence[tuple[str, Amount, Amount, Amount, str]], title: str, unit: str) -> Chart:

@@ -187,6 +187,17 @@ class _Page:
         drawn = charts.match_share(self._report)
         return None if drawn is None else Drawn(drawn, self.table("verdicts", None, "match-share"))
 
+    def sales_charts(self) -> Iterable[Drawn]:
+        for each in self._report.sales:
+            if each.bars:
+                account, currency = each.account, each.currency
+
+                def of_block(row: Row, place: tuple[str, str] = (account, currency)) -> bool:
+                    return row[:2] == place
+
+                twin = self.table("sales", of_block, _anchor("sales", account, currency), skip=2)
+                yield Drawn(charts.sales(each), twin)
+
     def payout_chart(self) -> Drawn | None:
         drawn = charts.payouts(self._report)
         return None if drawn is None else Drawn(drawn, self.table("payouts"))

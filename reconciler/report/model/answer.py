@@ -13,6 +13,7 @@ from reconciler.report.model.proof import (
     BankRow,
     CoverageLine,
     PayoutLine,
+    SalesBlock,
     UnsettledLine,
     UnsettledTotal,
     Verdict,
@@ -47,6 +48,8 @@ class Report:
     changes: tuple[Change, ...]
     line_deltas: tuple[LineDelta, ...]
     exceptions: tuple[LateFact, ...]
+    sales: tuple[SalesBlock, ...]
+    """Empty where nobody asked for them."""
 
     @property
     def exit_code(self) -> int:

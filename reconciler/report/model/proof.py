@@ -73,6 +73,20 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class SalesBlock:
+    """What a shop's orders of the period sold, and how they were paid: from gross sales to what is still owed.
+
+    Steps of the orders, then one `tender.<gateway>` for each way of paying, negative. The last bar's end is what is
+    not paid yet; below zero: paid too much, or not yet given back.
+    """
+
+    account: str
+    currency: str
+    orders: int
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DayPoint:
     """The balance at the end of one business day, and what the provider said then, where it said it."""
 

@@ -50,6 +50,8 @@ class Params:
     """None: all of them."""
     compare: datetime | None = None
     """An earlier instant of knowledge; what changed since then is listed."""
+    sales: bool = False
+    """Whether the sales of the period's orders are to be read, too."""
     rules: Rules = Rules()
     code_version: str = ""
     config_hash: str = ""

@@ -67,6 +67,10 @@ def _dollars(books: Books) -> None:
     books.sale("100.00", currency="EUR", at=on(5), order=950, authorization=euro)
     back = books.refund(euro, 5000, currency="eur", at=on(9), settled=(-5400, "usd", 1.08))
     books.sale("50.00", kind="refund", currency="EUR", at=on(9), order=950, authorization=back)
+    books.order(902, at=on(6), total_line_items_price="31.00", total_discounts="8.00", total_tax="2.00",
+                total_price="25.00", current_total_price="25.00")  # fmt: skip
+    books.order(950, at=on(5), currency="EUR", total_line_items_price="108.00", total_discounts="8.00",
+                total_price="100.00", current_total_price="50.00")  # fmt: skip
     paid = books.entry("charge", 30000, at=on(3), source="ch_paid", entry_id="txn_paid")
     books.payout(30000, at=on(4), members=[paid], arrives=on(6), payout_id="po_one", trace_id={"value": LAST_WORDS})
     less = books.entry("charge", 20000, at=on(10), source="ch_wrong", entry_id="txn_wrong")
@@ -92,6 +96,7 @@ def params(books: Books, **more: Any) -> Params:
         "as_of": LATER,
         "accounts": tuple(sorted(term.name for term in books.terms)),
         "rules": RULES,
+        "sales": True,
         "code_version": "test",
         "config_hash": "0123456789abcdef",
     }

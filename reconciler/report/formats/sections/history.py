@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from reconciler.report.formats.columns import Sheet
 from reconciler.report.formats.sections.reading import AMOUNT, DAY, INSTANT, OF_BALANCE, OF_BLOCK, TEXT, Within, section
-from reconciler.report.model import Report
+from reconciler.report.model import Bar, Report, SalesBlock
+
+
+class _Sale(NamedTuple):
+    block: SalesBlock
+    bar: Bar
 
 
 def history(report: Report) -> Iterator[Sheet]:
@@ -21,6 +27,20 @@ def history(report: Report) -> Iterator[Sheet]:
             ("start", AMOUNT, "it.start"),
             ("end", AMOUNT, "it.end"),
         ),
+    )
+    yield section(
+        "sales",
+        "From gross sales to what is not paid yet",
+        [_Sale(block, bar) for block in report.sales for bar in block.bars],
+        (
+            ("account", TEXT, "block.account"),
+            ("currency", TEXT, "block.currency"),
+            ("step", TEXT, "bar.code"),
+            ("amount", AMOUNT, "bar.amount"),
+            ("start", AMOUNT, "bar.start"),
+            ("end", AMOUNT, "bar.end"),
+        ),
+        empty="no order was made in this period" if report.params.sales else "not asked for; `--sales` reads them",
     )
     yield section(
         "days",
