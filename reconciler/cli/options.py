@@ -15,6 +15,10 @@ DONE = 0
 BROKEN = 1
 WRONG_USE = 2
 UNPROVEN = 3
+OUR_FAULT = 70
+"""Of `run` alone, as sysexits.h has it: an error that nobody foresaw."""
+TEMPORARY = 75
+"""Of `run` alone, as sysexits.h has it: the ledger could not be reached; the same start may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)

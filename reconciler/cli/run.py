@@ -14,10 +14,11 @@ import typer
 from reconciler import log
 from reconciler.app import PARTS, Daemon, Given
 from reconciler.cli.opening import read_config
-from reconciler.cli.options import options_of
+from reconciler.cli.options import OUR_FAULT, TEMPORARY, options_of
+from reconciler.cli.table import complain
 from reconciler.clock import SystemClock
 from reconciler.config import Config
-from reconciler.errors import ConfigurationError, UsageError
+from reconciler.errors import ConfigurationError, ReconcilerError, UsageError
 from reconciler.loading import load_accounts
 
 
@@ -35,6 +36,9 @@ def run(
     Creates the schema of an empty ledger; refuses any other schema than its own. SIGTERM and Ctrl-C end it within
     ten seconds: reads under way end or give their claims back, and nothing acknowledged is lost. SIGHUP reads the
     configuration again, secrets from files included; one that cannot be used is refused, and the old one stays.
+
+    Exit codes for supervisors: 0 asked to stop; 2 configuration, schema or port: a person has to act; 70 an error of
+    ours, start it again; 75 the ledger could not be reached, start it again.
 
     \b
     Examples:  reconcile run
@@ -58,8 +62,17 @@ def run(
     hear(first.config)
     if not first.accounts:
         raise ConfigurationError("no account is configured; add [accounts.NAME] to config.toml (its comments show how)")
-    daemon = Daemon(first.config, first.accounts, SystemClock(), parts=parts, reread=given, on_taken=hear)
-    run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle), on_hangup=daemon.reload)
+    try:
+        daemon = Daemon(first.config, first.accounts, SystemClock(), parts=parts, reread=given, on_taken=hear)
+        run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle), on_hangup=daemon.reload)
+    except ReconcilerError as error:
+        if isinstance(error, UsageError):
+            raise
+        complain(error, verbose=options.verbose)
+        raise typer.Exit(TEMPORARY) from error
+    except Exception as error:
+        complain(error, verbose=options.verbose)
+        raise typer.Exit(OUR_FAULT) from error
 
 
 def run_until_stopped(

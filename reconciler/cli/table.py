@@ -83,7 +83,7 @@ class CommandTable(TyperGroup):
         try:
             return super().main(*args, **extra)
         except Exception as error:
-            _complain(error, verbose="--verbose" in given)
+            complain(error, verbose="--verbose" in given)
             raise SystemExit(WRONG_USE) from error
 
 
@@ -97,7 +97,8 @@ def _load(name: str, line: Line) -> Any:
     return typer.main.get_command(single)
 
 
-def _complain(error: Exception, *, verbose: bool) -> None:
+def complain(error: Exception, *, verbose: bool) -> None:
+    """What a person is told at the end of a command that could not do its work."""
     if verbose:
         print(scrub("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201  # stderr is for talk
     if isinstance(error, ReconcilerError):

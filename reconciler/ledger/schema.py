@@ -79,6 +79,15 @@ def create_at(store: Store, revision: str, scripts: str = SCRIPTS) -> None:
         _upgrade(connection, scripts, revision)
 
 
+def is_newer(revision: str | None, scripts: str = SCRIPTS) -> bool:
+    """Whether a newer program made it: one that runs goes on with it (docs/decisions/0086), none starts on it."""
+    try:
+        refuse_unknown(revision, scripts)
+    except SchemaMismatch:
+        return True
+    return False
+
+
 def refuse_unknown(revision: str | None, scripts: str = SCRIPTS) -> None:
     """Raises SchemaMismatch for a revision that a newer program made."""
     if revision is None or revision == newest(scripts):

@@ -52,7 +52,8 @@ class Readiness:
         return reasons
 
     def _schema(self, ledger: Ledger) -> dict[str, str]:
+        """A newer schema is no reason: its steps only add, so that a node goes on until it is replaced."""
         found = schema.current(ledger.store)
-        if found == self._newest:
+        if found == self._newest or schema.is_newer(found):
             return {}
         return {"schema": f"revision {found}, but this program needs {self._newest}; run `reconcile migrate`"}
