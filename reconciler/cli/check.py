@@ -30,6 +30,12 @@ from reconciler.retry import describe
 
 PERMISSION = "permission_missing"
 
+_NO_SECRET = (
+    "no webhook secret is configured: every delivery is refused, and changes are seen by sweeps only",
+    Severity.WARNING,
+    "put the endpoint's signing secret into webhook_secrets, as env:NAME or file:/path",
+)
+
 _DAEMONS_OWN = HOLES | {ROTATION_DUE, REFUSED}
 _LEAST_FREE = 0.05
 _ENOUGH_BYTES = 10 * 2**30
@@ -67,7 +73,7 @@ def check(
     log.configure(verbose=options.verbose)
     config = read_config(options)
     accounts = load_accounts(config)
-    lines = [_configuration(config, accounts), *_ledger(config)]
+    lines = [_configuration(config, accounts), *_told(config), *_ledger(config)]
     lines += asyncio.run(_accounts(config, accounts, repair=repair_webhooks))
     if output == "json":
         print_json({"checks": [_document(line) for line in lines]})
@@ -88,6 +94,19 @@ def _configuration(config: Config, accounts: Mapping[str, Account]) -> Checked:
         )
     names = ", ".join(f"{name} ({account.provider.name})" for name, account in accounts.items())
     return Checked("configuration", f"readable; accounts: {names}")
+
+
+def _told(config: Config) -> list[Checked]:
+    if config.alerts.urls:
+        return []
+    return [
+        Checked(
+            "alerts",
+            "nobody is told when something is wrong; open alerts stand in `reconcile status` and the console only",
+            Severity.INFO,
+            "set alerts.urls, and alerts.heartbeat for a daemon that is gone (config.toml has examples)",
+        )
+    ]
 
 
 def _ledger(config: Config) -> list[Checked]:
@@ -161,6 +180,8 @@ async def _accounts(config: Config, accounts: Mapping[str, Account], *, repair: 
     lines: list[Checked] = []
     try:
         for name, account in accounts.items():
+            if not account.settings.webhook_secrets:
+                lines.append(Checked(name, *_NO_SECRET))
             provider = account.connect(transport, SystemClock())
             try:
                 if repair:

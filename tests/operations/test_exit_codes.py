@@ -84,8 +84,7 @@ def test_every_way_to_end_has_its_code(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ways: dict[str, tuple[int, str, Callable[[], tuple[int, str]]]] = {
-            "asked by SIGTERM": (0, "stopping", lambda: signalled(start(tmp_path / "term"), signal.SIGTERM)),
-            "asked by SIGINT": (0, "stopping", lambda: signalled(start(tmp_path / "int"), signal.SIGINT)),
+            "asked": (0, "stopping", lambda: signalled(start(tmp_path / "term"), signal.SIGTERM)),
             "killed": (-9, "", lambda: signalled(start(tmp_path / "kill"), signal.SIGKILL)),
             "configuration": (2, "unknown key", lambda: ended(start(tmp_path / "key", more="[sever]\nport = 1\n"))),
             "schema": (

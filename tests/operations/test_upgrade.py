@@ -94,11 +94,12 @@ def test_every_step_since_then_only_adds(empty_url: str) -> None:
 )
 def test_the_rule_knows_what_an_old_program_would_trip_over(statement: str) -> None:
     assert faults([statement]) == [statement]
-    assert faults([f"CREATE TABLE {'delivery'} (id INTEGER)", "CREATE INDEX ix ON delivery (type)"]) == []
-    assert (
-        faults(["ALTER TABLE gate ADD COLUMN colour TEXT", "ALTER TABLE gate ADD COLUMN n INT NOT NULL DEFAULT 0"])
-        == []
-    )
+
+
+def test_the_rule_allows_what_nobody_trips_over() -> None:
+    assert faults(["CREATE TABLE shade (id INTEGER)", "CREATE INDEX ix ON shade (id)"]) == []
+    assert faults(["ALTER TABLE gate ADD COLUMN colour TEXT"]) == []
+    assert faults(["ALTER TABLE gate ADD COLUMN n INT NOT NULL DEFAULT 0"]) == []
 
 
 def next_step(folder: Path) -> str:

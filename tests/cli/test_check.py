@@ -1,0 +1,111 @@
+"""The doctor: every line that is not well says what to do; what it may mend by itself it mends when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.sandbox import ApiKey, SandboxServer, ThreadedSandbox
+from reconciler.ageing import fingerprint
+from reconciler.clock import SystemClock
+from reconciler.ledger import open_ledger
+from reconciler.model import Finding, Severity
+from tests.cli.running import Ran, run_here
+from tests.sandbox_fixtures import a_world
+
+SECRET = "whsec_of_the_doctor"
+
+Check = Callable[..., Ran]
+
+CONFIG = """
+[ledger]
+url = "{ledger}"
+[accounts.main]
+provider = "stripe"
+api_key = "file:{folder}/key"
+webhook_secrets = ["file:{folder}/secret"]
+base_url = "{url}"
+"""
+
+
+@pytest.fixture
+def stripe() -> Iterator[ThreadedSandbox]:
+    with ThreadedSandbox(lambda: SandboxServer(a_world(clock=SystemClock()))) as running:
+        yield running
+
+
+@pytest.fixture
+def check(stripe: ThreadedSandbox, sqlite_ledger_url: str, tmp_path: Path) -> Check:
+    (tmp_path / "key").write_text(stripe.api_key)
+    (tmp_path / "secret").write_text(SECRET)
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(ledger=sqlite_ledger_url, folder=tmp_path, url=stripe.url))
+    return lambda *more: run_here("--config", str(path), "--format", "json", "check", *more)
+
+
+def wrong(ran: Ran) -> dict[str, Any]:
+    """What is not well, by code or by what it is about; all of it says what to do."""
+    lines = [line for line in ran.json["checks"] if line["severity"] in ("warning", "error")]
+    assert all(line["remedy"] for line in ran.json["checks"] if not line["ok"])
+    return {line["code"] or line["what"]: line for line in lines}
+
+
+def test_a_disabled_endpoint_is_named_and_mended_on_request(stripe: ThreadedSandbox, check: Check) -> None:
+    stripe.ask(lambda server: server.add_endpoint("http://127.0.0.1:9/webhooks/stripe/main", secret=SECRET,
+                                                  events=("charge.succeeded",)))  # fmt: skip
+    endpoint = stripe.ask(lambda server: server.world.endpoints.all()[0]["id"])
+    stripe.act("endpoints.disable", endpoint=endpoint)
+    ran = check()
+    assert ran.code == 1
+    assert "--repair-webhooks" in wrong(ran)["webhook_disabled"]["remedy"]
+    mended = check("--repair-webhooks")
+    assert (mended.code, wrong(mended)) == (0, {})
+    done = [line["text"] for line in mended.json["checks"] if line["what"] == "main"]
+    assert any(text.startswith(f"enabled {endpoint}") for text in done)
+    assert any(text.startswith("added ") and endpoint in text for text in done)
+    assert stripe.ask(lambda server: server.world.endpoints.all()[0]["status"]) == "enabled"
+    assert check("--repair-webhooks").json["checks"][-1]["ok"], "a second time there is nothing to do"
+
+
+def test_an_endpoint_that_is_gone_is_not_made_up(stripe: ThreadedSandbox, check: Check) -> None:
+    """Its secret would be nowhere in the configuration."""
+    ran = check("--repair-webhooks")
+    assert ran.code == 1
+    assert "webhook_secrets" in wrong(ran)["webhook_missing"]["remedy"]
+    assert stripe.ask(lambda server: server.world.endpoints.all()) == []
+
+
+def test_a_key_that_may_too_little_is_named_with_what_it_lacks(
+    stripe: ThreadedSandbox, check: Check, tmp_path: Path
+) -> None:
+    stripe.ask(lambda server: server.keys.put(ApiKey("rk_test_little", permissions=frozenset({"charge_read"}))))
+    (tmp_path / "key").write_text("rk_test_little")
+    ran = check()
+    assert ran.code in (1, 3)
+    assert "permission" in wrong(ran)["permission_missing"]["remedy"]
+    (tmp_path / "key").write_text("rk_test_nobodys")
+    ran = check()
+    assert ran.code == 1
+    assert "api_key" in wrong(ran)["credentials_rejected"]["remedy"]
+
+
+def test_what_only_the_daemon_knows_is_told_too(stripe: ThreadedSandbox, check: Check, sqlite_ledger_url: str) -> None:
+    stripe.ask(lambda server: server.add_endpoint("http://127.0.0.1:9/webhooks/stripe/main", secret=SECRET))
+    now = datetime.now(UTC)
+    found = [
+        Finding("webhook-secret-old", Severity.WARNING, "main", "old", "replace it", fingerprint("main", SECRET)),
+        Finding("restored-from-backup", Severity.ERROR, "main", "restored", "read the gap", "2026-11-01T00:00:00Z"),
+    ]
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.note_findings("main", found, codes=frozenset(), now=now)
+        refused = Finding("configuration-refused", Severity.ERROR, "", "refused", "mend it")
+        ledger.note_findings("", [refused], codes=frozenset(), now=now - timedelta(minutes=1))
+    ran = check()
+    assert ran.code == 1
+    assert {"webhook-secret-old", "restored-from-backup", "configuration-refused"} <= set(wrong(ran))
+    assert wrong(ran)["configuration-refused"]["what"] == "daemon"
