@@ -80,7 +80,7 @@ def create_at(store: Store, revision: str, scripts: str = SCRIPTS) -> None:
 
 
 def is_newer(revision: str | None, scripts: str = SCRIPTS) -> bool:
-    """Whether a newer program made it: one that runs goes on with it (docs/decisions/0086), none starts on it."""
+    """Whether a newer program made it: one that runs goes on with it (docs/decisions/0088), none starts on it."""
     try:
         refuse_unknown(revision, scripts)
     except SchemaMismatch:
