@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sys
-from contextlib import closing
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,14 +34,13 @@ def test_no_kill_loses_a_change_or_tells_what_did_not_commit(ledger_url: str) ->
 
 async def _story(url: str) -> None:
     chance = random.Random(11)
-    async with receiving(secret=SECRET) as receiver:
+    async with receiving(secret=SECRET) as receiver, _breeding(url, receiver) as breeder:
         for number in range(ROUNDS):
-            victims = [await _born(url, receiver, 2 * number + each) for each in range(2)]
+            victims = [await breeder.bear(2 * number + each) for each in range(2)]
             for victim in victims:
-                await _works(victim)
+                await breeder.works(victim)
                 await asyncio.sleep(chance.uniform(0, 0.3))  # a random instant of its work is the point
-                victim.kill()
-                await victim.wait()
+                await breeder.kill(victim)
         told_by_the_dead = len(receiver.told)
         await _drain(url, receiver)
     with closing(open_ledger(url)) as ledger:
@@ -46,17 +50,57 @@ async def _story(url: str) -> None:
     assert told_by_the_dead > ROUNDS, "they lived long enough to be killed in the middle of something"
 
 
-async def _born(url: str, receiver: Receiver, seed: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.outbox.children", url, receiver.url, str(seed), stdout=asyncio.subprocess.PIPE
+class Breeder:
+    """`tests.outbox.children`, and what its lives say."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers: dict[int, int] = {}
+        """By seed, the process's."""
+        self._applied: Counter[int] = Counter()
+
+    async def bear(self, seed: int) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"%d\n" % seed)
+        while seed not in self._numbers:
+            await self._hear()
+        return seed
+
+    async def works(self, seed: int) -> None:
+        while self._applied[seed] < 3:
+            await self._hear()
+
+    async def kill(self, seed: int) -> None:
+        os.kill(self._numbers[seed], signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while _lives(self._numbers[seed]):  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.005)
+
+    async def _hear(self) -> None:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(60):
+            what, seed, *more = (await self._process.stdout.readline()).split()
+        if what == b"born":
+            self._numbers[int(seed)] = int(more[0])
+        else:
+            self._applied[int(seed)] += 1
+
+
+def _lives(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+@asynccontextmanager
+async def _breeding(url: str, receiver: Receiver) -> AsyncIterator[Breeder]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.outbox.children", url, receiver.url), stdin=pipe, stdout=pipe
     )
-
-
-async def _works(victim: asyncio.subprocess.Process) -> None:
-    assert victim.stdout is not None
-    async with asyncio.timeout(60):
-        for _ in range(3):
-            assert await victim.stdout.readline() == b"applied\n"
+    try:
+        yield Breeder(process)
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def _drain(url: str, receiver: Receiver) -> None:
