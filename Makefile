@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test quick check format lock bench clean
+.PHONY: setup demo test quick check format lock bench proof clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,15 @@ format: setup
 
 bench: setup             ## benchmarks: ratios to floors measured in the same run
 	$(BIN)/python -m tests.benchmarks
+
+proof: setup             ## what is for a night or a week-end: seeds, weeks, kills, power cuts, nodes, fuzzing, mutations
+	$(BIN)/python -m tests.simulation --seeds 10000
+	$(BIN)/python -m tests.simulation --profile week --seeds 1000
+	$(BIN)/python -m tests.simulation.hunting
+	$(BIN)/python -m tests.crashes --kills 200 --cuts 200 --crashes 10
+	$(BIN)/python -m tests.crashes.nodes --rounds 10
+	$(BIN)/python -m tests.fuzz --examples 20000
+	$(BIN)/python -m tests.mutation --minutes 240
 
 lock:                    ## constraints.txt anew: every package with its hashes, no index and no host named
 	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra otel --universal --python-version 3.11 \
