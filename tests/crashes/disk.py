@@ -22,7 +22,7 @@ SECTOR = 512
 OK, FULL, IOERR_FSYNC = 0, 13, 1034
 
 _POINTER = ctypes.c_void_p
-_XOPEN = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, ctypes.c_char_p, _POINTER, ctypes.c_int, ctypes.POINTER(ctypes.c_int))
+_XOPEN = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, _POINTER, _POINTER, ctypes.c_int, ctypes.POINTER(ctypes.c_int))
 _XWRITE = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, _POINTER, ctypes.c_int, ctypes.c_int64)
 _XTRUNCATE = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, ctypes.c_int64)
 _XSYNC = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, ctypes.c_int)
@@ -160,14 +160,15 @@ def disk_under(folder: Path) -> Iterator[Disk]:
     opens = _XOPEN(usual.contents.xOpen)
     patched: dict[int, _Methods] = {}
 
-    def x_open(vfs: int, name: bytes | None, file: int, flags: int, out: Any) -> int:
+    def x_open(vfs: int, name: int | None, file: int, flags: int, out: Any) -> int:
+        # The name goes on as the pointer that it is: SQLite keeps it, and reads what stands behind it.
         code: int = opens(vfs, name, file, flags, out)
         there = _File.from_address(file)
         if code == OK and there.pMethods:
             address = ctypes.cast(there.pMethods, _POINTER).value or 0
             if address not in patched:
                 patched[address] = _patch(there.pMethods.contents, disk)
-            disk.opened(file, name)
+            disk.opened(file, None if name is None else ctypes.string_at(name))
             there.pMethods = ctypes.pointer(patched[address])
         return code
 
