@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test quick check format lock bench proof clean
+.PHONY: setup demo test quick check audit format lock bench proof clean
 
 setup: $(VENV)/.installed
 
@@ -23,11 +23,12 @@ test: setup              ## all tests, on SQLite and on a real PostgreSQL that t
 quick: setup             ## the tests that take less than five seconds each
 	$(BIN)/python -m pytest -m "not long"
 
-check: setup             ## format, lint, types, import contracts
+check: setup             ## format, lint, types, import contracts, insecure habits
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B608 reconciler providers
 
 format: setup
 	$(BIN)/ruff format .
@@ -49,5 +50,10 @@ lock:                    ## constraints.txt anew: every package with its hashes,
 	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra otel --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header --quiet --output-file constraints.txt
 
+audit: setup             ## known vulnerabilities of the locked packages; exits with 3 where no advisory source is reached
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3'
+	.ci/audit $(VENV)-audit/bin/pip-audit constraints.txt
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
