@@ -1,0 +1,201 @@
+"""Webhooks as they came, newest first; one of them whole; and what each had to do with which resource."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import text
+
+from reconciler.clock import from_micros
+from reconciler.ledger.packing import Place
+from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
+from reconciler.ledger.store import Transaction
+from reconciler.model import ResourceRef
+
+SCANNED: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDelivery:
+    id: int
+    provider: str
+    account: str
+    event_id: str | None
+    type: str | None
+    received_at: datetime
+    occurred_at: datetime | None
+    verdict: str
+    reason: str | None
+    source: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeDelivery:
+    """With everything that was kept of the request."""
+
+    listed: ListedDelivery
+    headers: dict[str, str]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    account: str = ""
+    verdict: str = ""
+    type: str = ""
+    """The whole type, or its beginning and a star."""
+    event_id: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_DELIVERY_COLUMNS: Final = (
+    "id, provider, account, event_id, type, received_at, occurred_at, verdict, reason, source, size"
+)
+_DELIVERY = text(f"SELECT {_DELIVERY_COLUMNS}, headers, body FROM delivery WHERE id = :id")
+_BEFORE_DELIVERY: Final = """
+  FROM delivery WHERE received_at >= :since AND received_at < :until AND (received_at, id) < (:at, :id)
+  ORDER BY received_at DESC, id DESC
+"""
+
+
+def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int] | None, limit: int) -> Stretch:
+    """Newest first."""
+    filters = []
+    if wanted.account:
+        filters.append("account = :account")
+    if wanted.verdict:
+        filters.append("verdict = :verdict")
+    if wanted.type.endswith("*"):
+        filters.append("type >= :type AND type < :type_end")
+    elif wanted.type:
+        filters.append("type = :type")
+    if wanted.event_id:
+        filters.append("event_id = :event_id")
+    until = micros(wanted.until, FOREVER)
+    start = after or (until, 2**62)
+    beginning = wanted.type.removesuffix("*")
+    given = {
+        "since": micros(wanted.since, NEVER),
+        "until": until,
+        "at": start[0],
+        "id": start[1],
+        "account": wanted.account,
+        "verdict": wanted.verdict,
+        "type": beginning,
+        "type_end": f"{beginning}\U0010ffff",
+        "event_id": wanted.event_id,
+        "scan": SCANNED if filters else limit,
+        "limit": limit,
+    }
+    if wanted.event_id and wanted.account:
+        # An index knows these: nothing to look through.
+        where = " AND ".join([*filters, "received_at >= :since", "received_at < :until"])
+        statement = f"""
+          SELECT {_DELIVERY_COLUMNS} FROM delivery WHERE {where} AND (received_at, id) < (:at, :id)
+          ORDER BY received_at DESC, id DESC LIMIT :limit
+        """
+    else:
+        where = f"WHERE {' AND '.join(filters)}" if filters else ""
+        statement = f"""
+          SELECT {_DELIVERY_COLUMNS} FROM (SELECT {_DELIVERY_COLUMNS} {_BEFORE_DELIVERY} LIMIT :scan) seen
+          {where} ORDER BY received_at DESC, id DESC LIMIT :limit
+        """
+    rows = tx.run(text(statement), given).all()
+    found = tuple(_delivery(row) for row in rows)
+    if len(rows) == limit:
+        return Stretch(found, (rows[-1].received_at, rows[-1].id))
+    if not filters or (wanted.event_id and wanted.account):
+        return Stretch(found, None)
+    edge = f"SELECT received_at, id {_BEFORE_DELIVERY} LIMIT 1 OFFSET :last"
+    last = tx.run(text(edge), given | {"last": SCANNED - 1}).one_or_none()
+    return Stretch(found, None if last is None else (last.received_at, last.id), cut=last is not None)
+
+
+def delivery(tx: Transaction, delivery_id: int) -> WholeDelivery | None:
+    row = tx.run(_DELIVERY, {"id": delivery_id}).one_or_none()
+    if row is None:
+        return None
+    return WholeDelivery(_delivery(row), orjson.loads(row.headers), None if row.body is None else tx.unpack(row.body, Place.DELIVERY))
+
+
+_DELIVERIES_OF = text(
+    """
+    SELECT d.id, d.provider, d.account, d.event_id, d.type, d.received_at, d.occurred_at, d.verdict, d.reason,
+      d.source, d.size
+    FROM delivery_mark m JOIN delivery d ON d.id = m.delivery_id
+    WHERE m.account = :account AND m.kind = :kind AND m.remote_id = :remote_id AND m.delivery_id < :before
+      AND d.received_at <= :as_of
+    ORDER BY m.delivery_id DESC LIMIT :limit
+    """
+)
+
+
+def deliveries_of(
+    tx: Transaction, ref: ResourceRef, *, as_of: datetime | None, before: int | None, limit: int
+) -> list[ListedDelivery]:
+    """Newest first."""
+    given = {
+        "account": ref.account,
+        "kind": ref.kind,
+        "remote_id": ref.id,
+        "before": before or 2**62,
+        "as_of": micros(as_of, FOREVER),
+        "limit": limit,
+    }
+    return [_delivery(row) for row in tx.run(_DELIVERIES_OF, given)]
+
+
+_NAMED: Final = """
+  SELECT m.account, m.kind, m.remote_id FROM {given}
+  JOIN delivery_mark m ON m.account = :account AND m.kind = g.kind AND m.remote_id >= g.low AND m.remote_id <= g.high
+  WHERE m.delivery_id = :id ORDER BY m.kind, m.remote_id LIMIT 200
+"""
+_NAMED_SQLITE = text(
+    _NAMED.format(
+        given="(SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS low,"
+        " json_extract(value, '$[2]') AS high FROM json_each(:given)) g"
+    )
+)
+_NAMED_POSTGRES = text(
+    _NAMED.format(
+        given="(SELECT value ->> 0 AS kind, value ->> 1 AS low, value ->> 2 AS high"
+        " FROM json_array_elements(CAST(:given AS json))) g"
+    )
+)
+
+
+def named_by(
+    tx: Transaction, delivery_id: int, provider: str, account: str, kinds: Collection[str], ids: Sequence[str]
+) -> list[ResourceRef]:
+    """Which of these resources, or of their parts, a delivery named.
+
+    Marks lie by resource, because that is how everybody else asks for them; an index by delivery would cost every
+    webhook a write. The ids that a delivery may have named stand in its own body, so they are given here.
+    """
+    given = [[kind, each, each] for kind in sorted(kinds) for each in ids]
+    given += [[kind, f"{each}/", f"{each}/\U0010ffff"] for kind in sorted(kinds) for each in ids]
+    statement = _NAMED_POSTGRES if tx.dialect.is_postgres else _NAMED_SQLITE
+    rows = tx.run(statement, {"id": delivery_id, "account": account, "given": orjson.dumps(given).decode()})
+    return list(dict.fromkeys(ResourceRef(provider, row.account, row.kind, row.remote_id) for row in rows))
+
+
+def _delivery(row: Any) -> ListedDelivery:
+    return ListedDelivery(
+        row.id,
+        row.provider,
+        row.account,
+        row.event_id,
+        row.type,
+        from_micros(row.received_at),
+        instant(row.occurred_at),
+        row.verdict,
+        row.reason,
+        row.source,
+        row.size,
+    )
