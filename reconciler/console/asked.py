@@ -70,6 +70,11 @@ class Asked:
         return View(self.tx)
 
     @property
+    def pairs(self) -> set[tuple[str, str]]:
+        """Every (account, kind) that is configured."""
+        return {(account.name, kind) for account in self.desk.accounts.values() for kind in account.kinds}
+
+    @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.desk.config.report.timezone)
 

@@ -257,7 +257,9 @@ def test_personal_fields_are_masked_unless_somebody_stands_behind_it(reading: Se
 
 def test_a_deliverys_body_is_masked_too(console: Served) -> None:
     with console.ledger.store.read() as tx:
-        (told,) = listing.deliveries(tx, listing.DeliveryFilter(event_id="evt_told_1"), after=None, limit=5).rows
+        (told,) = listing.deliveries(
+            tx, listing.DeliveryFilter("main", event_id="evt_told_1"), after=None, limit=5
+        ).rows
         (forged,) = listing.deliveries(tx, listing.DeliveryFilter(verdict="rejected"), after=None, limit=5).rows
     for name, seen in (("vera", False), ("oper", True)):
         browser = console.client(name)

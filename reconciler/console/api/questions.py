@@ -100,7 +100,7 @@ def status(asked: Asked, _open: bool) -> Any:
 
 
 def resources(asked: Asked, _open: bool) -> Any:
-    found = listing.resources(asked.tx, wanted_of(asked), after=after_of(asked), limit=_limit(asked))
+    found = listing.resources(asked.tx, wanted_of(asked), pairs=asked.pairs, after=after_of(asked), limit=_limit(asked))
     return {
         "resources": [
             {
@@ -204,7 +204,7 @@ def report(asked: Asked, _open: bool) -> bytes:
 
 
 def list_breaks(asked: Asked, _open: bool) -> Any:
-    chosen = asked.query.one_of("status", breaks.STATUSES, "break")
+    wanted = breaks.Wanted.of(asked.query, asked.query.one_of("status", breaks.STATUSES, "break"))
     return {
         "breaks": [
             {
@@ -226,7 +226,7 @@ def list_breaks(asked: Asked, _open: bool) -> Any:
                 "note": each.item.note,
             }
             for each in breaks.listed(asked.report())
-            if breaks.holds(asked, each, chosen)
+            if wanted.passes(each)
         ]
     }
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from reconciler.console.query import Query
 from reconciler.report.formats.columns import Column, Kind, Value
@@ -35,6 +34,16 @@ class Cell:
     """What a page shows instead of the value, where that is long; files have the value."""
     hint: str = ""
     """What a pointer that rests on it is told."""
+
+    @property
+    def negative(self) -> bool:
+        match self.value:
+            case Amount():
+                return self.value.minor < 0
+            case int() | Decimal():
+                return self.value < 0
+            case _:
+                return False
 
 
 Line = Sequence[Cell | Value]
@@ -77,7 +86,9 @@ class Table:
 
     @property
     def decimals(self) -> tuple[int, ...]:
-        """Of each column the most decimals of its amounts, so that the points stand below each other."""
+        """Of each column the most decimals of its amounts, so that the points stand below each other.
+
+        Looks at every cell: a page asks once, not for each cell."""
         return tuple(
             max((cell.value.exponent for cell in column if isinstance(cell.value, Amount)), default=0)
             for column in (zip(*self.rows, strict=True) if self.rows else ())
@@ -90,24 +101,36 @@ def columns(*named: str | tuple[str, Kind]) -> tuple[Column, ...]:
 
 
 class Lines(Generic[T]):
-    """Rows that are made when they are shown: twenty thousand breaks cost what two hundred do."""
+    """Rows that are made when they are shown: twenty thousand breaks cost what two hundred do.
 
-    def __init__(self, things: Sequence[T], make: Callable[[T], Line]) -> None:
+    `values` is a row without its links: what files hold, and what it is sorted by."""
+
+    def __init__(self, things: Sequence[T], make: Callable[[T], Line], values: Callable[[T], Sequence[Value]]) -> None:
         self._things = things
         self._make = make
+        self._values = values
 
     def __len__(self) -> int:
         return len(self._things)
 
-    def __iter__(self) -> Iterator[Line]:
-        return map(self._make, self._things)
+    def first(self, count: int) -> list[Line]:
+        return [self._make(each) for each in self._things[:count]]
+
+    def every(self) -> Iterator[tuple[Value, ...]]:
+        return (tuple(self._values(each)) for each in self._things)
+
+    def sorted(self, place: int, *, backwards: bool) -> Lines[T]:
+        """By one of its columns."""
+        keys = [(self._values(each)[place], each) for each in self._things]
+        ordered = [each for _, each in _in_order(keys, lambda pair: pair[0], backwards=backwards)]
+        return Lines(ordered, self._make, self._values)
 
 
 def in_memory(
     name: str,
     title: str,
     heads: Sequence[Column],
-    lines: Iterable[Line],
+    lines: Iterable[Line] | Lines[Any],
     query: Query,
     here: Callable[..., str],
     *,
@@ -117,14 +140,19 @@ def in_memory(
 ) -> Table:
     """A table whose rows are all known: sortable by every column, the first ones shown, all of them in files."""
     place, backwards = _order(query.text("sort"), name, heads)
-    made = lines if isinstance(lines, Lines) else None
-    wanted = islice(made, listed) if made is not None and place is None else lines
-    rows = [_cells(line) for line in wanted]
-    if place is not None:
-        chosen = place
-        rows.sort(key=lambda row: _key(row[chosen].value), reverse=backwards)
-        # What is empty says nothing about its size: it stands at the end in both directions.
-        rows.sort(key=lambda row: row[chosen].value is None)
+    if isinstance(lines, Lines):
+        made = lines if place is None else lines.sorted(place, backwards=backwards)
+        rows, total, every = [_cells(line) for line in made.first(listed)], len(made), made.every
+    else:
+        all_rows = [_cells(line) for line in lines]
+        if place is not None:
+            chosen = place
+            all_rows = _in_order(all_rows, lambda row: row[chosen].value, backwards=backwards)
+        rows, total = all_rows[:listed], len(all_rows)
+
+        def every() -> Iterator[tuple[Value, ...]]:
+            return (tuple(cell.value for cell in row) for row in all_rows)
+
     return Table(
         name=name,
         title=title,
@@ -132,13 +160,10 @@ def in_memory(
             _head(column, name, here, sorted_="" if at != place else "descending" if backwards else "ascending")
             for at, column in enumerate(heads)
         ),
-        rows=tuple(rows[:listed]),
-        every=lambda: (
-            tuple(cell.value for cell in row)
-            for row in (rows if made is None or place is not None else map(_cells, made))
-        ),
+        rows=tuple(rows),
+        every=every,
         empty=empty,
-        total=len(rows) if made is None else len(made),
+        total=total,
         note=note,
     )
 
@@ -160,6 +185,12 @@ def paged(
     return Table(
         name, title, tuple(Head(column) for column in heads), rows, every, empty, older=older, newer=newer, note=note
     )
+
+
+def _in_order(things: Iterable[T], value: Callable[[T], Value], *, backwards: bool) -> list[T]:
+    ordered = sorted(things, key=lambda each: _key(value(each)), reverse=backwards)
+    # What is empty says nothing about its size: it stands at the end in both directions.
+    return sorted(ordered, key=lambda each: value(each) is None)
 
 
 def _cells(line: Line) -> tuple[Cell, ...]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, Self
 
 from reconciler.console.asked import Asked, NotThere, Page
 from reconciler.console.drawing.tables import Cell, Line, Lines, columns, in_memory
 from reconciler.console.pages.report import days_of, linked_cell
-from reconciler.console.query import as_field
+from reconciler.console.query import Query, as_field
 from reconciler.errors import UsageError
 from reconciler.ledger import people
 from reconciler.ledger.breaks import break_events
 from reconciler.ledger.people import Role
 from reconciler.report import signoff
 from reconciler.report.formats import words
-from reconciler.report.formats.columns import Column, Kind
+from reconciler.report.formats.columns import Column, Kind, Value
 from reconciler.report.model import BreakType, OpenItem, Report, ResolvedItem
 
 STATUSES: Final = ("break", "timing", "resolved", "all")
@@ -35,7 +36,9 @@ def breaks(asked: Asked) -> Page:
     query = asked.query
     status = query.one_of("status", STATUSES, "break")
     every = list(listed(report))
-    chosen = [each for each in every if holds(asked, each, status)]
+    counts = Counter(each.status for each in every)
+    wanted = Wanted.of(query, status)
+    chosen = [each for each in every if wanted.passes(each)]
     carried = {"as_of": asked.query.text("as_of") or None}
 
     def line(each: Listed) -> Line:
@@ -68,7 +71,7 @@ def breaks(asked: Asked) -> Page:
             "note",
             "id",
         ),
-        Lines(chosen, line),
+        Lines(chosen, line, _values),
         query,
         asked.here,
         empty="Nothing is to be explained here." if status == "break" else "None is like that; take a filter away.",
@@ -79,7 +82,7 @@ def breaks(asked: Asked) -> Page:
         {
             "report": report,
             "w": words,
-            "statuses": [(name, _counted(every, name)) for name in STATUSES],
+            "statuses": [(name, counts[name] if name != "all" else len(every)) for name in STATUSES],
             "status": status,
             "types": [each.value for each in BreakType],
             "currencies": sorted({each.item.currency for each in every}),
@@ -150,24 +153,51 @@ def linked(asked: Asked, text: str) -> Cell:
     return linked_cell(asked, Column("side", Kind.TEXT), text, None)
 
 
-def _counted(every: Iterable[Listed], status: str) -> int:
-    return sum(1 for each in every if status in ("all", each.status))
-
-
-def holds(asked: Asked, each: Listed, status: str) -> bool:
-    query = asked.query
-    least = query.text("least")
-    try:
-        amount = Decimal(least or 0)
-    except InvalidOperation:
-        raise UsageError(f"least: {least[:60]!r} is no amount; write 10 or 10.50") from None
-    if not amount.is_finite():
-        raise UsageError("least: write an amount such as 10 or 10.50")
-    owner = query.text("owner")
+def _values(each: Listed) -> tuple[Value, ...]:
+    """The row without its links."""
+    item = each.item
     return (
-        status in ("all", each.status)
-        and query.text("type") in ("", each.item.type.value)
-        and query.text("currency") in ("", each.item.currency)
-        and (not owner or (each.item.owner or "") == ("" if owner == "nobody" else owner))
-        and abs(each.item.difference.major) >= amount
+        item.type.value,
+        each.status,
+        item.left,
+        item.right,
+        item.currency,
+        item.difference,
+        item.age_days,
+        item.owner or "",
+        item.note or item.suggestion or "",
+        item.break_id,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which breaks somebody wants to see."""
+
+    status: str
+    type: str
+    currency: str
+    owner: str
+    least: Decimal
+
+    @classmethod
+    def of(cls, query: Query, status: str) -> Self:
+        """Raises UsageError."""
+        least = query.text("least")
+        try:
+            amount = Decimal(least or 0)
+        except InvalidOperation:
+            raise UsageError(f"least: {least[:60]!r} is no amount; write 10 or 10.50") from None
+        if not amount.is_finite():
+            raise UsageError("least: write an amount such as 10 or 10.50")
+        return cls(status, query.text("type"), query.text("currency"), query.text("owner"), amount)
+
+    def passes(self, each: Listed) -> bool:
+        item = each.item
+        return (
+            self.status in ("all", each.status)
+            and self.type in ("", item.type.value)
+            and self.currency in ("", item.currency)
+            and (not self.owner or (item.owner or "") == ("" if self.owner == "nobody" else self.owner))
+            and (not self.least or abs(item.difference.major) >= self.least)
+        )

@@ -160,6 +160,7 @@ def wanted_of(asked: Asked) -> DeliveryFilter:
     since, until = stretch_of(asked)
     return DeliveryFilter(
         account=query.text("account")[:200],
+        accounts=tuple(asked.desk.accounts),
         verdict=query.one_of("verdict", VERDICTS),
         type=query.text("type")[:200],
         event_id=query.text("event")[:300],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, Line, columns, in_memory, paged
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
-from reconciler.ledger.listing import CONDITIONS, ListedResource, ResourceFilter
+from reconciler.ledger.listing import (
+    CONDITIONS,
+    DeliveryFilter,
+    ListedDelivery,
+    ListedResource,
+    ResourceFilter,
+)
 from reconciler.model import ResourceRef
 from reconciler.report.formats.columns import Kind, Value
 
@@ -30,14 +36,14 @@ _COLUMNS = columns(
 
 def resources(asked: Asked) -> Page:
     wanted = wanted_of(asked)
-    found = listing.resources(asked.tx, wanted, after=after_of(asked), limit=PAGE)
-    ledger = asked.desk.ledger
+    ledger, pairs = asked.desk.ledger, asked.pairs
+    found = listing.resources(asked.tx, wanted, pairs=pairs, after=after_of(asked), limit=PAGE)
 
     def every() -> Iterator[tuple[Value, ...]]:
         after: tuple[str, str, str] | None = None
         while True:
             with ledger.store.read() as tx:
-                stretch = listing.resources(tx, wanted, after=after, limit=BATCH)
+                stretch = listing.resources(tx, wanted, pairs=pairs, after=after, limit=BATCH)
             yield from (_values(each) for each in stretch.rows)
             if stretch.after is None:
                 return
@@ -74,14 +80,7 @@ def search(asked: Asked) -> Page:
     """Whatever was pasted: a reference, an id, its beginning, or an event's id."""
     text = asked.query.text("q")[:300]
     refs = _matches(asked, text) if text else []
-    pairs = sorted(asked.desk.accounts)
-    events = [
-        each
-        for account in (pairs if text else ())
-        for each in listing.deliveries(
-            asked.tx, listing.DeliveryFilter(account=account, event_id=text), after=None, limit=10
-        ).rows
-    ]
+    events = _events(asked, text) if text else ()
     found = in_memory(
         "found",
         "Resources",
@@ -113,6 +112,11 @@ def search(asked: Asked) -> Page:
     return Page("search.html.j2", "Search", {"q": text, "only": only}, [found, told], active="resources")
 
 
+def _events(asked: Asked, text: str) -> Sequence[ListedDelivery]:
+    wanted = DeliveryFilter(accounts=tuple(asked.desk.accounts), event_id=text)
+    return listing.deliveries(asked.tx, wanted, after=None, limit=10).rows
+
+
 def _matches(asked: Asked, text: str) -> list[ResourceRef]:
     if text.count("/") >= 3:
         try:
@@ -120,8 +124,7 @@ def _matches(asked: Asked, text: str) -> list[ResourceRef]:
         except ValueError:
             return []
         return [ref] if asked.view.resource(ref) is not None else []
-    pairs = {(account.name, kind) for account in asked.desk.accounts.values() for kind in account.kinds}
-    found = listing.find(asked.tx, text, pairs, limit=_FOUND)
+    found = listing.find(asked.tx, text, asked.pairs, limit=_FOUND)
     exact = [each for each in found if each.id == text]
     return exact or found
 
@@ -179,11 +182,3 @@ def _values(each: ListedResource) -> tuple[Value, ...]:
         each.created_at,
         _condition(each).value,
     )
-
-
-def refs_of(texts: Iterable[str]) -> list[ResourceRef]:
-    """References that a form sent. Raises UsageError."""
-    try:
-        return [ResourceRef.parse(text) for text in texts]
-    except ValueError as error:
-        raise UsageError(str(error)) from None

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros
 from reconciler.ledger.packing import Place
@@ -46,6 +46,8 @@ class WholeDelivery:
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
     account: str = ""
+    accounts: tuple[str, ...] = ()
+    """All that there are: where an event is looked for without an account."""
     verdict: str = ""
     type: str = ""
     """The whole type, or its beginning and a star."""
@@ -54,38 +56,29 @@ class DeliveryFilter:
     until: datetime | None = None
 
 
-_DELIVERY_COLUMNS: Final = (
-    "id, provider, account, event_id, type, received_at, occurred_at, verdict, reason, source, size"
-)
-_DELIVERY = text(f"SELECT {_DELIVERY_COLUMNS}, headers, body FROM delivery WHERE id = :id")
-_BEFORE_DELIVERY: Final = """
-  FROM delivery WHERE received_at >= :since AND received_at < :until AND (received_at, id) < (:at, :id)
+_COLUMNS: Final = "id, provider, account, event_id, type, received_at, occurred_at, verdict, reason, source, size"
+_DELIVERY = text(f"SELECT {_COLUMNS}, headers, body FROM delivery WHERE id = :id")
+_BEFORE: Final = """
+  FROM delivery WHERE received_at >= :since AND received_at < :until AND (received_at, id) < (:at, :id) {indexed}
   ORDER BY received_at DESC, id DESC
 """
+_ODD: Final = "AND verdict = :verdict AND verdict <> 'stored'"
+"""In the words of the partial index: what is not simply stored is rare, and asked for by name."""
 
 
 def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int] | None, limit: int) -> Stretch:
     """Newest first."""
-    filters = []
-    if wanted.account:
-        filters.append("account = :account")
-    if wanted.verdict:
-        filters.append("verdict = :verdict")
-    if wanted.type.endswith("*"):
-        filters.append("type >= :type AND type < :type_end")
-    elif wanted.type:
-        filters.append("type = :type")
-    if wanted.event_id:
-        filters.append("event_id = :event_id")
+    indexed, filters = _conditions(wanted)
     until = micros(wanted.until, FOREVER)
     start = after or (until, 2**62)
     beginning = wanted.type.removesuffix("*")
-    given = {
+    given: dict[str, Any] = {
         "since": micros(wanted.since, NEVER),
         "until": until,
         "at": start[0],
         "id": start[1],
         "account": wanted.account,
+        "accounts": sorted(wanted.accounts),
         "verdict": wanted.verdict,
         "type": beginning,
         "type_end": f"{beginning}\U0010ffff",
@@ -93,28 +86,47 @@ def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int
         "scan": SCANNED if filters else limit,
         "limit": limit,
     }
-    if wanted.event_id and wanted.account:
-        # An index knows these: nothing to look through.
-        where = " AND ".join([*filters, "received_at >= :since", "received_at < :until"])
-        statement = f"""
-          SELECT {_DELIVERY_COLUMNS} FROM delivery WHERE {where} AND (received_at, id) < (:at, :id)
-          ORDER BY received_at DESC, id DESC LIMIT :limit
-        """
-    else:
-        where = f"WHERE {' AND '.join(filters)}" if filters else ""
-        statement = f"""
-          SELECT {_DELIVERY_COLUMNS} FROM (SELECT {_DELIVERY_COLUMNS} {_BEFORE_DELIVERY} LIMIT :scan) seen
-          {where} ORDER BY received_at DESC, id DESC LIMIT :limit
-        """
-    rows = tx.run(text(statement), given).all()
+    before = _BEFORE.format(indexed=indexed)
+    where = f"WHERE {' AND '.join(filters)}" if filters else ""
+    statement = f"""
+      SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} {before} LIMIT :scan) seen
+      {where} ORDER BY received_at DESC, id DESC LIMIT :limit
+    """
+    rows = tx.run(_stated(statement, indexed), given).all()
     found = tuple(_delivery(row) for row in rows)
     if len(rows) == limit:
         return Stretch(found, (rows[-1].received_at, rows[-1].id))
-    if not filters or (wanted.event_id and wanted.account):
+    if not filters:
         return Stretch(found, None)
-    edge = f"SELECT received_at, id {_BEFORE_DELIVERY} LIMIT 1 OFFSET :last"
-    last = tx.run(text(edge), given | {"last": SCANNED - 1}).one_or_none()
+    edge = f"SELECT received_at, id {before} LIMIT 1 OFFSET :last"
+    last = tx.run(_stated(edge, indexed), given | {"last": SCANNED - 1}).one_or_none()
     return Stretch(found, None if last is None else (last.received_at, last.id), cut=last is not None)
+
+
+def _conditions(wanted: DeliveryFilter) -> tuple[str, list[str]]:
+    """What an index answers, and what each row has to be looked at for."""
+    filters = []
+    if wanted.type.endswith("*"):
+        filters.append("type >= :type AND type < :type_end")
+    elif wanted.type:
+        filters.append("type = :type")
+    if wanted.event_id:
+        if wanted.verdict:
+            filters.append("verdict = :verdict")
+        whose = "account = :account" if wanted.account else "account IN :accounts"
+        return f"AND {whose} AND event_id = :event_id", filters
+    if wanted.account:
+        filters.append("account = :account")
+    if wanted.verdict == "stored":
+        filters.append("verdict = :verdict")
+        return "", filters
+    return _ODD if wanted.verdict else "", filters
+
+
+def _stated(statement: str, indexed: str) -> Any:
+    if ":accounts" not in indexed:
+        return text(statement)
+    return text(statement).bindparams(bindparam("accounts", expanding=True))
 
 
 def delivery(tx: Transaction, delivery_id: int) -> WholeDelivery | None:
