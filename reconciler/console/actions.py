@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -12,12 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from reconciler.asking import Question, answer_in
 from reconciler.console.access import machines
 from reconciler.console.asked import Asked, NotThere
-from reconciler.console.pages import dead_letters, work
-from reconciler.console.pages.breaks import Listed, listed
+from reconciler.console.pages import dead_letters, jobs
 from reconciler.console.query import address
 from reconciler.console.serving import Acting, Refused
+from reconciler.console.worklist import Listed
 from reconciler.errors import UsageError
-from reconciler.ledger import Mark, listing, people
+from reconciler.ledger import Ledger, Mark, listing, people
 from reconciler.ledger.breaks import LockPolicy, LockState, append_audit, locked_periods, period_locks
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef
@@ -89,8 +90,8 @@ async def retry_or_discard(acting: Acting) -> Response:
     if act == "retry":
         await _mark(acting, refs, "dead_letters.retry")
     else:
-        for ref in refs:
-            await acting.room.pen.call(lambda ledger, ref=ref: ledger.discard(ref, now))  # type: ignore[misc]  # mypy does not infer a default's type
+        for start in range(0, len(refs), _BATCH):
+            await acting.room.pen.call(partial(_discard, refs[start : start + _BATCH], now))
         await _audit_refs(acting, refs, "dead_letters.discard")
     return _to("/console/dead-letters", account=account, kind=kind, done=f"{act} {len(refs)}")
 
@@ -99,9 +100,19 @@ async def _mark(acting: Acting, refs: Sequence[ResourceRef], action: str) -> Non
     now = acting.room.desk.clock.now()
     for start in range(0, len(refs), _BATCH):
         batch = [Mark(ref, Cause.MANUAL) for ref in refs[start : start + _BATCH]]
-        await acting.room.pen.call(lambda ledger, batch=batch: ledger.mark(batch, now))  # type: ignore[misc]  # mypy does not infer a default's type
+        await acting.room.pen.call(partial(_store_marks, batch, now))
     acting.room.pen.wake()
     await _audit_refs(acting, refs, action)
+
+
+def _discard(refs: Sequence[ResourceRef], now: datetime, ledger: Ledger) -> None:
+    with ledger.together():
+        for ref in refs:
+            ledger.discard(ref, now)
+
+
+def _store_marks(marks: Sequence[Mark], now: datetime, ledger: Ledger) -> None:
+    ledger.mark(marks, now)
 
 
 async def _audit_refs(acting: Acting, refs: Sequence[ResourceRef], action: str) -> None:
@@ -160,7 +171,7 @@ async def work_on_break(acting: Acting) -> Response:
 
 def _find(acting: Acting, tx: Transaction, question: Question, break_id: str) -> Listed:
     report = _report_now(acting, tx, question)
-    found = [each for each in listed(report) if each.item.break_id == break_id]
+    found = [each for each in acting.room.reports.worklist(report) if each.item.break_id == break_id]
     if not found:
         raise NotThere(f"The report has no break {break_id[:60]} now; it may have cleared by itself.")
     return found[0]
@@ -237,26 +248,26 @@ async def hurry(acting: Acting) -> Response:
     await acting.room.pen.write(
         lambda tx: append_audit(tx, actor=acting.by, action="job.start", subject=name, detail={}, at=now)
     )
-    return _to("/console/work", done="started")
+    return _to("/console/jobs", done="started")
 
 
 async def start_backfill(acting: Acting) -> Response:
     room, now = acting.room, acting.room.desk.clock.now()
 
     def asked(tx: Transaction) -> Asked:
-        return Asked(room, acting.person, "/console/work", acting.form, now, None, tx)
+        return Asked(room, acting.person, "/console/jobs", acting.form, now, None, tx)
 
-    request = await room.pen.read(lambda tx: work.request_of(asked(tx)))
+    request = await room.pen.read(lambda tx: jobs.request_of(asked(tx)))
     if acting.form.text("confirmed") != "yes":
         estimates = await room.backfills.preview(request)
-        return await room.pen.read(lambda tx: acting.show(asked(tx), work.estimate_page(asked(tx), request, estimates)))
+        return await room.pen.read(lambda tx: acting.show(asked(tx), jobs.estimate_page(asked(tx), request, estimates)))
     running = room.backfills.start(request, acting.by)
     detail = {"since": request.since.isoformat(), "until": request.until and request.until.isoformat(),
               "accounts": sorted(request.accounts), "kinds": sorted(request.kinds)}  # fmt: skip
     await room.pen.write(
         lambda tx: append_audit(tx, actor=acting.by, action="backfill.start", subject=running.id, detail=detail, at=now)
     )
-    return _to("/console/work")
+    return _to("/console/jobs")
 
 
 async def cancel_backfill(acting: Acting) -> Response:
@@ -265,7 +276,7 @@ async def cancel_backfill(acting: Acting) -> Response:
     await acting.room.pen.write(
         lambda tx: append_audit(tx, actor=acting.by, action="backfill.cancel", subject=name, detail={}, at=now)
     )
-    return _to("/console/work")
+    return _to("/console/jobs")
 
 
 # --- people ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from reconciler.console.drawing.templates import ASSETS
@@ -38,20 +39,20 @@ class Drawn:
 
 def offered(report: Report) -> Iterator[Offered]:
     for place, block in enumerate(report.balance):
-        yield Offered(f"waterfall-{place}", lambda block=block: charts.waterfall(block))  # type: ignore[misc]  # mypy does not infer a default's type
+        yield Offered(f"waterfall-{place}", partial(charts.waterfall, block))
         if all(point.unexplained is None for point in block.days):
             continue
-        yield Offered(f"unexplained-{place}", lambda block=block: charts.unexplained(block))  # type: ignore[misc]  # as above
+        yield Offered(f"unexplained-{place}", partial(charts.unexplained, block))
     for currency in sorted({each.currency for each in report.ages}):
-        yield Offered(f"aging-{currency}", lambda currency=currency: charts.aging(report, currency))  # type: ignore[misc]  # as above
+        yield Offered(f"aging-{currency}", partial(charts.aging, report, currency))
     for each in report.roll_forward:
         if not each.opening.count and not each.new.count:
             continue
-        yield Offered(f"outstanding-{each.currency}", lambda each=each: charts.outstanding(each))  # type: ignore[misc]  # as above
+        yield Offered(f"outstanding-{each.currency}", partial(charts.outstanding, each))
     if any(verdict.kpis.population_count for verdict in report.verdicts):
-        yield Offered("match", lambda: charts.match_share(report))
+        yield Offered("match", partial(charts.match_share, report))
     if any(line.arrival_on is not None for line in report.payouts):
-        yield Offered("payouts", lambda: charts.payouts(report))
+        yield Offered("payouts", partial(charts.payouts, report))
 
 
 class Drawings:

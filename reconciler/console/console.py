@@ -34,12 +34,12 @@ from reconciler.console.pages import (
     breaks,
     dead_letters,
     deliveries,
+    jobs,
     overview,
     people,
     report,
     resource,
     resources,
-    work,
 )
 from reconciler.console.pen import Pen
 from reconciler.console.room import Room
@@ -161,10 +161,10 @@ def _application(serving: Serving, login: Login, assets: Assets, door: Door) -> 
         Route(f"{HOME}/dead-letters", page(dead_letters.dead_letters), methods=["GET"]),
         Route(f"{HOME}/dead-letters/preview", page(dead_letters.preview, needs=operator)),
         Route(f"{HOME}/dead-letters", act(actions.retry_or_discard, needs=operator), methods=["POST"]),
-        Route(f"{HOME}/work", page(work.work)),
-        Route(f"{HOME}/work/job", act(actions.hurry, needs=operator), methods=["POST"]),
-        Route(f"{HOME}/work/backfill", act(actions.start_backfill, needs=operator), methods=["POST"]),
-        Route(f"{HOME}/work/cancel", act(actions.cancel_backfill, needs=operator), methods=["POST"]),
+        Route(f"{HOME}/jobs", page(jobs.jobs)),
+        Route(f"{HOME}/jobs/job", act(actions.hurry, needs=operator), methods=["POST"]),
+        Route(f"{HOME}/jobs/backfill", act(actions.start_backfill, needs=operator), methods=["POST"]),
+        Route(f"{HOME}/jobs/cancel", act(actions.cancel_backfill, needs=operator), methods=["POST"]),
         Route(f"{HOME}/accounts", page(accounts.accounts)),
         Route(f"{HOME}/account", page(accounts.account)),
         Route(f"{HOME}/me", page(people.me)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from reconciler.asking import Question, book_of, params_of, terms_of
 from reconciler.clock import Clock
+from reconciler.console.worklist import Listed, listed
 from reconciler.desk import Desk
 from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger import View
@@ -35,7 +36,7 @@ _GRACE_SECONDS: Final = 0.1
 _LONGEST_PERIOD: Final = timedelta(days=800)
 """The report asks for every day by itself: a period of a thousand years would keep a thread busy for as long."""
 _REPORT_AGE: Final = timedelta(seconds=20)
-_KEPT_SHEETS: Final = 4
+_KEPT_OF_REPORTS: Final = 4
 _STATUS_AGE: Final = timedelta(seconds=3)
 _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for "as of now" in the key of a report that moves with the clock."""
@@ -102,6 +103,27 @@ class Fresh(Generic[T]):
                 self._making = None
 
 
+class _ByReport(Generic[T]):
+    """Something that is read out of a whole report, kept for the last few of them."""
+
+    def __init__(self, make: Callable[[Report], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, T] = OrderedDict()
+
+    def get(self, report: Report) -> T:
+        with self._lock:
+            if report.report_id in self._kept:
+                self._kept.move_to_end(report.report_id)
+                return self._kept[report.report_id]
+        made = self._make(report)
+        with self._lock:
+            self._kept[report.report_id] = made
+            while len(self._kept) > _KEPT_OF_REPORTS:
+                self._kept.popitem(last=False)
+        return made
+
+
 class Reports:
     """Reports by their question. One as of a past instant never changes, so it is kept; "as of now" is made anew."""
 
@@ -110,7 +132,8 @@ class Reports:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="console-report")
         self._lock = threading.Lock()
         self._kept: OrderedDict[Params, Fresh[Report]] = OrderedDict()
-        self._sheets: OrderedDict[str, Mapping[str, Sheet]] = OrderedDict()
+        self._sheets: _ByReport[Mapping[str, Sheet]] = _ByReport(self._make_sheets)
+        self._worklists: _ByReport[Sequence[Listed]] = _ByReport(lambda report: tuple(listed(report)))
 
     def params(self, tx: Transaction, question: Question) -> Params:
         """Raises UsageError for a question that has no answer."""
@@ -134,16 +157,11 @@ class Reports:
 
     def sheets(self, report: Report) -> Mapping[str, Sheet]:
         """Every section of a report, by name; made once for each."""
-        with self._lock:
-            found = self._sheets.pop(report.report_id, None)
-        if found is None:
-            dossier = Dossier(report, lambda: iter(()), (), book_of(self._desk.config))
-            found = {sheet.name: sheet for sheet in sheets(dossier)}
-        with self._lock:
-            self._sheets[report.report_id] = found
-            while len(self._sheets) > _KEPT_SHEETS:
-                self._sheets.popitem(last=False)
-        return found
+        return self._sheets.get(report)
+
+    def worklist(self, report: Report) -> Sequence[Listed]:
+        """Every difference that a report names, in its order; made once for each."""
+        return self._worklists.get(report)
 
     def forget(self) -> None:
         """Somebody worked on a break, or signed: what is shown as of now must say so."""
@@ -154,6 +172,10 @@ class Reports:
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _make_sheets(self, report: Report) -> Mapping[str, Sheet]:
+        dossier = Dossier(report, lambda: iter(()), (), book_of(self._desk.config))
+        return {sheet.name: sheet for sheet in sheets(dossier)}
 
     def _fresh(self, params: Params, *, moving: bool) -> Fresh[Report]:
         desk = self._desk

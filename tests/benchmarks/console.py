@@ -60,7 +60,7 @@ PAGES = {
     "delivery": "/console/delivery?id=500000",
     "missed": "/console/missed",
     "dead letters": "/console/dead-letters",
-    "sweeps": "/console/work",
+    "sweeps": "/console/jobs",
     "accounts": "/console/accounts",
     "account": "/console/account?name=main",
 }

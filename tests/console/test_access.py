@@ -23,12 +23,12 @@ from tests.console.shop import CHARGE, DEAD, EMAIL, HOSTILE_REF, NOW, PASSWORD
 
 POSTS = [
     "/console/report/sign", "/console/breaks/brk_1", "/console/resource/mark", "/console/unmask",
-    "/console/dead-letters", "/console/work/job", "/console/work/backfill", "/console/work/cancel",
+    "/console/dead-letters", "/console/jobs/job", "/console/jobs/backfill", "/console/jobs/cancel",
     "/console/tokens", "/console/tokens/revoke", "/console/me/password", "/console/me/sessions",
 ]  # fmt: skip
 PAGES = [
     "/console", "/console/report", "/console/breaks", "/console/resources", f"/console/resource?ref={CHARGE}",
-    "/console/deliveries", "/console/missed", "/console/dead-letters", "/console/work", "/console/accounts",
+    "/console/deliveries", "/console/missed", "/console/dead-letters", "/console/jobs", "/console/accounts",
     "/console/account?name=main", "/console/me", "/console/search?q=ch",
 ]  # fmt: skip
 
@@ -185,8 +185,8 @@ def test_the_ledger_holds_no_secret_in_clear(console: Served) -> None:
         ("fin", "/console/resource/mark", {"ref": str(CHARGE)}),
         ("fin", "/console/unmask", {"ref": str(CHARGE)}),
         ("fin", "/console/dead-letters", {"act": "retry", "all": "yes"}),
-        ("fin", "/console/work/backfill", {"since": "2h", "confirmed": "yes"}),
-        ("fin", "/console/work/job", {"job": "x"}),
+        ("fin", "/console/jobs/backfill", {"since": "2h", "confirmed": "yes"}),
+        ("fin", "/console/jobs/job", {"job": "x"}),
         ("fin", "/console/tokens", {"name": "x", "scope": "mark"}),
     ],
 )

@@ -27,7 +27,7 @@ PAGES = {
     "missed": "/console/missed",
     "dead-letters": "/console/dead-letters",
     "dead-letters-preview": "/console/dead-letters/preview?all=yes&act=retry",
-    "work": "/console/work",
+    "jobs": "/console/jobs",
     "accounts": "/console/accounts",
     "account": "/console/account?name=main",
     "me": "/console/me",

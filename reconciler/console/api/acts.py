@@ -23,8 +23,7 @@ from reconciler.console.api.operations import (
 )
 from reconciler.console.asked import BeingMade, NotThere
 from reconciler.console.backfills import Running
-from reconciler.console.pages.breaks import listed as listed_breaks
-from reconciler.console.pages.work import checked_request
+from reconciler.console.pages.jobs import checked_request
 from reconciler.console.room import Room
 from reconciler.errors import UsageError
 from reconciler.ledger import Mark
@@ -209,7 +208,9 @@ class Acts:
             report = room.reports.get(params, moving=True, patience_seconds=30)
             if report is None:
                 raise BeingMade("the report is being made")
-            return next((each for each in listed_breaks(report) if each.item.break_id == call.names["id"]), None)
+            return next(
+                (each for each in room.reports.worklist(report) if each.item.break_id == call.names["id"]), None
+            )
 
         found = await room.pen.read(find)
         if found is None:

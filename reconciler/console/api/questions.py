@@ -29,8 +29,9 @@ from reconciler.console.api.operations import (
     shaped,
 )
 from reconciler.console.asked import Asked, BeingMade, NotThere
-from reconciler.console.pages import breaks, deliveries
+from reconciler.console.pages import deliveries
 from reconciler.console.pages.resources import after_of, wanted_of
+from reconciler.console.worklist import STATUSES, Wanted
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.listing import CONDITIONS, ListedDelivery
@@ -204,7 +205,7 @@ def report(asked: Asked, _open: bool) -> bytes:
 
 
 def list_breaks(asked: Asked, _open: bool) -> Any:
-    wanted = breaks.Wanted.of(asked.query, asked.query.one_of("status", breaks.STATUSES, "break"))
+    wanted = Wanted.of(asked.query, asked.query.one_of("status", STATUSES, "break"))
     return {
         "breaks": [
             {
@@ -225,7 +226,7 @@ def list_breaks(asked: Asked, _open: bool) -> Any:
                 "owner": each.item.owner,
                 "note": each.item.note,
             }
-            for each in breaks.listed(asked.report())
+            for each in asked.room.reports.worklist(asked.report())
             if wanted.passes(each)
         ]
     }
@@ -331,7 +332,7 @@ QUESTIONS: Final = (
             FROM,
             TO,
             AS_OF,
-            Parameter("status", "Default: break.", {"type": "string", "enum": list(breaks.STATUSES)}),
+            Parameter("status", "Default: break.", {"type": "string", "enum": list(STATUSES)}),
             Parameter("type", "Only of this type."),
             Parameter("currency", "Only in this currency."),
             Parameter("owner", "Only this owner's; `nobody` for those without one."),

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Final, Self
 
 from reconciler.console.asked import Asked, NotThere, Page
 from reconciler.console.drawing.tables import Cell, Line, Lines, columns, in_memory
 from reconciler.console.pages.report import days_of, linked_cell
-from reconciler.console.query import Query, as_field
-from reconciler.errors import UsageError
+from reconciler.console.query import as_field
+from reconciler.console.worklist import STATUSES, Listed, Wanted
 from reconciler.ledger import people
 from reconciler.ledger.breaks import break_events
 from reconciler.ledger.people import Role
 from reconciler.report import signoff
 from reconciler.report.formats import words
 from reconciler.report.formats.columns import Column, Kind, Value
-from reconciler.report.model import BreakType, OpenItem, Report, ResolvedItem
-
-STATUSES: Final = ("break", "timing", "resolved", "all")
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    item: OpenItem
-    status: str
-    resolved: ResolvedItem | None = None
+from reconciler.report.model import BreakType
 
 
 def breaks(asked: Asked) -> Page:
     report = asked.report()
     query = asked.query
     status = query.one_of("status", STATUSES, "break")
-    every = list(listed(report))
+    every = asked.room.reports.worklist(report)
     counts = Counter(each.status for each in every)
     wanted = Wanted.of(query, status)
     chosen = [each for each in every if wanted.passes(each)]
@@ -98,7 +85,8 @@ def breaks(asked: Asked) -> Page:
 def one_break(asked: Asked) -> Page:
     report = asked.report()
     wanted = asked.names["id"]
-    found = next((each for each in listed(report) if each.item.break_id.startswith(wanted)), None)
+    every = asked.room.reports.worklist(report)
+    found = next((each for each in every if each.item.break_id.startswith(wanted)), None)
     if found is None:
         raise NotThere(f"This report has no break {wanted}: it has cleared by itself, or belongs to another period.")
     # What was done is read now, not out of the report: a note is there as soon as it was written.
@@ -142,12 +130,6 @@ def one_break(asked: Asked) -> Page:
     )
 
 
-def listed(report: Report) -> Iterator[Listed]:
-    yield from (Listed(each, "break") for each in report.breaks)
-    yield from (Listed(each, "timing") for each in report.timing)
-    yield from (Listed(each.item, "resolved", each) for each in report.resolved)
-
-
 def linked(asked: Asked, text: str) -> Cell:
     """A side of a break: mostly a reference."""
     return linked_cell(asked, Column("side", Kind.TEXT), text, None)
@@ -168,36 +150,3 @@ def _values(each: Listed) -> tuple[Value, ...]:
         item.note or item.suggestion or "",
         item.break_id,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which breaks somebody wants to see."""
-
-    status: str
-    type: str
-    currency: str
-    owner: str
-    least: Decimal
-
-    @classmethod
-    def of(cls, query: Query, status: str) -> Self:
-        """Raises UsageError."""
-        least = query.text("least")
-        try:
-            amount = Decimal(least or 0)
-        except InvalidOperation:
-            raise UsageError(f"least: {least[:60]!r} is no amount; write 10 or 10.50") from None
-        if not amount.is_finite():
-            raise UsageError("least: write an amount such as 10 or 10.50")
-        return cls(status, query.text("type"), query.text("currency"), query.text("owner"), amount)
-
-    def passes(self, each: Listed) -> bool:
-        item = each.item
-        return (
-            self.status in ("all", each.status)
-            and self.type in ("", item.type.value)
-            and self.currency in ("", item.currency)
-            and (not self.owner or (item.owner or "") == ("" if self.owner == "nobody" else self.owner))
-            and (not self.least or abs(item.difference.major) >= self.least)
-        )

@@ -22,9 +22,9 @@ from reconciler.times import parse_instant
 _BACKFILLS: Final = 60
 
 
-def work(asked: Asked) -> Page:
+def jobs(asked: Asked) -> Page:
     return Page(
-        "work.html.j2",
+        "jobs.html.j2",
         "Sweeps",
         {
             "may": asked.person.may(Role.OPERATOR) and asked.as_of is None,
@@ -35,7 +35,7 @@ def work(asked: Asked) -> Page:
         },
         [_jobs(asked), _deadlines(asked), _older(asked)],
         refreshes=asked.as_of is None,
-        active="work",
+        active="jobs",
     )
 
 
@@ -206,5 +206,5 @@ def estimate_page(asked: Asked, request: Request, estimates: list[Estimate]) -> 
             "fixed_until": "" if request.until is None else request.until.isoformat(),
         },
         [table],
-        active="work",
+        active="jobs",
     )

@@ -1,0 +1,60 @@
+"""What finance has to explain, out of a report: each difference with how it stands, and which of them are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Final, Self
+
+from reconciler.console.query import Query
+from reconciler.errors import UsageError
+from reconciler.report.model import OpenItem, Report, ResolvedItem
+
+STATUSES: Final = ("break", "timing", "resolved", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    item: OpenItem
+    status: str
+    resolved: ResolvedItem | None = None
+
+
+def listed(report: Report) -> Iterator[Listed]:
+    yield from (Listed(each, "break") for each in report.breaks)
+    yield from (Listed(each, "timing") for each in report.timing)
+    yield from (Listed(each.item, "resolved", each) for each in report.resolved)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which breaks somebody wants to see."""
+
+    status: str
+    type: str
+    currency: str
+    owner: str
+    least: Decimal
+
+    @classmethod
+    def of(cls, query: Query, status: str) -> Self:
+        """Raises UsageError."""
+        least = query.text("least")
+        try:
+            amount = Decimal(least or 0)
+        except InvalidOperation:
+            raise UsageError(f"least: {least[:60]!r} is no amount; write 10 or 10.50") from None
+        if not amount.is_finite():
+            raise UsageError("least: write an amount such as 10 or 10.50")
+        return cls(status, query.text("type"), query.text("currency"), query.text("owner"), amount)
+
+    def passes(self, each: Listed) -> bool:
+        item = each.item
+        return (
+            self.status in ("all", each.status)
+            and self.type in ("", item.type.value)
+            and self.currency in ("", item.currency)
+            and (not self.owner or (item.owner or "") == ("" if self.owner == "nobody" else self.owner))
+            and (not self.least or abs(item.difference.major) >= self.least)
+        )
