@@ -14,12 +14,14 @@ from reconciler.app.settings import door_limits, intake_limits, own_address
 from reconciler.backfill import Backfill, Result
 from reconciler.config import Config, api_tokens, expectation_tokens
 from reconciler.console import Ajar, Maker, require_users
+from reconciler.console.access.machines import Machines
+from reconciler.console.pen import Pen
 from reconciler.desk import Desk
 from reconciler.intake import Intake
 from reconciler.ledger import Applied
 from reconciler.loading import Account
 from reconciler.provider import Provider, Transport
-from reconciler.web import Bearer, ChangesDoor, ExpectationsDoor, Readiness, Site
+from reconciler.web import CHANGES_SCOPE, WHOLE_SCOPE, Bearer, ChangesDoor, ExpectationsDoor, Grants, Readiness, Site
 from reconciler.worker import Worker, owner_name
 
 if TYPE_CHECKING:
@@ -61,9 +63,10 @@ async def open_doors(
             accounts={name: door_limits(account.settings) for name, account in accounts.items()},
             following=None if traces is None else traces.following,
         )
-    changes = ChangesDoor(
-        core.writer, core.clock, Bearer(api_tokens(config)).knows, lambda: own_address(config, core.bound), core.placed
-    )
+    pen = Pen(core.ledger, core.writer)
+    stack.callback(pen.close)
+    grants = Grants(Bearer(api_tokens(config)), (CHANGES_SCOPE, WHOLE_SCOPE), Machines(pen, core.clock))
+    changes = ChangesDoor(core.writer, core.clock, grants, lambda: own_address(config, core.bound), core.placed)
     site = Site(
         measure=core.gauges.refresh,
         readiness=Readiness(core.writer, providers, core.clock),

@@ -12,9 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from reconciler.asking import Question, answer_in
 from reconciler.console.access import machines
-from reconciler.console.asked import Asked, NotThere
+from reconciler.console.asked import Asked
 from reconciler.console.pages import dead_letters, jobs
 from reconciler.console.query import address
+from reconciler.console.refusals import NotThere
 from reconciler.console.serving import Acting, Refused
 from reconciler.console.worklist import Listed
 from reconciler.errors import UsageError

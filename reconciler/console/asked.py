@@ -12,9 +12,9 @@ from reconciler.asking import Question
 from reconciler.console.access.person import Person
 from reconciler.console.drawing.tables import Table
 from reconciler.console.query import Query, address, as_field
+from reconciler.console.refusals import BeingMade
 from reconciler.console.room import Room
 from reconciler.desk import Desk
-from reconciler.errors import ReconcilerError
 from reconciler.ledger import View
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef
@@ -22,14 +22,6 @@ from reconciler.report.model import Params, Report
 
 TRAVELS: Final = ("as_of", "from", "to")
 """What goes along from page to page: the instant of knowledge, and the report's period."""
-
-
-class NotThere(ReconcilerError):
-    """Nothing of that name is known; answered 404."""
-
-
-class BeingMade(ReconcilerError):
-    """The report is being made for the first time; the page asks again by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.config import oidc_secret
-from reconciler.console import actions
+from reconciler.console import actions, telling
 from reconciler.console.access.headers import Armoured
 from reconciler.console.access.machines import Machines
 from reconciler.console.access.oidc import CALLBACK, Issuer, SingleSignOn
@@ -40,10 +40,12 @@ from reconciler.console.pages import (
     report,
     resource,
     resources,
+    subscriptions,
 )
 from reconciler.console.pen import Pen
 from reconciler.console.room import Room
 from reconciler.console.serving import LOGIN, Serving
+from reconciler.console.subscriptions import Subscriptions
 from reconciler.desk import Desk
 from reconciler.ledger import GroupCommit
 from reconciler.ledger.people import Role, signing_key
@@ -81,7 +83,15 @@ async def open_console(
     templates = Templates(assets)
     passwords = Passwords()
     room = Room(
-        desk, pen, Reports(desk), Statuses(desk), Backfills(backfill, desk.clock), Drawings(), passwords, signer
+        desk,
+        pen,
+        Reports(desk),
+        Statuses(desk),
+        Backfills(backfill, desk.clock),
+        Subscriptions(desk, pen),
+        Drawings(),
+        passwords,
+        signer,
     )
     sessions = Sessions(pen, desk.clock, signer, length=section.session_length, idle=section.session_idle)
 
@@ -165,6 +175,12 @@ def _application(serving: Serving, login: Login, assets: Assets, door: Door) -> 
         Route(f"{HOME}/jobs/job", act(actions.hurry, needs=operator), methods=["POST"]),
         Route(f"{HOME}/jobs/backfill", act(actions.start_backfill, needs=operator), methods=["POST"]),
         Route(f"{HOME}/jobs/cancel", act(actions.cancel_backfill, needs=operator), methods=["POST"]),
+        Route(f"{HOME}/subscriptions", page(subscriptions.every)),
+        Route(f"{HOME}/subscription", page(subscriptions.one), methods=["GET"]),
+        Route(f"{HOME}/subscription", act(telling.act, needs=operator), methods=["POST"]),
+        Route(f"{HOME}/subscription/replay", page(subscriptions.replay_preview, needs=operator), methods=["GET"]),
+        Route(f"{HOME}/subscription/replay", act(telling.replay, needs=operator), methods=["POST"]),
+        Route(f"{HOME}/subscription/sent", page(subscriptions.sent)),
         Route(f"{HOME}/accounts", page(accounts.accounts)),
         Route(f"{HOME}/account", page(accounts.account)),
         Route(f"{HOME}/me", page(people.me)),

@@ -11,6 +11,7 @@ from reconciler.console.backfills import Backfills
 from reconciler.console.charts import Drawings
 from reconciler.console.freshness import Reports, Statuses
 from reconciler.console.pen import Pen
+from reconciler.console.subscriptions import Subscriptions
 from reconciler.desk import Desk
 from reconciler.ledger.people import Role
 
@@ -22,6 +23,7 @@ class Room:
     reports: Reports
     statuses: Statuses
     backfills: Backfills
+    subscriptions: Subscriptions
     drawings: Drawings
     passwords: Passwords
     signer: Signer

@@ -16,9 +16,10 @@ from reconciler.console import files
 from reconciler.console.access.headers import TooLarge
 from reconciler.console.access.person import Person
 from reconciler.console.access.personal import masked_text
-from reconciler.console.asked import Asked, BeingMade, NotThere, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.templates import Templates
 from reconciler.console.query import Query, address
+from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.room import Room
 from reconciler.errors import LedgerError, ProviderError, UsageError
 from reconciler.ledger.people import Role

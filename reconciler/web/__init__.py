@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.web.bearer import Bearer
-from reconciler.web.changes import ChangesDoor
+from reconciler.web.bearer import Bearer, Grants
+from reconciler.web.changes import CHANGES_SCOPE, WHOLE_SCOPE, ChangesDoor
 from reconciler.web.connection import ServerLimits
 from reconciler.web.expectations import ExpectationsDoor
 from reconciler.web.gauges import LedgerGauges
@@ -12,9 +12,12 @@ from reconciler.web.server import WebServer
 from reconciler.web.site import Site
 
 __all__ = [
+    "CHANGES_SCOPE",
+    "WHOLE_SCOPE",
     "Bearer",
     "ChangesDoor",
     "ExpectationsDoor",
+    "Grants",
     "LedgerGauges",
     "Readiness",
     "ServerLimits",

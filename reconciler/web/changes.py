@@ -20,6 +20,7 @@ from reconciler.model import Cause, ResourceRef
 from reconciler.outbox.bell import Bell
 from reconciler.outbox.message import RESOURCES, document, instant
 from reconciler.outbox.placing import place
+from reconciler.web.bearer import Grants
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +32,13 @@ _POLL_SECONDS: Final = 1.0
 _WAITING_BOUND: Final = 500
 """Requests that may wait at the same time; beyond it they are answered at once, as if nothing were new."""
 
+CHANGES_SCOPE: Final = "changes"
+WHOLE_SCOPE: Final = "changes:full"
+"""What a machine token needs: the first for references and what changed, the second for whole states."""
+
 _UNAUTHORISED = answer_json(
     401,
-    {"error": "send Authorization: Bearer TOKEN with one of the tokens in server.api_tokens"},
+    {"error": "send Authorization: Bearer TOKEN with a machine token, or one of the tokens in server.api_tokens"},
     ((b"www-authenticate", b"Bearer"),),
 )
 _READ_ONLY = answer_json(405, {"error": "send a GET request"}, ((b"allow", b"GET, HEAD"),))
@@ -53,19 +58,19 @@ class _Asked:
 
 
 class ChangesDoor:
-    """`allows` decides who may read; `base_url` is how the outside reaches this server, for references."""
+    """`grants` says what a request's sender may read; `base_url` is how the outside reaches this server."""
 
     def __init__(
         self,
         ledger: GroupCommit,
         clock: Clock,
-        allows: Callable[[Scope], bool],
+        grants: Grants,
         base_url: Callable[[], str],
         bell: Bell,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._allows = allows
+        self._grants = grants
         self._base_url = base_url
         self._bell = bell
         self.waiting = 0
@@ -88,13 +93,16 @@ class ChangesDoor:
     async def _answer(self, scope: Scope) -> Answer:
         if scope["method"] not in ("GET", "HEAD"):
             return _READ_ONLY
-        if not self._allows(scope):
-            return _UNAUTHORISED
         path: str = scope["path"]
         try:
-            if path == CHANGES:
-                return await self._changes(_read_query(scope["query_string"].decode("latin-1")))
-            return await self._resource(path.removeprefix(RESOURCES))
+            granted = await self._grants.of(scope)
+            if granted is None:
+                return _UNAUTHORISED
+            asked = _read_query(scope["query_string"].decode("latin-1")) if path == CHANGES else None
+            needed = WHOLE_SCOPE if asked is None or asked.with_body else CHANGES_SCOPE
+            if granted.isdisjoint((needed, WHOLE_SCOPE)):
+                return answer_json(403, {"error": f"this needs the scope {needed}"})
+            return await (self._resource(path.removeprefix(RESOURCES)) if asked is None else self._changes(asked))
         except ForeignCursor as error:
             return answer_json(410, {"error": str(error)})
         except UsageError as error:

@@ -16,10 +16,23 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconciler.clock import SystemClock
-from reconciler.ledger import GroupCommit, Ledger, open_ledger
+from reconciler.console.access import machines
+from reconciler.console.access.machines import Machines
+from reconciler.console.pen import Pen
+from reconciler.ledger import GroupCommit, Ledger, open_ledger, people
 from reconciler.outbox.bell import Bell
 from reconciler.outbox.placing import Placer
-from reconciler.web import Bearer, ChangesDoor, Readiness, ServerLimits, Site, WebServer
+from reconciler.web import (
+    CHANGES_SCOPE,
+    WHOLE_SCOPE,
+    Bearer,
+    ChangesDoor,
+    Grants,
+    Readiness,
+    ServerLimits,
+    Site,
+    WebServer,
+)
 from tests.cli.running import ROOT, Ran, run_here
 from tests.intake.serving import connection, read_reply
 from tests.ledger.factories import NOON, ref, seconds, settle, snapshot, tombstone
@@ -53,13 +66,16 @@ async def serving(url: str) -> AsyncIterator[Served]:
         commit = GroupCommit(ledger, clock)
         applied, placed = Bell(), Bell()
         placing = asyncio.create_task(Placer(commit, applied, placed).run())
-        door = ChangesDoor(commit, clock, Bearer([TOKEN]).knows, lambda: "https://books.example", placed)
+        pen = Pen(ledger, commit)
+        grants = Grants(Bearer([TOKEN]), (CHANGES_SCOPE, WHOLE_SCOPE), Machines(pen, clock))
+        door = ChangesDoor(commit, clock, grants, lambda: "https://books.example", placed)
         site = Site(readiness=Readiness(commit, {}, clock), registry=CollectorRegistry(), changes=door)
         async with WebServer(site, limits=ServerLimits(stop_seconds=2)) as server:
             yield Served(server.port, ledger, commit, applied, door)
             door.close()
         placing.cancel()
         await asyncio.gather(placing, return_exceptions=True)
+        pen.close()
         await commit.close()
 
 
@@ -164,6 +180,33 @@ def test_nobody_reads_without_a_token(sqlite_ledger_url: str) -> None:
                 assert (await site.get(path, token="another"))[0] == 401
             assert (await site.get("/api/v1/changes", method="POST"))[0] == 405
         assert not Bearer([]).knows({"headers": [(b"authorization", b"Bearer ")]}), "no tokens: nobody"
+
+    asyncio.run(story())
+
+
+def test_a_machine_token_reads_what_its_scopes_say(ledger_url: str) -> None:
+    async def story() -> None:
+        async with serving(ledger_url) as site:
+            settle(site.ledger, ref("ch_1"), snapshot(ref("ch_1"), 1), NOON)
+            with site.ledger.store.write() as tx:
+                thin, full, other = (
+                    machines.make(tx, "erp", [scope], expires_at=None, by="test", now=NOON).secret
+                    for scope in ("changes", "changes:full", "status")
+                )
+            for token, path, status in (
+                (thin, "/api/v1/changes", 200),
+                (thin, "/api/v1/changes?body=full", 403),
+                (thin, "/api/v1/resources/stripe/main/charge/ch_1", 403),
+                (full, "/api/v1/changes", 200),
+                (full, "/api/v1/changes?body=full", 200),
+                (full, "/api/v1/resources/stripe/main/charge/ch_1", 200),
+                (other, "/api/v1/changes", 403),
+                (thin[:-1] + ("A" if thin[-1] != "A" else "B"), "/api/v1/changes", 401),
+            ):
+                assert (await site.get(path, token))[0] == status, (path, status)
+            with site.ledger.store.write() as tx:
+                people.revoke_machine_token(tx, full[4:16], by="test", now=NOON)
+            assert (await site.get("/api/v1/changes", full))[0] == 401, "revoked"
 
     asyncio.run(story())
 

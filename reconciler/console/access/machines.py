@@ -26,6 +26,8 @@ SCOPES: Final = {
     "mark": "have resources read again",
     "expectations": "say that a payment was created",
     "backfills": "read, start and cancel backfills",
+    "changes": "read the change feed: references and what changed",
+    "changes:full": "read whole states with the change feed, personal fields included",
     "subscriptions": "read subscriptions and their delivery logs",
     "subscriptions:write": "make, pause, resume, test, replay and remove subscriptions",
     "personal": "see personal fields unmasked; every such read is audited",

@@ -21,9 +21,9 @@ from reconciler.console.api.operations import (
     maybe,
     shaped,
 )
-from reconciler.console.asked import BeingMade, NotThere
 from reconciler.console.backfills import Running
 from reconciler.console.pages.jobs import checked_request
+from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.room import Room
 from reconciler.errors import UsageError
 from reconciler.ledger import Mark

@@ -21,8 +21,9 @@ from reconciler.console.api.description import PROBLEM, described
 from reconciler.console.api.operations import Call, Operation
 from reconciler.console.api.questions import QUESTIONS
 from reconciler.console.api.telling import TellingActs
-from reconciler.console.asked import Asked, BeingMade, NotThere
+from reconciler.console.asked import Asked
 from reconciler.console.query import Query
+from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.room import Room
 from reconciler.errors import LedgerError, ProviderError, UsageError
 from reconciler.ledger.breaks import append_audit

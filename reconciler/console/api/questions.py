@@ -28,9 +28,10 @@ from reconciler.console.api.operations import (
     page_of,
     shaped,
 )
-from reconciler.console.asked import Asked, BeingMade, NotThere
+from reconciler.console.asked import Asked
 from reconciler.console.pages import deliveries
 from reconciler.console.pages.resources import after_of, wanted_of
+from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.worklist import STATUSES, Wanted
 from reconciler.errors import UsageError
 from reconciler.ledger import listing

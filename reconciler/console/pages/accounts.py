@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from reconciler.console.asked import Asked, NotThere, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, Line, Table, columns, in_memory
+from reconciler.console.refusals import NotThere
 from reconciler.loading import Account
 from reconciler.model import Priority
 from reconciler.report.formats.columns import Kind

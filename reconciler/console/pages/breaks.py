@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from reconciler.console.asked import Asked, NotThere, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, Line, Lines, columns, in_memory
 from reconciler.console.pages.report import days_of, linked_cell
 from reconciler.console.query import as_field
+from reconciler.console.refusals import NotThere
 from reconciler.console.worklist import STATUSES, Listed, Wanted
 from reconciler.ledger import people
 from reconciler.ledger.breaks import break_events

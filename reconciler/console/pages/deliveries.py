@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 
 from reconciler.console.access.personal import MASK, masked
-from reconciler.console.asked import Asked, NotThere, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, Line, columns, in_memory, paged
 from reconciler.console.query import day_after, day_start
+from reconciler.console.refusals import NotThere
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.listing import DeliveryFilter, ListedDelivery, MissedEvent

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Final
 
 from reconciler.console.access.personal import masked_text
-from reconciler.console.asked import Asked, BeingMade, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, Line, Table, columns, in_memory
+from reconciler.console.refusals import BeingMade
 from reconciler.errors import ProviderError, UsageError
 from reconciler.ledger import listing
 from reconciler.model import Severity

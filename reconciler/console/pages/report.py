@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.console.asked import Asked, NotThere, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.charts import offered
 from reconciler.console.drawing.tables import Cell, Line, Lines, Table, columns, in_memory, paged
 from reconciler.console.query import as_field
+from reconciler.console.refusals import NotThere
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.breaks import LockState, PeriodLock, period_locks

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 
 from reconciler.console.access.personal import MASK, is_personal, masked
-from reconciler.console.asked import Asked, NotThere, Page
+from reconciler.console.asked import Asked, Page
 from reconciler.console.drawing.tables import Cell, columns, in_memory
+from reconciler.console.refusals import NotThere
 from reconciler.errors import UsageError
 from reconciler.ledger import Resource, listing
 from reconciler.ledger.listing import EntryOf, ListedDelivery, StoredVersion

@@ -24,6 +24,7 @@ from reconciler.ledger.listing.received import (
 )
 from reconciler.ledger.listing.stretch import Stretch
 from reconciler.ledger.listing.tallies import DayTally, day_tallies
+from reconciler.ledger.listing.told import attempts, attempts_of, given_up
 
 __all__ = [
     "CONDITIONS",
@@ -41,6 +42,8 @@ __all__ = [
     "StoredVersion",
     "Stretch",
     "WholeDelivery",
+    "attempts",
+    "attempts_of",
     "backfill_jobs",
     "day_tallies",
     "deliveries",
@@ -49,6 +52,7 @@ __all__ = [
     "entries_behind",
     "entries_of",
     "find",
+    "given_up",
     "missed_events",
     "named_by",
     "periodic_jobs",
