@@ -13,8 +13,11 @@ from reconciler.config import Config
 from reconciler.console.access.passwords import Passwords
 from reconciler.ledger import Ledger, Release, open_ledger, people
 from reconciler.ledger.breaks import BreakAction, BreakEvent, record_break_event
+from reconciler.ledger.changes import Filter
 from reconciler.ledger.deliveries import Receipt, Rejection
+from reconciler.ledger.outbox import Attempt, Ending, Outcome
 from reconciler.ledger.people import Role
+from reconciler.ledger.subscriptions import Origin, Subscription
 from reconciler.model import Delivery, Finding, Notice, ResourceRef, Severity, Snapshot
 from tests.databases import sqlite_url
 from tests.ledger.factories import by_hand, claim_one, settle, webhook
@@ -31,6 +34,7 @@ PAYMENT = ResourceRef("stripe", "main", "payment_intent", "pi_late")
 CHARGE = ResourceRef("stripe", "main", "charge", "ch_told")
 HOSTILE_REF = ResourceRef("stripe", "main", "product", 'prod_<script>alert("x")</script>')
 DEAD = [ResourceRef("stripe", "main", "charge", f"ch_dead_{number}") for number in range(3)]
+SWEEP = "recent/main/charge"
 EMAIL = "jenny.rosen@example.com"
 
 
@@ -67,7 +71,13 @@ def make(path: Path) -> None:
 
 def _happenings(ledger: Ledger) -> None:
     clock = ManualClock(NOW - timedelta(days=1, hours=4))
+    erp = Subscription("erp", "https://erp.example/hook", Filter(kinds=frozenset({"charge"})), origin=Origin.API)
+    ledger.telling.add(erp, b"sealed", clock.now())
     _told(ledger, clock)
+    _tell(ledger, clock)
+    job = ledger.take_job(SWEEP, owner="test", lease=timedelta(minutes=1), now=clock.now())
+    assert job is not None
+    ledger.finish_job(job, due_at=NOW + timedelta(minutes=5), now=clock.now(), complete=True)
     _late(ledger, clock)
     for ref in DEAD:
         ledger.mark([by_hand(ref)], clock.now())
@@ -117,6 +127,18 @@ def _told(ledger: Ledger, clock: ManualClock) -> None:
         )
     ledger.receive([receipt], clock.now())
     settle(ledger, CHARGE, Snapshot(CHARGE, body, status=status, created_at=at), clock.advance(timedelta(seconds=9)))
+
+
+def _tell(ledger: Ledger, clock: ManualClock) -> None:
+    """A subscriber that took the first change, does not like the second, and has not been told the third."""
+    for status, said, outcome in ((204, "", Outcome.DELIVERED), (500, f"no {EMAIL} here", Outcome.DEAD)):
+        now = clock.advance(timedelta(minutes=1))
+        (parcel,) = ledger.telling.claim({"erp": 1}, owner="test", lease=timedelta(minutes=1), now=now)["erp"]
+        attempt = Attempt(
+            "erp", parcel.resource_id, parcel.version, f"msg_{parcel.version}", now, timedelta(milliseconds=41),
+            status, error="" if status == 204 else "answered 500", answer=said.encode(),
+        )  # fmt: skip
+        ledger.telling.end(Ending(parcel, outcome, error=attempt.error, attempt=attempt, healthy=status == 204), now)
 
 
 def _late(ledger: Ledger, clock: ManualClock) -> None:
