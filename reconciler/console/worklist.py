@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, Self
 
 from reconciler.console.query import Query
 from reconciler.errors import UsageError
+from reconciler.ledger.breaks import BreakEvent
 from reconciler.report.model import OpenItem, Report, ResolvedItem
+from reconciler.report.work import Worklist
 
 STATUSES: Final = ("break", "timing", "resolved", "all")
 
@@ -25,6 +27,14 @@ def listed(report: Report) -> Iterator[Listed]:
     yield from (Listed(each, "break") for each in report.breaks)
     yield from (Listed(each, "timing") for each in report.timing)
     yield from (Listed(each.item, "resolved", each) for each in report.resolved)
+
+
+def after(found: Listed, events: Iterable[BreakEvent]) -> Listed:
+    """The same difference with all that was done about it, also what is younger than the report."""
+    still_open, resolved = Worklist(events).sort([found.item])
+    if resolved:
+        return Listed(resolved[0].item, "resolved", resolved[0])
+    return Listed(still_open[0], "timing" if found.status == "timing" else "break")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,4 +109,4 @@ def size_of(size: tuple[int, int]) -> str:
 
 def picture(page: Page, name: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(PICTURES / f"{name}.jpg"), full_page=True, type="jpeg", quality=80)
+    page.screenshot(path=str(PICTURES / f"{name}.png"), full_page=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from urllib.parse import quote
 
 import pytest
@@ -67,7 +68,8 @@ def _place(reading: Served, path: str) -> str:
     if found is None:
         browser.get(path)
         return path
-    return re.findall(f'href="({re.escape(found[2])}[^"]*)"', browser.get(found[1]).text)[0].replace("&amp;", "&")
+    link: str = re.findall(f'href="({re.escape(found[2])}[^"]*)"', browser.get(found[1]).text)[0]
+    return unescape(link)
 
 
 def _looked_at(page: Page, name: str, theme: str) -> list[str]:
@@ -85,5 +87,10 @@ def _looked_at(page: Page, name: str, theme: str) -> list[str]:
 
 def _see_charts(page: Page) -> None:
     """Pictures load when they come into sight; here all of them do at once."""
-    page.evaluate("for (const each of document.images) each.loading = 'eager'")
-    page.evaluate("Promise.all([...document.images].map((each) => each.decode().catch(() => null)))")
+    page.evaluate(
+        """Promise.all([...document.images].map((each) => {
+          each.loading = "eager";
+          const there = each.complete && each.naturalWidth > 0;
+          return there ? null : new Promise((done) => { each.onload = each.onerror = done; });
+        }))"""
+    )

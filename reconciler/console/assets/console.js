@@ -50,6 +50,7 @@ async function refresh() {
 }
 
 localTimes(document);
+document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 if (document.body.hasAttribute("data-refreshes")) setInterval(refresh, EVERY);
 for (const box of document.querySelectorAll("input[data-ticks]")) {
   box.addEventListener("change", () => {

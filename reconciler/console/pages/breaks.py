@@ -9,7 +9,7 @@ from reconciler.console.drawing.tables import Cell, Line, Lines, columns, in_mem
 from reconciler.console.pages.report import days_of, linked_cell
 from reconciler.console.query import as_field
 from reconciler.console.refusals import NotThere
-from reconciler.console.worklist import STATUSES, Listed, Wanted
+from reconciler.console.worklist import STATUSES, Listed, Wanted, after
 from reconciler.ledger import people
 from reconciler.ledger.breaks import break_events
 from reconciler.ledger.people import Role
@@ -90,8 +90,9 @@ def one_break(asked: Asked) -> Page:
     found = next((each for each in every if each.item.break_id.startswith(wanted)), None)
     if found is None:
         raise NotThere(f"This report has no break {wanted}: it has cleared by itself, or belongs to another period.")
-    # What was done is read now, not out of the report: a note is there as soon as it was written.
+    # What was done is read now, not out of the report: it is there as soon as it was written.
     events = [each for each in break_events(asked.tx, asked.as_of or asked.now) if each.break_id == found.item.break_id]
+    found = after(found, events)
     table = in_memory(
         "history",
         "What was done",

@@ -239,7 +239,9 @@ def _coverage(asked: Asked, status: Status | None) -> Table:
         lines,
         asked.query,
         asked.here,
-        empty="No account is configured; add [accounts.NAME] to config.toml.",
+        empty="No account is configured; add [accounts.NAME] to config.toml."
+        if status is not None
+        else "Nothing had been looked at by then.",
     )
 
 
@@ -291,5 +293,7 @@ def _days(asked: Asked) -> Table:
         lines(),
         asked.query,
         asked.here,
-        empty="No delivery came in the last two weeks. Is the webhook's address right? `reconcile check` looks.",
+        empty="No delivery came in the last two weeks. Is the webhook's address right? `reconcile check` looks."
+        if asked.as_of is None
+        else "No delivery came in the two weeks before.",
     )

@@ -66,7 +66,9 @@ def every(asked: Asked) -> Page:
         asked.here,
         empty="Nobody is told of changes. [[subscriptions]] in config.toml or `reconcile subscriptions add` makes one.",
     )  # fmt: skip
-    return Page("subscriptions.html.j2", "Subscriptions", {}, [table], refreshes=True, active="subscriptions")
+    return Page(
+        "subscriptions.html.j2", "Subscriptions", {}, [table], refreshes=asked.as_of is None, active="subscriptions"
+    )
 
 
 def one(asked: Asked) -> Page:
@@ -90,7 +92,7 @@ def one(asked: Asked) -> Page:
             "said": DONE,
         },
         [_attempts(asked, there), _given_up(asked, there)],
-        refreshes=not asked.query.text("after"),
+        refreshes=asked.as_of is None and not asked.query.text("after"),
         active="subscriptions",
     )
 
