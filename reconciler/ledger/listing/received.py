@@ -11,8 +11,8 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros
-from reconciler.ledger.packing import Place
 from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.model import ResourceRef
 
@@ -133,7 +133,9 @@ def delivery(tx: Transaction, delivery_id: int) -> WholeDelivery | None:
     row = tx.run(_DELIVERY, {"id": delivery_id}).one_or_none()
     if row is None:
         return None
-    return WholeDelivery(_delivery(row), orjson.loads(row.headers), None if row.body is None else tx.unpack(row.body, Place.DELIVERY))
+    return WholeDelivery(
+        _delivery(row), orjson.loads(row.headers), None if row.body is None else tx.unpack(row.body, Place.DELIVERY)
+    )
 
 
 _DELIVERIES_OF = text(

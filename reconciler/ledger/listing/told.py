@@ -8,9 +8,9 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from reconciler.clock import from_micros
-from reconciler.ledger.packing import Place
 from reconciler.ledger.listing.stretch import FOREVER, Stretch
 from reconciler.ledger.outbox import Attempt
+from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Transaction
 from reconciler.ledger.telling import DeadParcel, LoggedAttempt
 from reconciler.model import ResourceRef
