@@ -19,7 +19,7 @@ from tests.databases import sqlite_url
 def _shop_ledger(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shop") / "shop.db"
     shutil.copy(_sqlite_template, path)
-    shop.make(path)
+    shop.make(sqlite_url(path))
     return path
 
 

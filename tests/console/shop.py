@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import orjson
 
@@ -19,7 +18,6 @@ from reconciler.ledger.outbox import Attempt, Ending, Outcome
 from reconciler.ledger.people import Role
 from reconciler.ledger.subscriptions import Origin, Subscription
 from reconciler.model import Delivery, Finding, Notice, ResourceRef, Severity, Snapshot
-from tests.databases import sqlite_url
 from tests.ledger.factories import by_hand, claim_one, settle, webhook
 from tests.report.books import Books
 from tests.report.formats.months import HOSTILE, busy_month, dossier
@@ -51,9 +49,9 @@ def config_of(url: str) -> Config:
     )
 
 
-def make(path: Path) -> None:
+def make(url: str) -> None:
     """Into a ledger whose schema is there already. Takes seconds; a test run does it once and copies."""
-    with closing(open_ledger(sqlite_url(path))) as ledger:
+    with closing(open_ledger(url)) as ledger:
         books = Books(ledger)
         busy_month(books)
         books.covers(until=NOW - timedelta(hours=1))

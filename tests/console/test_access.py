@@ -24,12 +24,14 @@ from tests.console.shop import CHARGE, DEAD, EMAIL, HOSTILE_REF, NOW, PASSWORD
 POSTS = [
     "/console/report/sign", "/console/breaks/brk_1", "/console/resource/mark", "/console/unmask",
     "/console/dead-letters", "/console/jobs/job", "/console/jobs/backfill", "/console/jobs/cancel",
+    "/console/subscription", "/console/subscription/replay",
     "/console/tokens", "/console/tokens/revoke", "/console/me/password", "/console/me/sessions",
 ]  # fmt: skip
 PAGES = [
     "/console", "/console/report", "/console/breaks", "/console/resources", f"/console/resource?ref={CHARGE}",
     "/console/deliveries", "/console/missed", "/console/dead-letters", "/console/jobs", "/console/accounts",
-    "/console/account?name=main", "/console/me", "/console/search?q=ch",
+    "/console/account?name=main", "/console/me", "/console/search?q=ch", "/console/subscriptions",
+    "/console/subscription?name=erp", "/console/delivery?id=1", "/console/tokens",
 ]  # fmt: skip
 
 
@@ -187,6 +189,10 @@ def test_the_ledger_holds_no_secret_in_clear(console: Served) -> None:
         ("fin", "/console/dead-letters", {"act": "retry", "all": "yes"}),
         ("fin", "/console/jobs/backfill", {"since": "2h", "confirmed": "yes"}),
         ("fin", "/console/jobs/job", {"job": "x"}),
+        ("fin", "/console/jobs/cancel", {"id": "b1"}),
+        ("fin", "/console/subscription", {"name": "erp", "act": "pause"}),
+        ("fin", "/console/subscription/replay", {"name": "erp", "since": "2h"}),
+        ("fin", "/console/tokens/revoke", {"id": "x"}),
         ("fin", "/console/tokens", {"name": "x", "scope": "mark"}),
     ],
 )
@@ -195,7 +201,10 @@ def test_a_role_that_is_too_small_is_told_so(reading: Served, name: str, path: s
     assert (answer.status_code, "This needs the role" in answer.text) == (403, True)
 
 
-@pytest.mark.parametrize("path", ["/console/tokens", "/console/dead-letters/preview?all=yes"])
+@pytest.mark.parametrize(
+    "path",
+    ["/console/tokens", "/console/dead-letters/preview?all=yes", "/console/subscription/replay?name=erp&since=2h"],
+)
 def test_some_pages_are_for_operators(reading: Served, path: str) -> None:
     assert reading.known("fin").get(path).status_code == 403
     assert reading.known("oper").get(path).status_code == 200
@@ -347,7 +356,7 @@ def test_path_tricks_lead_nowhere(reading: Served, path: str) -> None:
 )  # fmt: skip
 def test_nonsense_is_refused_in_words(reading: Served, query: str) -> None:
     browser = reading.known("oper")
-    for path in ("/console/deliveries", "/console/resource", "/console/breaks"):
+    for path in ("/console/deliveries", "/console/resource", "/console/breaks", "/console/subscription"):
         answer = browser.get(f"{path}?{query}")
         assert answer.status_code in (200, 400, 404), (path, answer.status_code)
         assert "Traceback" not in answer.text

@@ -37,6 +37,8 @@ MOST = {
     "/console/missed": 10,
     "/console/dead-letters": 10,
     "/console/jobs": 10,
+    "/console/subscriptions": 10,
+    "/console/subscription?name=erp": 12,
     "/console/accounts": 10,
     "/console/account?name=main": 10,
 }

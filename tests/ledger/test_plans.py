@@ -13,7 +13,8 @@ from sqlalchemy import Connection, CursorResult, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates
+from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, listing
+from reconciler.ledger.listing import ResourceFilter
 from reconciler.ledger.store import Dialect, Transaction
 from reconciler.model import Priority, Window
 from tests.databases import Postgres, sqlite_url
@@ -262,3 +263,41 @@ def test_the_check_would_see_a_scan(large: tuple[Ledger, Planner]) -> None:
 
     with pytest.raises(AssertionError):
         require_index(planner.of(act))
+
+
+PAIRS = {("main", "charge"), ("main", "refund")}
+LISTS: dict[str, tuple[Callable[[Transaction], object], str]] = {
+    "from anywhere on": (
+        lambda tx: listing.resources(tx, ResourceFilter(), pairs=PAIRS, after=("main", "charge", "id_7"), limit=50),
+        KEY,
+    ),
+    "of one kind": (
+        lambda tx: listing.resources(tx, ResourceFilter(kind="refund"), pairs=PAIRS, after=None, limit=50),
+        KEY,
+    ),
+    "of a rare status": (
+        lambda tx: listing.resources(tx, ResourceFilter(status="processing"), pairs=PAIRS, after=None, limit=50),
+        "ix_resource_status",
+    ),
+    "dead": (
+        lambda tx: listing.resources(tx, ResourceFilter(condition="dead"), pairs=PAIRS, after=None, limit=50),
+        "ix_resource_dead",
+    ),
+    "what no index knows": (
+        lambda tx: listing.resources(tx, ResourceFilter(condition="deleted"), pairs=PAIRS, after=None, limit=50),
+        KEY,
+    ),
+    "by the beginning of an id": (lambda tx: listing.find(tx, "id_77", PAIRS, limit=50), KEY),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_for_people(large: tuple[Ledger, Planner], name: str) -> None:
+    ledger, planner = large
+    look, index = LISTS[name]
+    with ledger.store.read() as tx:
+        plan = planner.of(lambda: look(tx))
+    assert re.search(index, plan), plan
+    assert not re.search(r"Seq Scan on resource|SCAN resource|SCAN r USING INDEX", plan), plan
+    inner = len(re.findall(r"(?m)CO-ROUTINE r$", plan))
+    assert len(re.findall(r"(?m)SCAN r$", plan)) <= inner, f"only what was read already may be read through\n{plan}"

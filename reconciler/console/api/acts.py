@@ -20,6 +20,7 @@ from reconciler.console.api.operations import (
     listed,
     maybe,
     shaped,
+    taking,
 )
 from reconciler.console.backfills import Running
 from reconciler.console.pages.jobs import checked_request
@@ -71,12 +72,7 @@ class Acts:
                 "Have resources read again; revives dead letters. Safe to repeat.",
                 shaped(marked=listed(TEXT)),
                 act=self.mark,
-                body={
-                    "type": "object",
-                    "properties": {"refs": {**listed(SHORT), "minItems": 1, "maxItems": _MOST_REFS}},
-                    "required": ["refs"],
-                    "additionalProperties": False,
-                },
+                body=taking({"refs": {**listed(SHORT), "minItems": 1, "maxItems": _MOST_REFS}}, "refs"),
                 status=202,
             ),
             Operation(
@@ -86,16 +82,14 @@ class Acts:
                 "Say that a resource was created: confirmed in time, or named as unconfirmed.",
                 shaped(ref=TEXT, due_at=INSTANT),
                 act=self.expect,
-                body={
-                    "type": "object",
-                    "properties": {
+                body=taking(
+                    {
                         "ref": SHORT,
                         "within": _LENGTH,
                         "note": {"type": "string", "maxLength": _NOTE, "pattern": "^[^\\x00]*$"},
                     },
-                    "required": ["ref"],
-                    "additionalProperties": False,
-                },
+                    "ref",
+                ),
                 status=202,
             ),
             Operation(
@@ -106,9 +100,8 @@ class Acts:
                 shaped(id=TEXT, act=TEXT),
                 act=self.work_on_break,
                 parameters=(Parameter("id", "The break's id.", SHORT, "path", required=True),),
-                body={
-                    "type": "object",
-                    "properties": {
+                body=taking(
+                    {
                         "act": {"type": "string", "enum": ["note", "assign", "resolve", "reopen"]},
                         "text": _WORDS,
                         "owner": {"type": "string", "maxLength": 100, "pattern": "^[^\\x00]*$"},
@@ -116,9 +109,8 @@ class Acts:
                         "from": {"type": "string", "format": "date"},
                         "to": {"type": "string", "format": "date"},
                     },
-                    "required": ["act"],
-                    "additionalProperties": False,
-                },
+                    "act",
+                ),
                 status=201,
             ),
             Operation(
@@ -136,17 +128,15 @@ class Acts:
                 "Read a window again. The same window and filters go on where they were left.",
                 _BACKFILL,
                 act=self.start,
-                body={
-                    "type": "object",
-                    "properties": {
+                body=taking(
+                    {
                         "since": SHORT,
                         "until": SHORT,
                         "accounts": {**listed(SHORT), "maxItems": 100},
                         "kinds": {**listed(SHORT), "maxItems": 100},
                     },
-                    "required": ["since"],
-                    "additionalProperties": False,
-                },
+                    "since",
+                ),
                 status=202,
             ),
             Operation(

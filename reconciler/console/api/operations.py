@@ -33,6 +33,11 @@ def shaped(**fields: Schema) -> Schema:
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
+def taking(fields: Mapping[str, Schema], *required: str) -> Schema:
+    """An object with some of these fields, the required ones at least, and no other."""
+    return {"type": "object", "properties": fields, "required": list(required), "additionalProperties": False}
+
+
 def page_of(name: str, schema: Schema) -> Schema:
     return shaped(**{name: listed(schema), "after": maybe(TEXT)})
 
@@ -86,6 +91,7 @@ class Operation:
 AS_OF: Final = Parameter("as_of", "With what was known then: ISO 8601, or how long ago, such as 2h. Default: now.")
 AFTER: Final = Parameter("after", "Where the page before ended, as its `after` said.")
 LIMIT: Final = Parameter("limit", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": 500, "default": 100})
+PAGED: Final = (AS_OF, AFTER, LIMIT)
 ACCOUNT: Final = Parameter("account", "Only this account's.")
 FROM: Final = Parameter("from", "First business day. Default: the first of the month of `to`.", DAY)
 TO: Final = Parameter("to", "Last business day, included. Default: the last complete one.", DAY)

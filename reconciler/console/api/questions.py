@@ -9,13 +9,12 @@ import orjson
 from reconciler.console.access.personal import MASK, masked, masked_text
 from reconciler.console.api.operations import (
     ACCOUNT,
-    AFTER,
     AS_OF,
     DAY,
     FROM,
     INSTANT,
-    LIMIT,
     OBJECT,
+    PAGED,
     SHORT,
     TEXT,
     TO,
@@ -247,9 +246,7 @@ QUESTIONS: Final = (
             Parameter("kind", "Only this kind."),
             Parameter("status", "Only with this status."),
             Parameter("condition", "Only in this condition.", {"type": "string", "enum": list(CONDITIONS)}),
-            AS_OF,
-            AFTER,
-            LIMIT,
+            *PAGED,
         ),
     ),
     Operation(
@@ -259,7 +256,7 @@ QUESTIONS: Final = (
         "The versions of one resource, newest first.",
         page_of("versions", _VERSION),
         look=versions,
-        parameters=(Parameter("ref", "provider/account/kind/id", _REF, required=True), AS_OF, AFTER, LIMIT),
+        parameters=(Parameter("ref", "provider/account/kind/id", _REF, required=True), *PAGED),
     ),
     Operation(
         "GET",
@@ -275,9 +272,7 @@ QUESTIONS: Final = (
             Parameter("event", "Only of this event."),
             Parameter("since", "From the beginning of this day, UTC.", DAY),
             Parameter("until", "To the end of this day, UTC.", DAY),
-            AS_OF,
-            AFTER,
-            LIMIT,
+            *PAGED,
         ),
     ),
     Operation(
@@ -307,9 +302,7 @@ QUESTIONS: Final = (
             ACCOUNT,
             Parameter("since", "Happened from the beginning of this day, UTC.", DAY),
             Parameter("until", "Happened before the end of this day, UTC.", DAY),
-            AS_OF,
-            AFTER,
-            LIMIT,
+            *PAGED,
         ),
     ),
     Operation(

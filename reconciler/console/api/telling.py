@@ -15,6 +15,7 @@ from reconciler.console.api.operations import (
     listed,
     maybe,
     shaped,
+    taking,
 )
 from reconciler.console.room import Room
 from reconciler.errors import UsageError
@@ -70,9 +71,8 @@ class TellingActs:
                 "Make one. The answer holds its signing secret, which is shown this once.",
                 shaped(name=TEXT, secret=TEXT),
                 act=self.make,
-                body={
-                    "type": "object",
-                    "properties": {
+                body=taking(
+                    {
                         "name": _NAME,
                         "url": {"type": "string", "minLength": 1, "maxLength": 2000},
                         "accounts": _NAMES,
@@ -84,9 +84,9 @@ class TellingActs:
                         "concurrency": {"type": "integer", "minimum": 1, "maximum": 100},
                         "per_second": {"type": "number", "minimum": 0, "maximum": 1000},
                     },
-                    "required": ["name", "url"],
-                    "additionalProperties": False,
-                },
+                    "name",
+                    "url",
+                ),
                 status=201,
             ),
             Operation(
@@ -107,17 +107,15 @@ class TellingActs:
                 shaped(name=TEXT, act=TEXT, secret=maybe(TEXT), changes=maybe(WHOLE), status=maybe(WHOLE), error=TEXT),
                 act=self.act,
                 parameters=_WHICH,
-                body={
-                    "type": "object",
-                    "properties": {
+                body=taking(
+                    {
                         "act": {"type": "string", "enum": list(_ACTS)},
                         "since": SHORT,
                         "until": SHORT,
                         "preview": {"type": "boolean"},
                     },
-                    "required": ["act"],
-                    "additionalProperties": False,
-                },
+                    "act",
+                ),
             ),
         )
 
