@@ -9,6 +9,9 @@ from reconciler.errors import UsageError
 from reconciler.loading import Account
 from reconciler.model import ResourceRef
 
+ID_CHARACTERS = 255
+"""No provider has longer ones; what is longer was never an id."""
+
 
 def checked(text: str, accounts: Mapping[str, Account]) -> ResourceRef:
     """Raises UsageError unless the configuration has the account, and its provider the kind."""
@@ -23,6 +26,8 @@ def checked(text: str, accounts: Mapping[str, Account]) -> ResourceRef:
         raise UsageError(f"{ref}: account {ref.account!r} is at {account.provider.name}, not at {ref.provider}")
     if ref.kind not in account.kinds:
         raise UsageError(f"{ref}: {ref.provider} has no kind {ref.kind!r}{_nearest(ref.kind, account.kinds)}")
+    if not ref.id.isprintable() or len(ref.id) > ID_CHARACTERS:
+        raise UsageError(f"{text[:60]}...: an id has at most {ID_CHARACTERS} characters, and all of them printable")
     return ref
 
 

@@ -19,7 +19,7 @@ from reconciler.console.refusals import NotThere
 from reconciler.console.serving import Acting, Refused
 from reconciler.console.worklist import Listed
 from reconciler.errors import UsageError
-from reconciler.ledger import Ledger, Mark, listing, people
+from reconciler.ledger import Ledger, Mark, View, listing, people
 from reconciler.ledger.breaks import LockPolicy, LockState, append_audit, locked_periods, period_locks
 from reconciler.ledger.store import Transaction
 from reconciler.model import Cause, ResourceRef
@@ -58,7 +58,8 @@ async def mark(acting: Acting) -> Response:
 
 async def unmask(acting: Acting) -> Response:
     """Shows personal fields, once somebody stands behind it by name."""
-    what, number = acting.form.text("ref"), acting.form.text("id")
+    number = acting.form.whole("id", least=0, most=2**62)
+    what = "" if number is not None else str(await acting.room.pen.read(lambda tx: _known(tx, acting.form.text("ref"))))
     subject = what or f"delivery {number}"
     now = acting.room.desk.clock.now()
     await acting.room.pen.write(
@@ -68,7 +69,18 @@ async def unmask(acting: Acting) -> Response:
     permit = acting.room.permit(acting.person, subject)
     if what:
         return _to("/console/resource", ref=what, unmasked=permit, as_of=acting.form.text("as_of") or None)
-    return _to("/console/delivery", id=number, unmasked=permit, as_of=acting.form.text("as_of") or None)
+    return _to("/console/delivery", id=str(number), unmasked=permit, as_of=acting.form.text("as_of") or None)
+
+
+def _known(tx: Transaction, text: str) -> ResourceRef:
+    """Also of an account that is configured no more."""
+    try:
+        ref = ResourceRef.parse(text[:600])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if View(tx).resource(ref) is None:
+        raise NotThere(f"The ledger has never heard of {ref}.")
+    return ref
 
 
 async def retry_or_discard(acting: Acting) -> Response:

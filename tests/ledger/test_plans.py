@@ -295,7 +295,7 @@ LISTS: dict[str, tuple[Callable[[Transaction], object], str]] = {
 def test_lists_for_people(large: tuple[Ledger, Planner], name: str) -> None:
     ledger, planner = large
     look, index = LISTS[name]
-    with ledger.store.read() as tx:
+    with ledger.together() as tx:
         plan = planner.of(lambda: look(tx))
     assert re.search(index, plan), plan
     assert not re.search(r"Seq Scan on resource|SCAN resource|SCAN r USING INDEX", plan), plan

@@ -171,8 +171,6 @@ class Acts:
     async def expect(self, call: Call) -> Reply:
         room, now = self._room, self._room.desk.clock.now()
         ref = checked(_text(call.body, "ref"), room.desk.accounts)
-        if not ref.id.isprintable() or len(ref.id) > 255:
-            raise UsageError("the id in `ref` must be printable and at most 255 characters")
         note = _text(call.body, "note", "")
         if len(note) > _NOTE:
             raise UsageError(f"`note` has at most {_NOTE} characters")
