@@ -36,6 +36,8 @@ _GRACE_SECONDS: Final = 0.1
 _LONGEST_PERIOD: Final = timedelta(days=800)
 """The report asks for every day by itself: a period of a thousand years would keep a thread busy for as long."""
 _REPORT_AGE: Final = timedelta(seconds=20)
+_SHOWN_FOR: Final = timedelta(minutes=15)
+"""How long a figure, a chart or a permalink of a report as of now leads to that report, and not to one made anew."""
 _KEPT_OF_REPORTS: Final = 4
 _STATUS_AGE: Final = timedelta(seconds=3)
 _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -132,6 +134,8 @@ class Reports:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="console-report")
         self._lock = threading.Lock()
         self._kept: OrderedDict[Params, Fresh[Report]] = OrderedDict()
+        self._shown: OrderedDict[Params, Report] = OrderedDict()
+        """Those that were made as of now, by their instant: what leads on from one is answered out of the very same."""
         self._sheets: _ByReport[Mapping[str, Sheet]] = _ByReport(self._make_sheets)
         self._worklists: _ByReport[Sequence[Listed]] = _ByReport(lambda report: tuple(listed(report)))
 
@@ -149,6 +153,9 @@ class Reports:
         """`moving`: as of now, whenever that is. None: it is being made; ask again in a moment."""
         key = replace(params, as_of=_NOW) if moving else params
         with self._lock:
+            shown = None if moving else self._shown.get(params)
+            if shown is not None and self._desk.clock.now() - params.as_of < _SHOWN_FOR:
+                return shown
             found = self._kept.pop(key, None) or self._fresh(params, moving=moving)
             self._kept[key] = found
             while len(self._kept) > _KEPT_REPORTS:
@@ -166,12 +173,19 @@ class Reports:
     def forget(self) -> None:
         """Somebody worked on a break, or signed: what is shown as of now must say so."""
         with self._lock:
+            self._shown.clear()
             for params, found in self._kept.items():
                 if params.as_of == _NOW:
                     found.forget()
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _keep_shown(self, made: Report) -> None:
+        with self._lock:
+            self._shown[made.params] = made
+            while len(self._shown) > _KEPT_REPORTS:
+                self._shown.popitem(last=False)
 
     def _make_sheets(self, report: Report) -> Mapping[str, Sheet]:
         dossier = Dossier(report, lambda: iter(()), (), book_of(self._desk.config))
@@ -184,7 +198,10 @@ class Reports:
             wanted = replace(params, as_of=desk.clock.now()) if moving else params
             with desk.ledger.store.read() as tx:
                 facts = gather(tx, terms_of(desk), wanted)
-            return report(facts, wanted)
+            made = report(facts, wanted)
+            if moving:
+                self._keep_shown(made)
+            return made
 
         # What was known at a past instant stays what it was; only a commit under way could still add to it.
         settled = params.as_of < desk.clock.now() - timedelta(minutes=1)
