@@ -19,8 +19,9 @@ from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.clock import SystemClock
 from reconciler.config import Config
-from reconciler.errors import LedgerError, ProviderError, SchemaMismatch
-from reconciler.ledger import Ledger, OpenFinding, open_ledger
+from reconciler.errors import ConfigurationError, LedgerError, ProviderError, SchemaMismatch
+from reconciler.keyring import ledger_of
+from reconciler.ledger import Ledger, OpenFinding
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.schema import current, newest
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
@@ -110,13 +111,14 @@ def _told(config: Config) -> list[Checked]:
 
 
 def _ledger(config: Config) -> list[Checked]:
-    ledger = open_ledger(config.ledger.url)
+    ledger = ledger_of(config)
     try:
         url = ledger.store.url.render_as_string()
         revision = current(ledger.store)
         lines = [_schema(url, revision)]
         if revision == newest():
             ledger.tick()  # a full disk and a database that only reads are found by writing
+            lines += _sealing(ledger)
             lines += [_open(each) for each in _open_findings(ledger)]
         if not ledger.store.dialect.is_postgres:
             lines += [_sqlite(), *_room(Path(str(ledger.store.url.database)))]
@@ -139,6 +141,21 @@ def _schema(url: str, revision: str | None) -> Checked:
         Severity.ERROR,
         "stop every node, take a backup, run `reconcile migrate`",
     )
+
+
+def _sealing(ledger: Ledger) -> list[Checked]:
+    """Whether the keys can be read, and none is missing that a body needs."""
+    remedy = (
+        "put every key that is in use into encryption.keys, newest first; `reconcile rotate-keys` retires the others"
+    )
+    try:
+        ledger.require_keys()
+        seal = ledger.store.packing.seal
+    except ConfigurationError as error:
+        return [Checked("encryption", str(error), Severity.ERROR, remedy)]
+    if seal is None:
+        return []
+    return [Checked("encryption", f"bodies are sealed with the key {seal.first}; at hand: {', '.join(seal.ids)}")]
 
 
 def _open_findings(ledger: Ledger) -> list[OpenFinding]:

@@ -252,7 +252,10 @@ def test_the_command_rotates_and_says_what_may_go(
     monkeypatch.setenv("OLD_KEY", OLD)
     (tmp_path / "new.key").write_text(f"{NEW}\n", encoding="utf-8")
     path = tmp_path / "c.toml"
-    head = f'[ledger]\nurl = "{sqlite_ledger_url}"\n[accounts.main]\nprovider = "stripe"\napi_key = "env:NOT_SET"\n'
+    head = (
+        f'[ledger]\nurl = "{sqlite_ledger_url}"\n'
+        '[accounts.main]\nprovider = "stripe"\napi_key = "env:NOT_SET"\nbase_url = "http://127.0.0.1:9"\n'
+    )
 
     def configure(keys: Sequence[str]) -> None:
         path.write_text(f"{head}[encryption]\nkeys = {json.dumps(list(keys))}\n", encoding="utf-8")
@@ -272,6 +275,11 @@ def test_the_command_rotates_and_says_what_may_go(
     assert "encryption.keys" in refused.err
     configure([])
     assert run_here("--config", str(path), "status", "--format", "json").code in (0, 1, 3)
+    monkeypatch.setenv("NOT_SET", "rk_test_of_nobody")
+    checks = run_here("--config", str(path), "check", "--format", "json").json["checks"]
+    checked = {each["what"]: each for each in checks}
+    assert _seal(NEW).first in checked["encryption"]["text"], "the doctor names the missing key"
+    assert not checked["encryption"]["ok"]
 
 
 # --- moving and keeping ---------------------------------------------------------------------------
