@@ -16,17 +16,31 @@ import vl_convert
 from markupsafe import Markup
 
 from reconciler.report.formats import words
-from reconciler.report.model import BUCKETS, Amount, BalanceBlock, DayPoint, PayoutLine, Report, RollForward, SalesBlock
+from reconciler.report.model import (
+    BUCKETS,
+    Amount,
+    BalanceBlock,
+    Bar,
+    DayPoint,
+    PayoutLine,
+    Report,
+    RollForward,
+    SalesBlock,
+)
 
 _VERSION = "v6_4"
 """Of Vega-Lite; the wheel carries it."""
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """The first one comes with the wheel, so that texts are measured alike on every machine."""
 _WIDTH = 640
+_STEP_WIDTH = 74
+"""What one bar of a waterfall needs for its words."""
 _MOST_PAYOUTS = 40
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left", "triangle-right")
 _HUES = 8
 _Spec = dict[str, Any]
+_Step = tuple[str, Amount, Amount, Amount, str]
+"""(code, start, end, what is written at it, total/in/out)"""
 
 _CONFIG: _Spec = {
     "background": None,
@@ -65,11 +79,7 @@ def waterfall(block: BalanceBlock) -> Chart:
     assert closing is not None
     nothing = Amount(0, opening.currency, opening.exponent)
     steps = [("opening", nothing, opening, opening, "total")]
-    steps += [
-        (bar.code, bar.start, bar.end, bar.amount, "in" if bar.amount.minor >= 0 else "out")
-        for bar in block.waterfall
-        if bar.amount.minor
-    ]
+    steps += _moving(block.waterfall)
     steps.append(("closing", nothing, closing, closing, "total"))
     return _steps(
         steps, f"From opening to closing, {block.currency}, {block.account} {block.balance_type}", block.currency
@@ -78,18 +88,23 @@ def waterfall(block: BalanceBlock) -> Chart:
 
 def sales(block: SalesBlock) -> Chart:
     """From gross sales to what is not paid yet."""
-    steps = [
-        (bar.code.removeprefix("tender."), bar.start, bar.end, bar.amount, "in" if bar.amount.minor >= 0 else "out")
-        for bar in block.bars
-        if bar.amount.minor
-    ]
+    steps = _moving(block.bars)
     end = block.bars[-1].end
     steps.append(("not_paid_yet", Amount(0, end.currency, end.exponent), end, end, "total"))
-    title = f"From sales to payments, {block.currency}, {block.account}, {block.orders:,} orders"
+    title = f"From sales to payments, {block.currency}, {block.account} (orders: {block.orders:,})"
     return _steps(steps, title, block.currency)
 
 
-def _steps(steps: Sequence[tuple[str, Amount, Amount, Amount, str]], title: str, unit: str) -> Chart:
+def _moving(bars: Iterable[Bar]) -> list[_Step]:
+    """Bars that move anything, up or down."""
+    return [
+        (bar.code.replace("tender.", "by ", 1), bar.start, bar.end, bar.amount, "in" if bar.amount.minor > 0 else "out")
+        for bar in bars
+        if bar.amount.minor
+    ]
+
+
+def _steps(steps: Sequence[_Step], title: str, unit: str) -> Chart:
     arrows = {"in": "▲ ", "out": "▼ ", "total": ""}
     rows = [
         {
@@ -125,6 +140,7 @@ def _steps(steps: Sequence[tuple[str, Amount, Amount, Amount, str]], title: str,
             },
         ],
         height=240,
+        width=max(_WIDTH, _STEP_WIDTH * len(rows)),
     )
 
 
