@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.ledger import Ledger
+from reconciler.ledger.bank import BankLine, record_statement
 from reconciler.report import canonical
 from reconciler.report.model import Amount, FeeRule, PayoutState, Rules
 from tests.report.books import BEGINNING, END, START, TERMS, Books, block, break_types, line, net, on, standing
@@ -598,6 +599,26 @@ def test_a_manual_payout_has_no_composition_and_its_own_line(books: Books) -> No
     assert report.payouts[0].state is PayoutState.NO_COMPOSITION
     assert report.unsettled_totals[0].manual_payouts.minor == -6000
     assert sum(each.net.minor for each in report.unsettled) == 4000
+
+
+def test_a_payout_that_the_bank_exchanged_has_a_rate_and_no_difference(books: Books) -> None:
+    """300.00 USD arrive as 276.30 EUR: the trace id proves it, 0.921 is what it came to."""
+    books.states(0, at=BEGINNING)
+    entry = books.entry("charge", 30000, at=on(3))
+    payout = books.payout(30000, at=on(4), members=[entry], arrives=on(6), trace_id={"value": "TRACE300"})
+    books.states(0, at=END)
+    books.covers()
+    booked = BankLine("giro", "2026-01", 1, "EUR", 27630, 2, on(6).date(), None, "PAYOUT TRACE300")
+    with books.ledger.store.write() as tx:
+        record_statement(tx, [booked], on(7))
+
+    report = books.report()
+
+    (found,) = report.payouts
+    assert (found.id, found.state, found.implied_rate) == (payout, PayoutState.FOOTED, "0.921000")
+    assert found.bank_difference is None
+    assert [(row.payout, row.difference, row.implied_rate) for row in report.bank] == [(found.ref, None, "0.921000")]
+    assert standing(report) == "BALANCED"
 
 
 # --- openings and totals --------------------------------------------------------------------------
