@@ -120,7 +120,7 @@ _SEEN = """
                         AND delivery.verdict <> 'rejected')
 """
 """Which of the given have been accepted before: one look into the index for each, however often it was repeated."""
-_SEEN_POSTGRES = _SEEN.format(given="unnest(%s::text[], %s::text[]) AS given(account, event_id)")
+_SEEN_POSTGRES = _SEEN.format(given="json_to_recordset(%s::json) AS given(account text, event_id text)")
 _SEEN_SQLITE = _SEEN.format(
     given="(SELECT json_extract(value, '$[0]') AS account, json_extract(value, '$[1]') AS event_id"
     " FROM json_each(?)) AS given"
@@ -218,10 +218,10 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
 
 def _seen(dialect: Dialect, wanted: set[tuple[str, str]]) -> tuple[str, tuple[Any, ...]]:
     """The question which (account, event id) were accepted before."""
-    pairs = list(wanted)
     if dialect.is_postgres:
-        return _SEEN_POSTGRES, ([account for account, _ in pairs], [event_id for _, event_id in pairs])
-    return _SEEN_SQLITE, (orjson.dumps(pairs).decode(),)
+        given = [{"account": account, "event_id": event_id} for account, event_id in wanted]
+        return _SEEN_POSTGRES, (orjson.dumps(given).decode(),)
+    return _SEEN_SQLITE, (orjson.dumps(list(wanted)).decode(),)
 
 
 _STORED = (Verdict.STORED, Verdict.STORED.value)
