@@ -153,6 +153,7 @@ def _file(url: str) -> bytes:
     return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
 
 
+@pytest.mark.long
 def test_a_person_is_gone_from_the_file_at_both_providers_and_the_books_foot(books: _Books) -> None:
     before, mine = books.report(), {"cus_ada", "pi_ada", "ch_ada", "txn_ada", "re_ada", "txn_rada", "7", "71", "72"}
     guest, chunks = {"pi_guest", "ch_guest", "txn_guest", "re_guest", "txn_rguest"}, books.chunks(*mine)

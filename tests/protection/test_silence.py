@@ -198,6 +198,7 @@ def _found(words: str) -> list[str]:
     return [line[:400] for line in words.splitlines() if any(mark in line for mark in MARKS)]
 
 
+@pytest.mark.long
 def test_the_daemon_says_nothing_of_anybody(sqlite_ledger_url: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     said: list[str] = []
