@@ -16,7 +16,7 @@ from reconciler.ledger.store import Store
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = "0013"
+REVISION = "0012"
 """The newest step in `migrations/versions`; a test holds the two together."""
 
 SCRIPTS = "reconciler.ledger:migrations"

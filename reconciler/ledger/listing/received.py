@@ -62,8 +62,6 @@ _BEFORE: Final = """
   FROM delivery WHERE received_at >= :since AND received_at < :until AND (received_at, id) < (:at, :id) {indexed}
   ORDER BY received_at DESC, id DESC
 """
-_ODD: Final = "AND verdict = :verdict AND verdict <> 'stored'"
-"""In the words of the partial index: what is not simply stored is rare, and asked for by name."""
 
 
 def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int] | None, limit: int) -> Stretch:
@@ -106,21 +104,18 @@ def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int
 def _conditions(wanted: DeliveryFilter) -> tuple[str, list[str]]:
     """What an index answers, and what each row has to be looked at for."""
     filters = []
+    if wanted.verdict:
+        filters.append("verdict = :verdict")
     if wanted.type.endswith("*"):
         filters.append("type >= :type AND type < :type_end")
     elif wanted.type:
         filters.append("type = :type")
     if wanted.event_id:
-        if wanted.verdict:
-            filters.append("verdict = :verdict")
         whose = "account = :account" if wanted.account else "account IN :accounts"
         return f"AND {whose} AND event_id = :event_id", filters
     if wanted.account:
         filters.append("account = :account")
-    if wanted.verdict == "stored":
-        filters.append("verdict = :verdict")
-        return "", filters
-    return _ODD if wanted.verdict else "", filters
+    return "", filters
 
 
 def _stated(statement: str, indexed: str) -> Any:

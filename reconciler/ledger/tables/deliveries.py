@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, text
+from sqlalchemy import CheckConstraint, Column, Index, Integer
 from sqlmodel import Field, SQLModel
 
 from reconciler.ledger.tables.columns import identity, packed, whole, words
@@ -17,15 +17,6 @@ class DeliveryRow(SQLModel, table=True):
     __table_args__ = (
         Index("ix_delivery_event", "account", "event_id"),
         Index("ix_delivery_received", "received_at"),
-        # What was refused, repeated or not understood is rare, and what people ask for; a plain delivery pays nothing.
-        Index(
-            "ix_delivery_odd",
-            "verdict",
-            "received_at",
-            "id",
-            sqlite_where=text("verdict <> 'stored'"),
-            postgresql_where=text("verdict <> 'stored'"),
-        ),
         CheckConstraint("verdict IN ('stored', 'duplicate', 'rejected', 'ignored')", name="verdict_known"),
     )
 
