@@ -81,7 +81,7 @@ class Story:
 
 stories = st.builds(
     Story,
-    orders=st.lists(orders, max_size=12).map(tuple),
+    orders=st.lists(orders, min_size=3, max_size=12).map(tuple),
     payout_every=st.sampled_from((5, 9)),
     fails=st.integers(0, 4),
     stolen=st.sampled_from((0, 0, 0, 500)),

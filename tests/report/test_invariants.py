@@ -25,7 +25,7 @@ from tests.report.books import TERMS
 from tests.report.histories import KNOWN, SECOND, THIRD, Fact, Story, Teller, rearranged, stories, write
 
 PROPERTY = settings(
-    max_examples=10,
+    max_examples=7,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
