@@ -111,7 +111,7 @@ def _findings(status: Status, _: Rules) -> Iterator[Condition]:
             yield Condition(each.code, subject, Severity(each.severity), words, each.remedy)
 
 
-_GATES = {
+GATES = {
     "permission": (Severity.ERROR, "give the key the permission that `reconcile check` names"),
     "credentials": (Severity.ERROR, "put a valid key where the configuration points, then `reconcile check`"),
     GATE_STORM: (Severity.ERROR, "see whether the key belongs to this account and mode: `reconcile check`"),
@@ -122,7 +122,7 @@ _GATES = {
 
 def _gates(status: Status, rules: Rules) -> Iterator[Condition]:
     for gate in status.gates:
-        severity, remedy = _GATES.get(gate.reason, (Severity.WARNING, "`reconcile status` names the gate"))
+        severity, remedy = GATES.get(gate.reason, (Severity.WARNING, "`reconcile status` names the gate"))
         where = f"{gate.account}/{gate.kind}" if gate.kind else gate.account
         patience = timedelta(0) if severity is Severity.ERROR else rules.outage
         yield Condition(f"gate-{gate.reason}", where, severity, f"{where} is not read: {gate.text}", remedy, patience)
