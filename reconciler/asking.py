@@ -18,7 +18,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger.breaks import kept_report, period_locks
 from reconciler.ledger.finance import BalanceKey
 from reconciler.ledger.itemised import itemised
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.money import CURRENCIES
 from reconciler.report.engine import report as answer
 from reconciler.report.facts import AccountTerms, Facts, terms_of_providers

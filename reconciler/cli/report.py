@@ -23,7 +23,7 @@ from reconciler.desk import Desk
 from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger import Ledger, View
 from reconciler.ledger.breaks import LockPolicy
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.report.aside import SettingAside
 from reconciler.report.formats import outputs
 from reconciler.report.formats.columns import Sheet

@@ -8,7 +8,7 @@ from reconciler.cli.printing import talk
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import LockPolicy, PeriodLock, locked_periods, period_locks
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.report import signoff
 from reconciler.report.canonical import plain
 from reconciler.report.formats.words import instant

@@ -21,7 +21,7 @@ from reconciler.console.worklist import Listed
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, Mark, View, listing, people
 from reconciler.ledger.breaks import LockPolicy, LockState, append_audit, locked_periods, period_locks
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef
 from reconciler.refs import checked
 from reconciler.report import signoff

@@ -16,7 +16,7 @@ from reconciler.console.refusals import BeingMade
 from reconciler.console.room import Room
 from reconciler.desk import Desk
 from reconciler.ledger import View
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 from reconciler.report.model import Params, Report
 

@@ -17,7 +17,7 @@ from reconciler.console.worklist import Listed, listed
 from reconciler.desk import Desk
 from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger import View
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.report.engine import report
 from reconciler.report.formats.columns import Sheet
 from reconciler.report.formats.dossier import Dossier

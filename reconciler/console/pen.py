@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from reconciler.ledger import GroupCommit, Ledger
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from reconciler.ledger.facts import record_control_totals, replace_entries
 from reconciler.ledger.marks import Mark, mark, mark_unknown
 from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, Entry, Reading, ResourceRef, Snapshot, State, canonical
 
 # --- the statements -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from reconciler.ledger import carried
 from reconciler.ledger.apply import INSERT_UNREAD
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.movements import GROUPED, OPEN, ROW, UNGROUPED, Known, chunks, encoded, known, names_of
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 from reconciler.movements import Movement
 

@@ -13,7 +13,7 @@ from reconciler.clock import to_micros
 from reconciler.errors import UsageError
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.codec import storable
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, insert_into
 from reconciler.ledger.codec import pack, unpack
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 class BreakAction(StrEnum):

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from reconciler.budget import Bucket, draw, full, give_back, throttle, widen
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Priority
 from reconciler.provider import ACCOUNT_LIMIT, Limit
 

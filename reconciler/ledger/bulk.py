@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.ledger.codec import are_storable, storable
-from reconciler.ledger.store import Dialect, Transaction
+from reconciler.ledger.transaction import Dialect, Transaction
 
 WHOLE = "bigint"
 WORDS = "text"

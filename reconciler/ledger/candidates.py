@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef, Snapshot, Window
 
 _UNSEEN = text(

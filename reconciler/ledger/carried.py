@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 DAY = 86_400_000_000
 """Microseconds. Spans begin and end with UTC days; a report's own days may begin at any time."""

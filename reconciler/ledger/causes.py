@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import text
 
 from reconciler.clock import to_micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef
 
 

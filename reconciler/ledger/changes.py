@@ -21,7 +21,8 @@ from reconciler.clock import from_micros
 from reconciler.errors import UsageError
 from reconciler.ledger.bulk import WHOLE, Bulk, insert_into
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
 
 PLACED_AT_ONCE = 2000

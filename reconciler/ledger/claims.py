@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
-from reconciler.ledger.store import Dialect, Transaction
+from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Cause, ResourceRef, State, Window
 
 

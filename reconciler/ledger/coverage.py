@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, Bulk, insert_into
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Window
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.aside import Flow
 from reconciler.ledger.movements import OPEN
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 _CUT = (
     # Something about them became known later: as of then, they looked different.

@@ -18,7 +18,7 @@ from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.marks import Mark, mark
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Dialect, Transaction
+from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Delivery, Redaction, ResourceRef
 
 _DAY = 86_400 * 1_000_000

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 

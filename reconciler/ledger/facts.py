@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import to_micros
 from reconciler.ledger import carried
 from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, insert_into
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ControlTotal, Entry, ResourceRef
 
 # --- entries --------------------------------------------------------------------------------------

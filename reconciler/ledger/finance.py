@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.coverage import Coverage, coverage
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
 _CHUNK = 1000

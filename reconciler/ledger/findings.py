@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Finding, Notice
 
 NOBODYS = ""

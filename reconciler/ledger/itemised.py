@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.finance import BalanceKey
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 _PAGE = 2000
 _BEFORE_ALL = (-1, 0, -1)

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.errors import LedgerError
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 class JobLost(LedgerError):

@@ -38,9 +38,10 @@ from reconciler.ledger.marks import Mark
 from reconciler.ledger.reads import View
 from reconciler.ledger.redaction import Asked, Kept
 from reconciler.ledger.schema import require_current
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
 from reconciler.ledger.telling import Telling
 from reconciler.ledger.tokens import KeptToken
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, Redaction, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
 

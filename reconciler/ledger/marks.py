@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from reconciler.clock import span_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import PRIORITY_OF, Cause, Hint, ResourceRef
 
 ROLL_LIMIT = 6

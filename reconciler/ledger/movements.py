@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef, Snapshot
 from reconciler.money import Money
 from reconciler.movements import Clue, Condition, Key, Movement, Role

@@ -16,7 +16,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import carried
 from reconciler.ledger.carried import BEFORE_ALL, IN_RANGE, PAID_BY, PAYER, PAYS, Balances, Span, over
 from reconciler.ledger.finance import KNOWN, BalanceKey
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 _MOST_GAPS = 400
 """Statements that one sum may cost; beyond it the entries are read from one end to the other."""

@@ -18,7 +18,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 NAME_CHARACTERS = 64
 

@@ -14,7 +14,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, jobs
 from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
 
 

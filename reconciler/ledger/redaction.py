@@ -23,7 +23,7 @@ from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.codec import pack
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Redaction, canonical
 
 MARK = "redacted"

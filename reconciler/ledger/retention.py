@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

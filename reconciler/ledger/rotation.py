@@ -19,7 +19,8 @@ from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.packing import SEALED, Place
 from reconciler.ledger.redaction import FORGOTTEN
 from reconciler.ledger.sealing import retire_others
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 from reconciler.sealing import CannotOpen, Seal
 
 _RAW: Final = codec.pack(b"")

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from reconciler.clock import to_micros
 from reconciler.errors import ConfigurationError
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 _IN_USE = text("SELECT id FROM sealing_key WHERE retired_at IS NULL ORDER BY id")
 _RETIRE = text("UPDATE sealing_key SET retired_at = :now WHERE retired_at IS NULL AND id <> :id")

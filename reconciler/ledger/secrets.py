@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 FORGOTTEN_AFTER = timedelta(days=730)
 """A secret that was not configured for this long is new when it comes back."""

@@ -11,21 +11,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
-from sqlalchemy.sql.elements import TextClause
 
-from reconciler.errors import ConfigurationError, LedgerContention, LedgerError, LedgerUnavailable
-from reconciler.ledger.codec import storable
-from reconciler.ledger.packing import PLAIN, Packing, Place
+from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
+from reconciler.ledger.failing import mapping_errors
+from reconciler.ledger.packing import PLAIN, Packing
+from reconciler.ledger.transaction import POSTGRES, SQLITE, Dialect, Transaction
 from reconciler.ledger.turn import FileTurn
 
 SQLITE_SAFE = (3, 51, 3)
@@ -59,152 +56,10 @@ _NOTICE_A_DEAD_NETWORK = {
 patience is two hours, and for all of it the node's one writing thread would wait for an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """The words in which the two databases differ; statements are otherwise the same text."""
-
-    name: str
-    least: str
-    greatest: str
-    for_update: str
-    skip_locked: str
-    by_bytes: str = ""
-    """After a column to be ordered by: as Python orders, whatever the database's own collation."""
-
-    @property
-    def is_postgres(self) -> bool:
-        return self.name == "postgresql"
-
-
-SQLITE = Dialect("sqlite", least="min", greatest="max", for_update="", skip_locked="")
-POSTGRES = Dialect(
-    "postgresql",
-    least="LEAST",
-    greatest="GREATEST",
-    for_update="FOR UPDATE",
-    skip_locked="FOR UPDATE SKIP LOCKED",
-    by_bytes=' COLLATE "C"',
-)
-
-
-class Transaction:
-    """One open transaction: the only thing that statements may be run on."""
-
-    def __init__(self, connection: Connection, dialect: Dialect) -> None:
-        self.packing = PLAIN
-        """The store's, which sets it before anybody sees the transaction."""
-        self._connection = connection
-        self._driver = connection.connection.cursor()
-        self._depth = 0
-        self.dialect = dialect
-
-    def run(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Text is stored as `storable` leaves it, on both databases."""
-        cleaned = {name: storable(each) if type(each) is str else each for name, each in (parameters or {}).items()}
-        return self._connection.execute(statement, cleaned)
-
-    def run_many(self, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> int:
-        """The statement once for each row; how many rows it touched in all."""
-        if not rows:
-            return 0
-        return self._connection.execute(statement, list(rows)).rowcount
-
-    def run_driver(self, sql: str, parameters: tuple[Any, ...]) -> int:
-        """SQL in the driver's own words, past SQLAlchemy, which costs 50 to 100 us a statement; how many rows it
-        touched. Only for what runs in every commit of the intake."""
-        touched: int = self._driver.execute(sql, parameters).rowcount
-        return touched
-
-    def ask_driver(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """The same for a query; all its rows."""
-        rows: list[tuple[Any, ...]] = self._driver.execute(sql, parameters).fetchall()
-        return rows
-
-    def pack(self, content: bytes, place: Place) -> bytes:
-        """As it is to be stored: packed, and sealed where the configuration has a key."""
-        return self.packing.pack(content, place)
-
-    def unpack(self, stored: bytes, place: Place) -> bytes:
-        """What was packed, now or by any version before. Raises LedgerError."""
-        return self.packing.unpack(stored, place)
-
-    def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
-        """The rows of each query; on Postgres in one round trip, with the transaction's BEGIN in it."""
-        driver = self._connection.connection.driver_connection
-        if not self.dialect.is_postgres or driver is None:
-            return [self.ask_driver(sql, parameters) for sql, parameters in questions]
-        with driver.pipeline():
-            cursors = [driver.cursor().execute(sql, parameters) for sql, parameters in questions]
-        return [cursor.fetchall() for cursor in cursors]
-
-    def tick(self) -> int:
-        return self.ticks(1)[0]
-
-    def ticks(self, count: int) -> list[int]:
-        """The next `count` readings of the ledger clock: never repeated, and increasing in the order of asking."""
-        return self.ticks_and(count, ())[0]
-
-    def ticks_and(
-        self, count: int, questions: Sequence[tuple[str, tuple[Any, ...]]]
-    ) -> tuple[list[int], list[list[tuple[Any, ...]]]]:
-        """The same, and the answers to queries of the driver's: one round trip for all, where there are any."""
-        if count == 0:
-            return [], self.ask_together(questions)
-        if self.dialect.is_postgres:
-            ticks, *answers = self.ask_together(((_TICK_POSTGRES, (count,)), *questions))
-            return [row[0] for row in ticks], answers
-        last: int = self.ask_driver(_TICK_SQLITE, (count,))[0][0]
-        return list(range(last - count + 1, last + 1)), self.ask_together(questions)
-
-    def be_patient(self) -> None:
-        """For a transaction that reads or writes a stream: whoever is at its other end may pause."""
-        if self.dialect.is_postgres:
-            self.run(_BE_PATIENT)
-
-    @contextmanager
-    def pipelined(self) -> Iterator[None]:
-        """Statements inside go to Postgres without waiting for each answer: how many rows they touched is not known.
-
-        Their errors are raised at the end.
-        """
-        driver = self._connection.connection.driver_connection
-        if self.dialect.is_postgres and driver is not None:
-            with driver.pipeline():
-                yield
-            return
-        yield
-
-    @contextmanager
-    def copying(self, statement: str) -> Iterator[Any]:
-        """Postgres's COPY, in this transaction: `TO STDOUT` is iterated over, `FROM STDIN` is written to."""
-        with self._driver.copy(statement) as copy:
-            yield copy
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """What is inside happens wholly or not at all, without ending the transaction around it."""
-        self._depth += 1
-        name = f"inner_{self._depth}"
-        try:
-            self._driver.execute(f"SAVEPOINT {name}")
-            try:
-                yield
-            except BaseException:
-                self._driver.execute(f"ROLLBACK TO SAVEPOINT {name}")
-                raise
-            finally:
-                self._driver.execute(f"RELEASE SAVEPOINT {name}")
-        finally:
-            self._depth -= 1
-
-
 _NOTE_KEY = text(
     "INSERT INTO sealing_key (id) VALUES (:id) ON CONFLICT (id) DO UPDATE SET retired_at = NULL"
     " WHERE sealing_key.retired_at IS NOT NULL"
 )
-_BE_PATIENT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
-_TICK_SQLITE = "UPDATE ledger_clock_row SET value = value + ? WHERE id = 1 RETURNING value"
-_TICK_POSTGRES = "SELECT nextval('ledger_clock') FROM generate_series(1, %s)"
 
 
 class Store:
@@ -254,11 +109,11 @@ class Store:
         """
         with self._turn:
             if self._open is not None:
-                with _mapping_errors(self.engine), self._open.savepoint():
+                with mapping_errors(self.engine), self._open.savepoint():
                     yield self._open
                 return
             with (
-                _mapping_errors(self.engine),
+                mapping_errors(self.engine),
                 self._exclusively(),
                 self._writing() as connection,
                 connection.begin(),
@@ -305,7 +160,7 @@ class Store:
             with self.write() as tx:
                 yield tx
             return
-        with _mapping_errors(self.engine), self._reader.connect() as connection, connection.begin():
+        with mapping_errors(self.engine), self._reader.connect() as connection, connection.begin():
             if self.dialect.is_postgres:
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield self._begun(Transaction(connection, self.dialect))
@@ -326,7 +181,7 @@ class Store:
         """A bare connection for schema changes, one process at a time; on SQLite also with writes held off."""
         with (
             self._turn,
-            _mapping_errors(self.engine),
+            mapping_errors(self.engine),
             self._exclusively(_MIGRATION_SECONDS),
             self._apart() as connection,
         ):
@@ -459,7 +314,7 @@ class Store:
     def _checkpoint(self, how: str) -> None:
         if self._lock is None:
             return
-        with self._turn, _mapping_errors(self.engine), self._exclusively(), self._writing() as connection:
+        with self._turn, mapping_errors(self.engine), self._exclusively(), self._writing() as connection:
             # Around SQLAlchemy, which would open a transaction first: a checkpoint cannot run inside one.
             try:
                 connection.connection.cursor().execute(f"PRAGMA wal_checkpoint({how})")
@@ -502,36 +357,6 @@ def _parse(url: str) -> URL:
 
 
 @contextmanager
-def _mapping_errors(engine: Engine) -> Iterator[None]:
-    """What the database cannot do now becomes LedgerUnavailable; what we did wrong stays what it is."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise _away(error.orig) from error
-    except DBAPIError as error:
-        if _is_damage(error.orig):
-            raise _damaged(error.orig) from error
-        if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
-            raise LedgerUnavailable(f"the ledger's database was lost: {error.orig}") from error
-        _forget_row(error.orig)
-        error.args = (f"({type(error.orig).__name__}) {error.orig}",)
-        raise
-    except (engine.dialect.loaded_dbapi.OperationalError, engine.dialect.loaded_dbapi.InterfaceError) as error:
-        raise _away(error) from error  # from a statement that went to the driver directly
-    except sqlite3.DatabaseError as error:
-        if _is_damage(error):
-            raise _damaged(error) from error
-        if _is_disk(error):
-            raise LedgerUnavailable(f"the ledger's database was lost: {error}") from error
-        raise
-    except engine.dialect.loaded_dbapi.Error as error:
-        _forget_row(error)
-        raise
-    except PoolTimeout as error:
-        raise LedgerUnavailable(f"no connection to the ledger's database in time: {error}") from error
-
-
-@contextmanager
 def _advisory_lock(connection: Connection) -> Iterator[None]:
     """Held by the session, so that the transactions of a migration may come and go under it."""
     connection.execute(text(f"SET LOCAL lock_timeout = '{_MIGRATION_SECONDS}s'"))
@@ -551,32 +376,3 @@ _MIGRATION_KEY = 0x7265636F6E63696C
 
 _MIGRATION_SECONDS = 60
 """How long a start waits for another node's migration."""
-
-
-def _forget_row(error: BaseException | None) -> None:
-    """Postgres quotes the row that a constraint refused, which is somebody's data."""
-    said = getattr(getattr(error, "diag", None), "message_primary", None)
-    if error is not None and said:
-        error.args = (said,)
-
-
-def _is_damage(error: BaseException | None) -> bool:
-    return getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT")
-
-
-def _damaged(error: BaseException | None) -> LedgerError:
-    return LedgerError(f"the ledger's file is damaged or no database ({error}); check ledger.url, or restore a backup")
-
-
-def _away(error: BaseException | None) -> LedgerUnavailable:
-    if getattr(error, "sqlstate", None) in _CONTENTION:
-        return LedgerContention(f"the ledger's database ended the transaction: {error}")
-    return LedgerUnavailable(f"the ledger's database did not answer as it should: {error}")
-
-
-_CONTENTION = frozenset({"40001", "40P01"})
-"""Postgres: serialization failure, deadlock detected."""
-
-
-def _is_disk(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_BUSY"))

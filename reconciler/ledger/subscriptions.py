@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.codec import pack, unpack
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 class Origin(StrEnum):

@@ -13,8 +13,9 @@ from reconciler.ledger import changes, outbox, subscriptions
 from reconciler.ledger.changes import Change
 from reconciler.ledger.outbox import Attempt, Door, Ended, Ending, Parcel, Replay
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
 from reconciler.ledger.subscriptions import Origin, Standing, Subscriber, Subscription
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 

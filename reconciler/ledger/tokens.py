@@ -10,7 +10,7 @@ from sqlalchemy import text
 from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec import pack, unpack
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from reconciler.ledger import Ledger, aside, carried
 from reconciler.ledger.aside import Group, Kept, Unread
 from reconciler.ledger.finance import EntryFact, entries_by_source
 from reconciler.ledger.movements import FORMAT, OPEN, name_of, names_of, snapshot_of
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report.facts import AccountTerms, Facts
 from reconciler.report.linking import right_time

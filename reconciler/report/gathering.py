@@ -14,7 +14,7 @@ from reconciler.ledger.breaks import LockPolicy, PeriodLock
 from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, TotalFact
 from reconciler.ledger.movements import Known
 from reconciler.ledger.openings import Opened, Openings
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 from reconciler.movements import Movement, Role
 from reconciler.report import fees, sales

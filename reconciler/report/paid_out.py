@@ -10,7 +10,7 @@ from datetime import datetime
 from reconciler.ledger import finance
 from reconciler.ledger.finance import BalanceKey, EntryFact
 from reconciler.ledger.openings import Openings
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.movements import Movement
 from reconciler.report.facts import Composition, UnsettledSum
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from reconciler.ledger import movements
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report.facts import AccountTerms, Facts, SalesFacts
 from reconciler.report.model import Bar, Params, SalesBlock

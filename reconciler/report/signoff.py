@@ -23,7 +23,7 @@ from reconciler.ledger.breaks import (
     record_break_event,
     record_lock,
 )
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.report import canonical
 from reconciler.report.model import OpenItem, Report, ResolvedItem, Standing
 

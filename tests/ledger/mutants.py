@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 
 from reconciler.ledger import Answer, Applied, Claim, Ledger, Mark, Outcome, Receipt, Release, Verdict
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 from tests.ledger.factories import NOON
 

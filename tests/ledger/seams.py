@@ -10,7 +10,7 @@ from sqlalchemy import Connection, CursorResult
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.ledger import Ledger, Store
-from reconciler.ledger.store import Dialect, Transaction
+from reconciler.ledger.transaction import Dialect, Transaction
 
 
 class Crash(BaseException):

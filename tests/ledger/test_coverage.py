@@ -18,7 +18,7 @@ from reconciler.clock import to_micros
 from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, insert_into
 from reconciler.ledger.coverage import ALL_STANDING, LATER_SUPERSEDED, record_coverage, supersede_imported
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Window
 from reconciler.status.coverage import NO_LOOK, Gap, Reach, last_reason, reaches
 from tests.databases import sqlite_url

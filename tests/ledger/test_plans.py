@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import TextClause
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, listing
 from reconciler.ledger.listing import ResourceFilter
-from reconciler.ledger.store import Dialect, Transaction
+from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Priority, Window
 from tests.databases import Postgres, sqlite_url
 from tests.ledger.factories import LEASE, NOON, by_hand, ref, show_page, snapshot

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.clock import to_micros
 from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import Answer, Applied, Claim, Coverage, Job, JobLost, Ledger, Outcome, PageRow, Release, Store
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from tests.simulation.oracle import Oracle
 
 

@@ -14,7 +14,7 @@ from reconciler.console.pen import Pen
 from reconciler.errors import UsageError
 from reconciler.ledger import people
 from reconciler.ledger.people import MachineToken
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 SCOPES: Final = {
     "status": "read the status",

@@ -29,7 +29,7 @@ from reconciler.console.room import Room
 from reconciler.errors import UsageError
 from reconciler.ledger import Mark
 from reconciler.ledger.breaks import append_audit
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause
 from reconciler.refs import checked
 from reconciler.report import signoff

@@ -28,7 +28,7 @@ from reconciler.console.room import Room
 from reconciler.errors import LedgerError, ProviderError, UsageError
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.people import MachineToken, Role
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 log = structlog.get_logger(__name__)
 

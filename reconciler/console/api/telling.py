@@ -21,9 +21,9 @@ from reconciler.console.room import Room
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, listing
 from reconciler.ledger.outbox import Replay
-from reconciler.ledger.store import Transaction
 from reconciler.ledger.subscriptions import Form, Ordering, Subscriber
 from reconciler.ledger.telling import Backlog
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause
 from reconciler.outbox.stating import attempt_document, dead_document, subscriber_document
 from reconciler.times import parse_instant

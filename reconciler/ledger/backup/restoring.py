@@ -28,8 +28,9 @@ from reconciler.ledger.backup.taking import DATABASE_FILE, copy_of, member_of
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.changes import begin_epoch
 from reconciler.ledger.findings import RESTORED, note_findings
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
 from reconciler.ledger.tables import metadata
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Finding, Severity
 
 EPOCH = 1 << 32

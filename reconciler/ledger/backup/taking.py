@@ -15,7 +15,8 @@ from reconciler import __version__
 from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger.backup.archive import Manifest, Table, Writing, verify, writing
 from reconciler.ledger.schema import current
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 
 DATABASE_FILE = "ledger.db"
 _ALEMBIC = "alembic_version"

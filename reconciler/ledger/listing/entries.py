@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.listing.stretch import FOREVER, Stretch, instant, micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 

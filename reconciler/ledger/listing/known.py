@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import text
 
 from reconciler.ledger.listing.stretch import FOREVER, Stretch, instant, micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef, State
 
 SCANNED: Final = 20_000

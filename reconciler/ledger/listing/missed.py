@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros
 from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import from_micros
 from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 SCANNED: Final = 20_000

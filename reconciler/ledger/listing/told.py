@@ -11,8 +11,8 @@ from reconciler.clock import from_micros
 from reconciler.ledger.listing.stretch import FOREVER, Stretch
 from reconciler.ledger.outbox import Attempt
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
 from reconciler.ledger.telling import DeadParcel, LoggedAttempt
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 _ATTEMPTS: Final = """

@@ -13,7 +13,7 @@ from reconciler.ledger.moving.facts import Row, raise_clock
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.sorts import VERDICTS
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 _DAY = 86_400 * 1_000_000
 

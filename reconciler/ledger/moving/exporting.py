@@ -16,7 +16,8 @@ from sqlalchemy import text
 from reconciler.ledger.moving.fields import iso
 from reconciler.ledger.moving.sorts import FACTS
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 _CHUNK = 500

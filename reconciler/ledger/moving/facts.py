@@ -18,7 +18,7 @@ from sqlalchemy.sql.elements import TextClause
 from reconciler.ledger.bulk import BYTES, TRUTH, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.codec import pack, unpack
 from reconciler.ledger.moving.fields import Given, WrongLine, iso
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 Row = dict[str, Any]
 

@@ -23,7 +23,8 @@ from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.readers import Reader
 from reconciler.ledger.moving.sorts import FACTS
-from reconciler.ledger.store import Store, Transaction
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 
 _OF_ANYBODY = frozenset({"delivery", "delivery_tally"})
 """A webhook may have named an account that nobody configured; the log keeps it."""

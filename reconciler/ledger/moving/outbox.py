@@ -8,7 +8,7 @@ from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.moving import resources
 from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 
 _INSERT = insert_into(
     "outbox",

@@ -12,7 +12,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef
 
 _KEY = {"provider": WORDS, "account": WORDS, "kind": WORDS, "remote_id": WORDS}

@@ -21,7 +21,7 @@ from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.readers import Reader
 from reconciler.ledger.moving.resources import meet
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, Entry, ResourceRef, Snapshot, State, canonical
 
 _PAGE = 500

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from reconciler.clock import to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.store import Transaction
 from reconciler.ledger.subscriptions import all_wanted
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

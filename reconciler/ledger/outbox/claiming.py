@@ -10,8 +10,8 @@ from sqlalchemy import text
 from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
 from reconciler.ledger.outbox.values import Door, Parcel
-from reconciler.ledger.store import Transaction
 from reconciler.ledger.subscriptions import Ordering, Origin
+from reconciler.ledger.transaction import Transaction
 
 PROBE_AFTER = 5
 """Failures in a row after which one request at a time asks whether the subscriber is back."""

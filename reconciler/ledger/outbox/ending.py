@@ -10,8 +10,8 @@ from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.outbox.values import Attempt, Ended, Ending
 from reconciler.ledger.packing import Place
-from reconciler.ledger.store import Transaction
 from reconciler.ledger.subscriptions import Standing, stand
+from reconciler.ledger.transaction import Transaction
 
 _END = text(
     """

@@ -11,8 +11,8 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
 from reconciler.ledger.changes import Filter
-from reconciler.ledger.store import Transaction
 from reconciler.ledger.subscriptions import subscriber
+from reconciler.ledger.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

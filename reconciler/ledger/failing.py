@@ -1,0 +1,72 @@
+"""What the errors of a database mean to us, said without the rows that they quote."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from reconciler.errors import LedgerContention, LedgerError, LedgerUnavailable
+
+
+@contextmanager
+def mapping_errors(engine: Engine) -> Iterator[None]:
+    """What the database cannot do now becomes LedgerUnavailable; what we did wrong stays what it is."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise _away(error.orig) from error
+    except DBAPIError as error:
+        if _is_damage(error.orig):
+            raise _damaged(error.orig) from error
+        if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
+            raise LedgerUnavailable(f"the ledger's database was lost: {error.orig}") from error
+        _forget_row(error.orig)
+        error.args = (f"({type(error.orig).__name__}) {error.orig}",)
+        raise
+    except (engine.dialect.loaded_dbapi.OperationalError, engine.dialect.loaded_dbapi.InterfaceError) as error:
+        raise _away(error) from error  # from a statement that went to the driver directly
+    except sqlite3.DatabaseError as error:
+        if _is_damage(error):
+            raise _damaged(error) from error
+        if _is_disk(error):
+            raise LedgerUnavailable(f"the ledger's database was lost: {error}") from error
+        raise
+    except engine.dialect.loaded_dbapi.Error as error:
+        _forget_row(error)
+        raise
+    except PoolTimeout as error:
+        raise LedgerUnavailable(f"no connection to the ledger's database in time: {error}") from error
+
+
+def _forget_row(error: BaseException | None) -> None:
+    """Postgres quotes the row that a constraint refused, which is somebody's data."""
+    said = getattr(getattr(error, "diag", None), "message_primary", None)
+    if error is not None and said:
+        error.args = (said,)
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
+
+def _damaged(error: BaseException | None) -> LedgerError:
+    return LedgerError(f"the ledger's file is damaged or no database ({error}); check ledger.url, or restore a backup")
+
+
+def _away(error: BaseException | None) -> LedgerUnavailable:
+    if getattr(error, "sqlstate", None) in _CONTENTION:
+        return LedgerContention(f"the ledger's database ended the transaction: {error}")
+    return LedgerUnavailable(f"the ledger's database did not answer as it should: {error}")
+
+
+_CONTENTION = frozenset({"40001", "40P01"})
+"""Postgres: serialization failure, deadlock detected."""
+
+
+def _is_disk(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_BUSY"))
