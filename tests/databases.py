@@ -52,7 +52,8 @@ _SHAPE = f"""
     SELECT concat_ws(' ',
         (SELECT concat_ws('/', count(*), string_agg(relacl::text, ',' ORDER BY relname)) FROM pg_class
             WHERE relnamespace = 'public'::regnamespace),
-        (SELECT string_agg(nspname || nspacl::text, ',' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_'),
+        (SELECT string_agg(concat_ws(' ', nspname, nspacl), ',' ORDER BY nspname) FROM pg_namespace
+            WHERE nspname !~ '^pg_'),
         {_changes("pg_attribute", f"attrelid IN {_PUBLIC}")},
         {_changes("pg_index", f"indrelid IN {_PUBLIC}")},
         {_changes("pg_trigger", f"tgrelid IN {_PUBLIC}")},
