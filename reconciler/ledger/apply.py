@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, text
+from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
@@ -46,18 +47,26 @@ def _lock_by_id(tx: Transaction, ids: Sequence[int]) -> dict[int, Any]:
 
 
 def _lock_by_ref(tx: Transaction, refs: Iterable[ResourceRef]) -> dict[ResourceRef, Any]:
+    statement = _of_kind(_ROW, f"ORDER BY remote_id{tx.dialect.by_bytes} {tx.dialect.for_update}")
+    return {_ref(row): row for each in _by_kind(refs) for row in tx.run(statement, each)}
+
+
+def _known(tx: Transaction, refs: Iterable[ResourceRef]) -> set[ResourceRef]:
+    """Those that the ledger knows, without locking them."""
+    statement = _of_kind("provider, account, kind, remote_id")
+    return {_ref(row) for each in _by_kind(refs) for row in tx.run(statement, each)}
+
+
+def _of_kind(columns: str, end: str = "") -> TextClause:
+    sql = f"SELECT {columns} FROM resource WHERE account = :account AND kind = :kind AND remote_id IN :ids {end}"
+    return text(sql).bindparams(bindparam("ids", expanding=True))
+
+
+def _by_kind(refs: Iterable[ResourceRef]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for ref in refs:
         groups[ref.account, ref.kind].append(ref.id)
-    statement = text(
-        f"SELECT {_ROW} FROM resource WHERE account = :account AND kind = :kind AND remote_id IN :ids"
-        f" ORDER BY remote_id{tx.dialect.by_bytes} {tx.dialect.for_update}"
-    ).bindparams(bindparam("ids", expanding=True))
-    found: dict[ResourceRef, Any] = {}
-    for (account, kind), ids in sorted(groups.items()):
-        for row in tx.run(statement, {"account": account, "kind": kind, "ids": ids}):
-            found[_ref(row)] = row
-    return found
+    return [{"account": account, "kind": kind, "ids": ids} for (account, kind), ids in sorted(groups.items())]
 
 
 _KINDS_OF_COLUMNS = {
@@ -107,7 +116,11 @@ _INSERT_COLUMNS = {
     "created_at": WHOLE,
     "provider_updated_at": WHOLE,
 }
-_INSERT_PAGE_ROW = insert_into("resource", _INSERT_COLUMNS, "ON CONFLICT (account, kind, remote_id) DO NOTHING")
+_MEET_PAGE_ROW = insert_into(
+    "resource", _INSERT_COLUMNS, "ON CONFLICT (account, kind, remote_id) DO UPDATE SET id = resource.id WHERE false"
+)
+"""Inserts whom the ledger does not know. Whom it knows it leaves as he is, and on Postgres locks him all the same: one
+walk in the order of keys, where an insert after the locks could wait for somebody who waits for one of them."""
 _INSERT_VERSION = insert_into(
     "version",
     {
@@ -182,17 +195,12 @@ def apply_page(
     `settle` is the settle window of each kind. Rows that may be older than what is known are marked, not applied.
     """
     by_ref = {_as_stored(row.snapshot.ref): row for row in rows}
-    met = _lock_by_ref(tx, by_ref)
-    strangers = [row for ref, row in by_ref.items() if ref not in met and row.readable]
-    changes = _insert_strangers(tx, strangers, started_at, cause)
+    changes = _meet_strangers(tx, by_ref, started_at, cause)
     inserted = {_as_stored(change.reading.ref) for change in changes}
-    late = [ref for ref in by_ref if ref not in met and ref not in inserted]
-    met |= _lock_by_ref(tx, late)
+    met = _lock_by_ref(tx, [ref for ref in by_ref if ref not in inserted])
     applied = [Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=False) for change in changes]
     writes: list[dict[str, Any]] = []
-    unreadable = [ref for ref in by_ref if ref not in met and ref not in inserted]
-    applied += [Applied(ref, Outcome.DEFERRED, 0, cause, dirty=True) for ref in unreadable]
-    marks = [Mark(ref, cause, settle=settle[ref.kind]) for ref in unreadable]
+    marks: list[Mark] = []
     for (ref, row), seq in zip(met.items(), tx.ticks(len(met)), strict=True):
         brought = by_ref[ref]
         window = settle[ref.kind]
@@ -232,34 +240,64 @@ class _Change:
     entries: Sequence[Entry]
 
 
-def _insert_strangers(tx: Transaction, rows: Sequence[PageRow], started_at: datetime, cause: Cause) -> list[_Change]:
-    """Resources that the ledger meets here for the first time. One that somebody else just inserted is left out."""
+def _meet_strangers(
+    tx: Transaction, rows: Mapping[ResourceRef, PageRow], started_at: datetime, cause: Cause
+) -> list[_Change]:
+    """Insert those that the ledger meets here for the first time: those that can be read with their first version.
+
+    One that somebody else inserts at this moment is waited for, and is then no stranger.
+    """
+    known = _known(tx, rows)
+    if len(known) == len(rows):
+        return []
     ticks = tx.ticks(2 * len(rows))
-    ordered = sorted(rows, key=lambda row: row.snapshot.ref)
-    changes = []
-    for row, row_id, seq in zip(ordered, ticks[::2], ticks[1::2], strict=True):
-        snapshot = row.snapshot
-        columns = {
-            "id": row_id,
-            "provider": snapshot.ref.provider,
-            "account": snapshot.ref.account,
-            "kind": snapshot.ref.kind,
-            "remote_id": snapshot.ref.id,
-            "cause": cause.value,
-            "state": State.PRESENT.value,
-            "version": 1,
-            "content_hash": snapshot.content_hash,
-            "applied_seq": seq,
-            "fetched_at": to_micros(started_at),
-            "status": snapshot.status,
-            "created_at": kept(None, snapshot.created_at),
-            "provider_updated_at": kept(None, snapshot.updated_at),
-        }
-        changes.append(_Change(row_id, snapshot, cause.value, columns, row.entries))
-    if _INSERT_PAGE_ROW.run(tx, [dict(change.columns) for change in changes]) == len(changes):
-        return changes
-    present = _lock_by_id(tx, [change.resource_id for change in changes])
-    return [change for change in changes if change.resource_id in present]
+    offered = {}
+    for ref, row_id, seq in zip(sorted(rows), ticks[::2], ticks[1::2], strict=True):
+        offered[ref] = _first_columns(rows[ref], row_id, seq, started_at, cause)
+    inserted = _MEET_PAGE_ROW.run(tx, list(offered.values()))
+    ids = {columns["id"] for columns in offered.values()}
+    ours = ids if inserted == len(ids) else _lock_by_id(tx, list(ids)).keys()
+    return [
+        _Change(columns["id"], rows[ref].snapshot, cause.value, columns, rows[ref].entries)
+        for ref, columns in offered.items()
+        if columns["version"] and columns["id"] in ours
+    ]
+
+
+def _first_columns(row: PageRow, row_id: int, seq: int, started_at: datetime, cause: Cause) -> dict[str, Any]:
+    snapshot = row.snapshot
+    columns = {
+        "id": row_id,
+        "provider": snapshot.ref.provider,
+        "account": snapshot.ref.account,
+        "kind": snapshot.ref.kind,
+        "remote_id": snapshot.ref.id,
+        "cause": cause.value,
+    }
+    if not row.readable:
+        return columns | _UNREAD
+    return columns | {
+        "state": State.PRESENT.value,
+        "version": 1,
+        "content_hash": snapshot.content_hash,
+        "applied_seq": seq,
+        "fetched_at": to_micros(started_at),
+        "status": snapshot.status,
+        "created_at": kept(None, snapshot.created_at),
+        "provider_updated_at": kept(None, snapshot.updated_at),
+    }
+
+
+_UNREAD = {
+    "state": State.UNKNOWN.value,
+    "version": 0,
+    "content_hash": None,
+    "applied_seq": 0,
+    "fetched_at": None,
+    "status": None,
+    "created_at": None,
+    "provider_updated_at": None,
+}
 
 
 def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from reconciler.errors import LedgerContention
-from reconciler.ledger import Answer, Ledger, PageRow, open_ledger
+from reconciler.ledger import Answer, Applied, Ledger, PageRow, open_ledger
 from reconciler.model import Cause, Snapshot
 from tests.ledger.factories import claim_all, receipt, ref, values, webhook
 
@@ -218,3 +218,37 @@ def test_a_page_that_inserts_a_stranger_beside_another_page(postgres_ledger_url:
         thread.join(10)
         assert second == [["deferred"]]
         assert values(one, of) == ["first"]
+
+
+def test_a_page_and_a_webhook_never_wait_for_each_other(postgres_ledger_url: str) -> None:
+    """The webhook makes the first resource known and goes on to the second; the page shows both."""
+    with closing(open_ledger(postgres_ledger_url)) as webhook_side, closing(open_ledger(postgres_ledger_url)) as page:
+        now, stranger, known = datetime.now(UTC), ref("ch_1"), ref("ch_2")
+        page.mark([webhook(known, settle=NOTHING)], now)
+        start = page.tick()
+        came: list[Applied] = []
+
+        def show() -> None:
+            rows = [PageRow(Snapshot(each, {"value": "seen"})) for each in (known, stranger)]
+            settle = {"charge": NOTHING}
+            came.extend(page.apply_page(rows, start=start, started_at=now, cause=Cause.SWEEP, settle=settle, now=now))
+
+        thread = threading.Thread(target=show)
+        with webhook_side.together():
+            webhook_side.mark([webhook(stranger, settle=NOTHING)], now)
+            thread.start()
+            _until_somebody_waits(postgres_ledger_url)
+            webhook_side.mark([webhook(known, settle=NOTHING)], now)
+        thread.join(30)
+        assert [(each.ref.id, each.outcome.value) for each in came] == [("ch_1", "changed"), ("ch_2", "changed")]
+
+
+def _until_somebody_waits(ledger_url: str) -> None:
+    url = make_url(ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as watching:
+        for _ in range(2000):
+            (waiting,) = watching.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
+            if waiting:
+                return
+            time.sleep(0.005)
+    pytest.fail("nobody waits")
