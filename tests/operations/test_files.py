@@ -9,10 +9,12 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -93,10 +95,49 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def manifests() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FILES / "kubernetes.yaml").read_text()))
+
+
+@pytest.mark.parametrize("release", ["1.25", "1.31", "1.37"])
+def test_kubernetes_itself_accepts_the_manifests(release: str) -> None:
+    """By the schemas of its releases, strictly: a field that a release does not know is refused, not passed over."""
+    documents = manifests()
+    assert [each["kind"] for each in documents] == ["Deployment", "PodDisruptionBudget", "Service"]
+    for document in documents:
+        assert kubernetes_validate.validate(document, release, strict=True) == release
+
+
+def _container(manifest: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = manifest["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda it: it["spec"].update(replica=2), "'replica' was unexpected"),
+        (lambda it: it["spec"].update(replicas="two"), "'two' is not of type"),
+        (lambda it: it["spec"].pop("selector"), "'selector' is a required property"),
+        (lambda it: _container(it).update(readyProbe={}), "'readyProbe' was unexpected"),
+        (lambda it: _container(it)["readinessProbe"]["httpGet"].update(url="/readyz"), "'url' was unexpected"),
+        (lambda it: _container(it)["livenessProbe"].update(periodSeconds="10s"), "'10s' is not of type"),
+        (lambda it: _container(it)["securityContext"].update(readOnlyRootFilesystem="yes"), "'yes' is not of type"),
+        (lambda it: _container(it).update(args="run"), "'run' is not of type"),
+    ],
+)
+def test_a_spoiled_manifest_is_refused(spoil: Callable[[dict[str, Any]], object], complaint: str) -> None:
+    """What holds the test above to its word: the schemas are strict at every depth."""
+    manifest = manifests()[0]
+    spoil(manifest)
+    with pytest.raises(kubernetes_validate.ValidationError, match=re.escape(complaint)):
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+
+
 def test_containers_set_keys_that_the_configuration_has() -> None:
     """Each RECONCILER__ variable is read by the configuration itself, which refuses one that it does not know."""
     given: dict[str, str] = {}
-    for document in yaml.safe_load_all((FILES / "kubernetes.yaml").read_text()):
+    for document in manifests():
         for container in document["spec"].get("template", {}).get("spec", {}).get("containers", []):
             given |= {each["name"]: each.get("value", "sqlite:///x.db") for each in container["env"]}
     given |= yaml.safe_load((FILES / "compose.yaml").read_text())["services"]["worker"]["environment"]
