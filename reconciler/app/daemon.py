@@ -14,6 +14,7 @@ import structlog
 from reconciler.app.core import PARTS, Core, Counters
 from reconciler.app.era import Era, cancelled
 from reconciler.app.reloading import Reread, changed_accounts, note_refused, note_taken, require_same
+from reconciler.app.settings import least_room
 from reconciler.app.work import Work
 from reconciler.clock import Clock
 from reconciler.config import Config
@@ -110,7 +111,7 @@ class Daemon:
             rng=self._rng,
             parts=self._parts,
             counters=counters,
-            gauges=LedgerGauges(counters.registry, followed, writer, self._clock),
+            gauges=LedgerGauges(counters.registry, followed, writer, self._clock, least_room(self._config)),
             owner=owner_name(self._clock.now()),
         )
 
@@ -163,7 +164,7 @@ class Daemon:
             return
         self._era = new
         server.serve(new.doors.site, new.doors.intake)
-        core.gauges.follow(followed_of(new.config, new.accounts))
+        core.gauges.follow(followed_of(new.config, new.accounts), least_room(new.config))
         self._on_taken(new.config)
         changed = changed_accounts(old.accounts, new.accounts)
         await self._note(core, partial(note_taken, changed=changed, now=self._clock.now()))

@@ -11,6 +11,7 @@ from reconciler.intake import DoorLimits, IntakeLimits
 from reconciler.provider import ProviderSettings
 from reconciler.retention import Keep
 from reconciler.retry import RetryPolicy
+from reconciler.room import Least
 from reconciler.sweeps import SweepSettings
 from reconciler.transport import HttpTransport
 from reconciler.worker import WorkerSettings
@@ -43,6 +44,10 @@ def worker_settings(config: Config) -> WorkerSettings:
 def keep_of(config: Config) -> Keep:
     section = config.retention
     return Keep(section.deliveries, section.rejected, section.expectations, section.reads)
+
+
+def least_room(config: Config) -> Least:
+    return Least(config.alerts.disk_share, config.alerts.disk_bytes)
 
 
 def intake_limits(config: Config) -> IntakeLimits:

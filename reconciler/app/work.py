@@ -14,7 +14,15 @@ from zoneinfo import ZoneInfo
 from reconciler.ageing import SecretAges
 from reconciler.app.core import Core
 from reconciler.app.reading import fetcher_of, sweeper_of
-from reconciler.app.settings import day_start, keep_of, own_address, retry_policy, sweep_settings, worker_settings
+from reconciler.app.settings import (
+    day_start,
+    keep_of,
+    least_room,
+    own_address,
+    retry_policy,
+    sweep_settings,
+    worker_settings,
+)
 from reconciler.config import Config
 from reconciler.deadlines import Deadlines
 from reconciler.fetcher import Fetcher
@@ -27,6 +35,7 @@ from reconciler.redaction import Redactor
 from reconciler.report.facts import terms_of_providers
 from reconciler.report.keeping import Keeping
 from reconciler.retention import Retention
+from reconciler.room import RoomWatch
 from reconciler.scheduler import Allocation, Scheduler, jobs_of, next_cut_off
 from reconciler.worker import Worker, is_gone
 
@@ -75,6 +84,8 @@ async def start_work(
     )
     retention = Retention(keep_of(config), core.writer, core.clock, core.counters.retention)
     jobs = [outbox.watch.periodic(), *retention.periodics(), *alarms]
+    if not core.ledger.store.dialect.is_postgres:
+        jobs.append(RoomWatch(core.writer, core.clock, least=least_room(config), every=config.alerts.every).periodic())
     scheduler = _scheduler(core, config, accounts, fetchers, worker, jobs)
     running = asyncio.create_task(worker.run(), name="worker")
     telling = asyncio.create_task(outbox.pool.run(), name="outbox")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 
 from reconciler import log
-from reconciler.app import REFUSED, transport_of
+from reconciler.app import REFUSED, least_room, transport_of
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
@@ -21,13 +19,14 @@ from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import ConfigurationError, LedgerError, ProviderError, SchemaMismatch
 from reconciler.keyring import ledger_of
-from reconciler.ledger import Ledger, OpenFinding
+from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.schema import current, newest
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
 from reconciler.loading import Account, load_accounts
 from reconciler.model import Severity
 from reconciler.retry import describe
+from reconciler.room import Least, shortage
 
 PERMISSION = "permission_missing"
 
@@ -38,9 +37,6 @@ _NO_SECRET = (
 )
 
 _DAEMONS_OWN = HOLES | {ROTATION_DUE, REFUSED}
-_LEAST_FREE = 0.05
-_ENOUGH_BYTES = 10 * 2**30
-"""Of a large disk a small part is still much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +81,14 @@ def check(
     raise typer.Exit(_exit_code(lines))
 
 
+_UNSEEN_DISK = Checked(
+    "disk",
+    "how much room the database has cannot be seen from here",
+    Severity.INFO,
+    "watch its server's disk there; reconciler_ledger_bytes in /metrics shows how fast the ledger grows",
+)
+
+
 # --- what is looked at ----------------------------------------------------------------------------
 
 
@@ -121,11 +125,15 @@ def _ledger(config: Config) -> list[Checked]:
             lines += _sealing(ledger)
             lines += [_open(each) for each in _open_findings(ledger)]
         if not ledger.store.dialect.is_postgres:
-            lines += [_sqlite(), *_room(Path(str(ledger.store.url.database)))]
-        return lines
+            lines.append(_sqlite())
+        return [*lines, *_room(ledger.store.room(), least_room(config))]
     except (LedgerError, SchemaMismatch) as error:
         remedy = "see that its database runs, can be reached, has room on its disk, and that ledger.url is right"
-        return [Checked("ledger", str(error), Severity.ERROR, remedy)]
+        room = ledger.store.room()
+        return [
+            Checked("ledger", str(error), Severity.ERROR, remedy),
+            *([] if room is None else _room(room, least_room(config))),
+        ]
     finally:
         ledger.close()
 
@@ -168,16 +176,12 @@ def _open(found: OpenFinding) -> Checked:
     return Checked(found.account or "daemon", found.text, Severity(found.severity), found.remedy, found.code)
 
 
-def _room(database: Path) -> list[Checked]:
+def _room(room: Room | None, least: Least) -> list[Checked]:
     """Before it is full: afterwards every delivery is refused."""
-    try:
-        usage = shutil.disk_usage(database.parent)
-    except OSError:
-        return []
-    share = f"{usage.free / usage.total:.0%} ({usage.free / 2**30:,.1f} GiB) of {database.parent} is free"
-    if usage.free >= min(usage.total * _LEAST_FREE, _ENOUGH_BYTES):
-        return [Checked("disk", share)]
-    return [Checked("disk", share, Severity.WARNING, "make room before it is full: then every delivery is refused")]
+    if room is None:
+        return [_UNSEEN_DISK]
+    found = [Checked("disk", each.text, each.severity, each.remedy, each.code) for each in shortage(room, least)]
+    return found or [Checked("disk", str(room))]
 
 
 def _sqlite() -> Checked:

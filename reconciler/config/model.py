@@ -217,6 +217,9 @@ class AlertsSection(Section):
     untold_share: float = Field(default=0.2, ge=0, le=1)
     rejected: int = Field(default=100, ge=1)
     secret_age: Interval = timedelta(days=90)
+    disk_share: float = Field(default=0.05, ge=0, le=1)
+    disk_bytes: int = Field(default=10 * 2**30, ge=0)
+    """With less than both free on the ledger's disk, somebody is told; 0 in one of them: nobody is."""
 
 
 def _account_name(name: str) -> str:

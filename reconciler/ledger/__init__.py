@@ -13,6 +13,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.marks import Mark, mark_of
 from reconciler.ledger.packing import PLAIN, Packing
 from reconciler.ledger.reads import Holding, LoggedDelivery, Open, OpenFinding, Resource, Version, View
+from reconciler.ledger.room import Room
 from reconciler.ledger.store import Store
 from reconciler.ledger.writer import GroupCommit
 
@@ -44,6 +45,7 @@ __all__ = [
     "Rejection",
     "Release",
     "Resource",
+    "Room",
     "Store",
     "Verdict",
     "Version",

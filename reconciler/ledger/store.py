@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -22,6 +23,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
 from reconciler.ledger.failing import mapping_errors
 from reconciler.ledger.packing import PLAIN, Packing
+from reconciler.ledger.room import Room, room_in
 from reconciler.ledger.transaction import POSTGRES, SQLITE, Dialect, Transaction
 from reconciler.ledger.turn import FileTurn
 
@@ -205,6 +207,12 @@ class Store:
         )
         self._siblings.append(sibling)
         return sibling
+
+    def room(self) -> Room | None:
+        """Where the ledger's file may grow; None on Postgres, whose disk is another machine's, and in memory."""
+        if self.dialect.is_postgres or self._in_memory:
+            return None
+        return room_in(Path(str(self.url.database)).parent)
 
     def close(self) -> None:
         for each in (*self._siblings, self):

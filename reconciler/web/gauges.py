@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
-from reconciler.ledger import GroupCommit, Ledger
+from reconciler.ledger import GroupCommit, Ledger, Room
 from reconciler.ledger.alerts import Alert
+from reconciler.room import USUAL, Least
 from reconciler.status import Followed, Status, observe, status_of
 
 log = structlog.get_logger(__name__)
@@ -27,9 +28,15 @@ class LedgerGauges:
     """Refreshed before each answer of `/metrics`; a ledger that is away leaves the last figures, and says so."""
 
     def __init__(
-        self, registry: CollectorRegistry, followed: Sequence[Followed], ledger: GroupCommit, clock: Clock
+        self,
+        registry: CollectorRegistry,
+        followed: Sequence[Followed],
+        ledger: GroupCommit,
+        clock: Clock,
+        least: Least = USUAL,
     ) -> None:
         self._followed = tuple(followed)
+        self._least = least
         self._ledger = ledger
         self._clock = clock
         self._refreshed_at = float("-inf")
@@ -40,6 +47,8 @@ class LedgerGauges:
 
         self._reachable = gauge("ledger_reachable", "1 while the ledger answers.")
         self._size = gauge("ledger_bytes", "Size of the ledger's database.")
+        self._free = gauge("disk_free_bytes", "Room on the disk under a SQLite ledger.", "folder")
+        self._enough = gauge("disk_least_bytes", "Room below which somebody is told.", "folder")
         self._resources = gauge("resources", "Resources, by what is known of them.", "account", "kind", "state")
         self._oldest = gauge("oldest_dirty_seconds", "For how long the oldest mark has waited to be read.")
         self._backlog = gauge("backlog", "Resources that wait to be read, by urgency.", "account", "kind", "priority")
@@ -60,9 +69,10 @@ class LedgerGauges:
             "job_watermark_seconds", "Unix time up to which a periodic job's windows are complete.", "job"
         )
 
-    def follow(self, followed: Sequence[Followed]) -> None:
-        """Other accounts are configured now. The next refresh reads the ledger, however fresh the figures are."""
+    def follow(self, followed: Sequence[Followed], least: Least) -> None:
+        """Another configuration is at work now. The next refresh reads the ledger, however fresh the figures are."""
         self._followed = tuple(followed)
+        self._least = least
         self._refreshed_at = float("-inf")
 
     async def refresh(self) -> None:
@@ -70,6 +80,7 @@ class LedgerGauges:
             if self._clock.monotonic() - self._refreshed_at < _GOOD_FOR_SECONDS:
                 return
             try:
+                self._set_room(await self._ledger.read(lambda ledger: ledger.store.room()))
                 status, backlog, alerts, size = await self._ledger.read(self._look)
             except LedgerError as error:
                 self._reachable.set(0)
@@ -84,6 +95,12 @@ class LedgerGauges:
         with ledger.view() as view:
             status = status_of(observe(view, self._followed, self._clock.now()))
             return status, view.backlog(), view.alerts(), view.size_bytes()
+
+    def _set_room(self, room: Room | None) -> None:
+        """Also of a ledger that is away: a full disk is a reason for that."""
+        if room is not None:
+            self._free.labels(str(room.folder)).set(room.free_bytes)
+            self._enough.labels(str(room.folder)).set(self._least.of(room))
 
     def _set(self, status: Status, backlog: list[tuple[str, str, int, int]], alerts: list[Alert]) -> None:
         for each in (

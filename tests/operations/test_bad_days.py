@@ -183,6 +183,22 @@ def the_clock_is_wrong(here: Installation, _: Postgres) -> None:
     until(lambda: "clock_skew" not in here.findings(), "the finding is taken back")
 
 
+def the_disk_fills_up(here: Installation, _: Postgres) -> None:
+    """Every disk has less free than all of it."""
+    since = len(here.told.told)
+    here.configure(lambda text: text.replace("[alerts]", f"[alerts]\ndisk_share = 1.0\ndisk_bytes = {2**60}"))
+    here.daemon.reload()
+    told(here, "disk-low", "make room", str(here.folder), since=since)
+    wrong = here.check()[1]
+    assert "make room" in wrong["disk-low"]
+    assert "disk-low" in here.findings()
+    shown(here, "disk-low")
+    here.configure(lambda text: text.replace(f"disk_share = 1.0\ndisk_bytes = {2**60}", "disk_share = 0"))
+    here.daemon.reload()
+    until(lambda: "disk-low" not in here.findings(), "the finding is taken back")
+    assert "disk-low" not in here.check()[1]
+
+
 def the_disk_is_full(here: Installation, _: Postgres) -> None:
     """A file that may not grow refuses with an error of the same sort as a full disk, without filling one."""
     since = len(here.told.told)
@@ -210,7 +226,7 @@ DAYS: Final[tuple[Callable[[Installation, Postgres], None], ...]] = (
     the_endpoint_is_deleted,
     the_clock_is_wrong,
 )
-ON_SQLITE: Final = (the_disk_is_full,)
+ON_SQLITE: Final = (the_disk_fills_up, the_disk_is_full)
 
 
 @pytest.mark.long
@@ -231,11 +247,12 @@ def test_a_daemon_lives_through_every_bad_day(test_run: TestRun, tmp_path: Path)
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_daemon_on_sqlite_lives_through_a_full_disk(tmp_path: Path) -> None:
+def test_a_daemon_on_sqlite_lives_through_a_disk_that_fills_up_and_is_full(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "ledger.db")
     with Providers() as providers, address() as there, installed(tmp_path, url, providers, there) as here:
         arrives(here, sell(here))
-        the_disk_is_full(here, Postgres(None))
+        for day in ON_SQLITE:
+            day(here, Postgres(None))
         with closing(open_ledger(url)) as ledger, ledger.store.read() as tx:
             assert tx.run(_sound()).scalar_one() == "ok"
 
