@@ -43,6 +43,10 @@ class SchemaMismatch(LedgerError, UsageError):
     """The ledger's schema is older or newer than this program; run `reconcile migrate`, or upgrade."""
 
 
+class LedgerForbidden(LedgerError, UsageError):
+    """The database's role lacks a right; see docs/operations/postgres-roles.sql."""
+
+
 # --- the provider ---------------------------------------------------------------------------------
 
 

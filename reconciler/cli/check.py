@@ -17,7 +17,7 @@ from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.clock import SystemClock
 from reconciler.config import Config
-from reconciler.errors import ConfigurationError, LedgerError, ProviderError, SchemaMismatch
+from reconciler.errors import ConfigurationError, LedgerError, LedgerForbidden, ProviderError, SchemaMismatch
 from reconciler.keyring import ledger_of
 from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
@@ -81,6 +81,7 @@ def check(
     raise typer.Exit(_exit_code(lines))
 
 
+_REGRANT = "run docs/operations/postgres-roles.sql in its database, after each `reconcile migrate`"
 _UNSEEN_DISK = Checked(
     "disk",
     "how much room the database has cannot be seen from here",
@@ -127,6 +128,8 @@ def _ledger(config: Config) -> list[Checked]:
         if not ledger.store.dialect.is_postgres:
             lines.append(_sqlite())
         return [*lines, *_room(ledger.store.room(), least_room(config))]
+    except LedgerForbidden as error:
+        return [Checked("ledger", str(error), Severity.ERROR, _REGRANT)]
     except (LedgerError, SchemaMismatch) as error:
         remedy = "see that its database runs, can be reached, has room on its disk, and that ledger.url is right"
         room = ledger.store.room()

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from reconciler.errors import LedgerContention, LedgerError, LedgerUnavailable
+from reconciler.errors import LedgerContention, LedgerError, LedgerForbidden, LedgerUnavailable
 
 
 @contextmanager
@@ -21,6 +21,8 @@ def mapping_errors(engine: Engine) -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise _away(error.orig) from error
     except DBAPIError as error:
+        if _is_forbidden(error.orig):
+            raise _forbidden(error.orig, engine) from error
         if _is_damage(error.orig):
             raise _damaged(error.orig) from error
         if error.connection_invalidated or (isinstance(error.orig, sqlite3.DatabaseError) and _is_disk(error.orig)):
@@ -37,10 +39,24 @@ def mapping_errors(engine: Engine) -> Iterator[None]:
             raise LedgerUnavailable(f"the ledger's database was lost: {error}") from error
         raise
     except engine.dialect.loaded_dbapi.Error as error:
+        if _is_forbidden(error):
+            raise _forbidden(error, engine) from error
         _forget_row(error)
         raise
     except PoolTimeout as error:
         raise LedgerUnavailable(f"no connection to the ledger's database in time: {error}") from error
+
+
+def _is_forbidden(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) == "42501"  # insufficient_privilege
+
+
+def _forbidden(error: BaseException | None, engine: Engine) -> LedgerForbidden:
+    role = f"the role {engine.url.username}" if engine.url.username else "the role that ledger.url logs in as"
+    return LedgerForbidden(
+        f"{role} may not do this in the ledger's database: {error}. The schema is changed by the role that owns the "
+        "tables: run `reconcile migrate` as that one, then docs/operations/postgres-roles.sql again"
+    )
 
 
 def _forget_row(error: BaseException | None) -> None:
