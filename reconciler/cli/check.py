@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,15 +16,17 @@ from reconciler.cli.opening import read_config
 from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.clock import SystemClock
-from reconciler.config import Config
+from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens
+from reconciler.console.entrance import require_sound
 from reconciler.errors import ConfigurationError, LedgerError, LedgerForbidden, ProviderError, SchemaMismatch
-from reconciler.keyring import ledger_of
+from reconciler.keyring import ledger_of, secrets_seal
 from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.schema import current, newest
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
 from reconciler.loading import Account, load_accounts
 from reconciler.model import Severity
+from reconciler.outbox.configured import keys_of, subscriptions_of
 from reconciler.retry import describe
 from reconciler.room import Least, shortage
 
@@ -70,7 +72,8 @@ def check(
     log.configure(verbose=options.verbose)
     config = read_config(options)
     accounts = load_accounts(config)
-    lines = [_configuration(config, accounts), *_told(config), *_ledger(config)]
+    lines = [_configuration(config, accounts), *_told(config), *_unusable(config), *_ledger(config)]
+    lines = list(dict.fromkeys(lines))  # a key that cannot be read is met by both
     lines += asyncio.run(_accounts(config, accounts, repair=repair_webhooks))
     if output == "json":
         print_json({"checks": [_document(line) for line in lines]})
@@ -81,6 +84,19 @@ def check(
     raise typer.Exit(_exit_code(lines))
 
 
+_EVERY_KEY = (
+    "put every key that is in use into encryption.keys, newest first; `reconcile rotate-keys` retires the others"
+)
+_MEND_IT = "mend what it names; until then `reconcile run` does not start, and no reload takes this file"
+_READ_AT_THE_START: Sequence[tuple[str, Callable[[Config], object], str]] = (
+    ("encryption", secrets_seal, _EVERY_KEY),
+    ("alerts", alert_addresses, _MEND_IT),
+    ("server", api_tokens, _MEND_IT),
+    ("server", expectation_tokens, _MEND_IT),
+    ("subscriptions", subscriptions_of, _MEND_IT),
+    ("subscriptions", keys_of, _MEND_IT),
+    ("console", require_sound, _MEND_IT),
+)
 _REGRANT = "run docs/operations/postgres-roles.sql in its database, after each `reconcile migrate`"
 _UNSEEN_DISK = Checked(
     "disk",
@@ -115,15 +131,25 @@ def _told(config: Config) -> list[Checked]:
     ]
 
 
+def _unusable(config: Config) -> list[Checked]:
+    """What `run` reads at its start and would refuse, whatever the ledger holds or whether it can be reached."""
+    found: dict[str, Checked] = {}
+    for what, read, remedy in _READ_AT_THE_START:
+        try:
+            read(config)
+        except ConfigurationError as error:
+            found.setdefault(str(error), Checked(what, str(error), Severity.ERROR, remedy))
+    return [*found.values()]
+
+
 def _ledger(config: Config) -> list[Checked]:
     ledger = ledger_of(config)
     try:
         url = ledger.store.url.render_as_string()
         revision = current(ledger.store)
-        lines = [_schema(url, revision)]
+        lines = [_schema(url, revision), *_sealing(ledger, holds_bodies=revision == newest())]
         if revision == newest():
             ledger.tick()  # a full disk and a database that only reads are found by writing
-            lines += _sealing(ledger)
             lines += [_open(each) for each in _open_findings(ledger)]
         if not ledger.store.dialect.is_postgres:
             lines.append(_sqlite())
@@ -154,16 +180,14 @@ def _schema(url: str, revision: str | None) -> Checked:
     )
 
 
-def _sealing(ledger: Ledger) -> list[Checked]:
+def _sealing(ledger: Ledger, *, holds_bodies: bool) -> list[Checked]:
     """Whether the keys can be read, and none is missing that a body needs."""
-    remedy = (
-        "put every key that is in use into encryption.keys, newest first; `reconcile rotate-keys` retires the others"
-    )
     try:
-        ledger.require_keys()
+        if holds_bodies:
+            ledger.require_keys()
         seal = ledger.store.packing.seal
     except ConfigurationError as error:
-        return [Checked("encryption", str(error), Severity.ERROR, remedy)]
+        return [Checked("encryption", str(error), Severity.ERROR, _EVERY_KEY)]
     if seal is None:
         return []
     return [Checked("encryption", f"bodies are sealed with the key {seal.first}; at hand: {', '.join(seal.ids)}")]

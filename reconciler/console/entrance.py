@@ -22,7 +22,7 @@ def is_loopback(host: str) -> bool:
 
 def require_users(desk: Desk) -> None:
     """Raises UsageError for an address that others can reach while nobody could log in, and for a wrong [console]."""
-    _require_sound(desk.config)
+    require_sound(desk.config)
     host = desk.config.server.host
     if is_loopback(host):
         return
@@ -37,7 +37,7 @@ def require_users(desk: Desk) -> None:
     )
 
 
-def _require_sound(config: Config) -> None:
+def require_sound(config: Config) -> None:
     """The console opens with its first request; what is wrong with its configuration has to stop the start."""
     section = config.console
     for each in section.trusted_proxies:

@@ -94,6 +94,37 @@ def test_a_key_that_may_too_little_is_named_with_what_it_lacks(
     assert "api_key" in wrong(ran)["credentials_rejected"]["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("written", "what", "names"),
+    [
+        ('[encryption]\nkeys = ["file:/nowhere/key"]', "encryption", "encryption.keys[1]"),
+        ('[encryption]\nkeys = ["env:UNSET_KEY"]', "encryption", "UNSET_KEY"),
+        ('[alerts]\nurls = ["env:UNSET_URL"]', "alerts", "UNSET_URL"),
+        ('[server]\napi_tokens = ["file:/nowhere/token"]', "server", "/nowhere/token"),
+        ('[server]\nexpectation_tokens = ["env:UNSET_TOKEN"]', "server", "UNSET_TOKEN"),
+        ('[[subscriptions]]\nname = "erp"\nurl = "https://erp.example.com/"\nsecrets = ["env:UNSET_SECRET"]',
+         "subscriptions", "UNSET_SECRET"),
+        ('[console]\nproxy_user_header = "x-user"', "console", "console.trusted_proxies"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("ledger", ["empty", "migrated", "gone"])
+def test_what_would_stop_the_start_is_said_whatever_the_ledger_holds(
+    sqlite_ledger_url: str, tmp_path: Path, ledger: str, written: str, what: str, names: str
+) -> None:
+    url = {
+        "empty": f"sqlite:///{tmp_path / 'empty.db'}",
+        "migrated": sqlite_ledger_url,
+        "gone": f"sqlite:///{tmp_path / 'gone' / 'ledger.db'}",
+    }[ledger]
+    path = tmp_path / "config.toml"
+    path.write_text(f'[ledger]\nurl = "{url}"\n{written}\n')
+    ran = run_here("--config", str(path), "--format", "json", "check")
+    assert ran.code == 1
+    (line,) = (each for each in ran.json["checks"] if each["what"] == what and each["severity"] == "error")
+    assert names in line["text"]
+    assert line["remedy"]
+
+
 def test_what_only_the_daemon_knows_is_told_too(stripe: ThreadedSandbox, check: Check, sqlite_ledger_url: str) -> None:
     stripe.ask(lambda server: server.add_endpoint("http://127.0.0.1:9/webhooks/stripe/main", secret=SECRET))
     now = datetime.now(UTC)
