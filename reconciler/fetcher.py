@@ -395,12 +395,18 @@ class Fetcher:
 
     async def acquire(self, endpoint: str, priority: Priority) -> None:
         """One request's worth of budget; raises NoBudget when it would take too long to wait in place."""
+        wait = await self.wait_for(endpoint, priority, _PATIENCE)
+        if wait:
+            raise NoBudget(f"no budget for {endpoint} in time", retry_after=wait, scope=ThrottleScope.RESOURCE)
+
+    async def wait_for(self, endpoint: str, priority: Priority, patience: timedelta) -> timedelta:
+        """One request's worth of budget, and zero; or, where that is longer than `patience`, how long it would take."""
         while True:
             granted, wait = await self.draw(endpoint, priority)
             if granted:
-                return
-            if wait > _PATIENCE:
-                raise NoBudget(f"no budget for {endpoint} in time", retry_after=wait, scope=ThrottleScope.RESOURCE)
+                return timedelta(0)
+            if wait > patience:
+                return wait
             await self._sleep(max(wait.total_seconds(), 0.001))
 
     def know_gates(self, gates: Sequence[Gate]) -> None:

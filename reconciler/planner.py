@@ -20,7 +20,10 @@ _WORTH_INTERRUPTING = 0.25
 """A walk that answers less than this share of a page is over so soon that nobody waits for it."""
 
 LIST_PATIENCE = timedelta(seconds=1)
-"""A list whose budget is closed for longer than this is not waited for: single reads have a budget of their own."""
+"""A list whose budget is closed for longer than this is not waited for: single reads have a budget of their own.
+
+A walk waits as long for each further page: ended after the pages that a small budget had at once, it would begin at
+its first page again, and a window denser than those would never be read to its end."""
 
 WALK_PAGES = 10
 """The longest walk over a list that one plan makes; the lease has to cover it."""

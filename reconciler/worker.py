@@ -253,8 +253,7 @@ class Worker:
         kind = fetcher.provider.kinds[lane.kind]
 
         async def draw(endpoint: str) -> bool:
-            granted, _ = await fetcher.draw(endpoint, Priority(lane.priority))
-            return granted == 1
+            return not await fetcher.wait_for(endpoint, Priority(lane.priority), LIST_PATIENCE)
 
         for batch in turn.batches:
             reading = (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
 from providers.sandbox import FaultPlan, Limits
+from providers.sandbox.journal import Entry
 from reconciler.clock import from_micros
 from reconciler.ledger import Mark
 from reconciler.model import Cause
@@ -65,6 +68,15 @@ async def waits_of_fresh_payments(loop: Loop) -> list[timedelta]:
     return sorted(proven.values())
 
 
+def busiest_second(requests: Sequence[Entry]) -> int:
+    """The most requests of one endpoint that any second, wherever it begins, had in it."""
+    most = 0
+    for operation in {each.operation for each in requests}:
+        times = [each.at_micros for each in requests if each.operation == operation]
+        most = max(most, *(bisect_left(times, at + 1_000_000) - place for place, at in enumerate(times)))
+    return most
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_ten_thousand_dirty_payments_cost_at_most_a_thousand_requests_and_delay_no_fresh_one(url: str) -> None:
@@ -86,6 +98,7 @@ def test_ten_thousand_dirty_payments_cost_at_most_a_thousand_requests_and_delay_
             assert waits[int(0.99 * fresh)] <= 10 * SECOND
             assert loop.unlike_truth(["payment_intent"]) == []
 
+            assert busiest_second(requests) <= PER_SECOND
             refusals = [each for each in requests if each.status == 429]
             assert len(refusals) == 4, "only what the fault plan refused: no limit of the provider was ever met"
             for refusal in refusals:
@@ -98,5 +111,25 @@ def test_ten_thousand_dirty_payments_cost_at_most_a_thousand_requests_and_delay_
                     and from_micros(each.at_micros) < end
                 ]
                 assert inside == []
+
+    asyncio.run(story())
+
+
+def test_a_second_denser_than_the_budget_is_walked_once_and_to_its_end(url: str) -> None:
+    """Five pages of customers imported within one second; a backfill may send two or three requests at once."""
+
+    async def story() -> None:
+        async with looping(url) as loop:
+            customers = [loop.world.customers.create() for _ in range(450)]
+            loop.lose_all()
+            loop.advance(60 * SECOND)
+            created_at = datetime.fromtimestamp(customers[0]["created"], loop.now().tzinfo)
+            marks = [
+                Mark(loop.ref("customer", each["id"]), Cause.BACKFILL, created_at=created_at) for each in customers
+            ]
+            await loop.commit.call(lambda ledger: ledger.mark(marks, loop.now()))
+            await loop.settle()
+            assert loop.unlike_truth(["customer"]) == []
+            assert len(loop.requests()) <= 10
 
     asyncio.run(story())

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.stripe.kinds import PER_ACCOUNT, PER_ENDPOINT, limits
 from reconciler.budget import MILLI, RESERVED, SAFETY, draw, full, give_back, refill, stretched, throttle
 from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, open_ledger
@@ -59,6 +60,25 @@ def test_what_is_reserved_is_there_when_somebody_more_urgent_comes(
         if drawn.granted:
             assert drawn.bucket.level >= min(int(capacity * RESERVED[priority]), capacity - MILLI)
         bucket = drawn.bucket
+
+
+@given(st.sampled_from([None, False, True]), st.lists(WANTS, max_size=40))
+def test_no_second_holds_more_requests_than_stripe_allows(
+    livemode: bool | None, wants: list[tuple[int, int, Priority]]
+) -> None:
+    """Stripe words its limits by the second: emptying a bucket and refilling it within one must stay inside."""
+    allowed = PER_ENDPOINT if livemode is False else PER_ACCOUNT
+    limit = limits(livemode=livemode)[ACCOUNT_LIMIT]
+    bucket, now = full(limit, NOW), NOW
+    sent: list[tuple[int, int]] = []
+    for gap, want, priority in wants:
+        now += gap // 20
+        drawn = draw(bucket, limit, want=want, priority=priority, now=now)
+        bucket = drawn.bucket
+        sent.append((now, drawn.granted))
+    for start, _ in sent:
+        assert sum(granted for at, granted in sent if start <= at < start + SECOND) <= allowed
+    assert SAFETY * limit.rate >= allowed * 4 / 5, "and little is given away"
 
 
 def test_a_backfill_leaves_half_of_the_bucket_to_a_fresh_payment() -> None:

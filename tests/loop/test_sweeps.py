@@ -545,11 +545,11 @@ def test_sweeps_slow_down_only_beyond_half_of_the_read_allocation(
                         "main",
                         "charge.list",
                         limits,
-                        want=10,
+                        want=4,
                         priority=Priority.LIVE,
                         now=loop.now() - DAY + number * SECOND,
                     )
-                    for number in range(150)
+                    for number in range(375)
                 ]
             )
             await loop.run_for(MINUTE)

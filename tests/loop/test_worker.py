@@ -259,7 +259,7 @@ def test_a_provider_that_hangs_is_away_and_no_resource_is_blamed(url: str) -> No
     async def story() -> None:
         quick = FetchSettings(lease=timedelta(seconds=0.5))
         async with looping(url, fetch=quick) as loop:
-            ids = await known_payments(loop, 8)
+            ids = await known_payments(loop, 4)
             loop.server.set_faults(FaultPlan(hang=Chance(1.0)))
             await loop.mark(*refs(loop, ids))
             await loop.run_for(SECOND)
@@ -528,7 +528,7 @@ def test_what_no_list_shows_is_read_singly_and_not_walked_for_again(url: str) ->
 def test_a_clean_stop_gives_back_what_it_cannot_finish(ledger_url: str) -> None:
     async def story() -> None:
         async with looping(ledger_url, worker=WorkerSettings(drain=timedelta(seconds=0.3))) as loop:
-            ids = await known_payments(loop, 8)
+            ids = await known_payments(loop, 4)
             loop.server.set_faults(FaultPlan(hang=Chance(1.0)))
             await loop.mark(*refs(loop, ids))
             await loop.transport.until_sent()
