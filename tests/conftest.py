@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ settings.load_profile("patient")
 
 def pytest_configure(config: pytest.Config) -> None:
     given: dict[str, Any] | None = getattr(config, "workerinput", None)
+    _write_to_memory()
     folder = given["run_folder"] if given else tempfile.mkdtemp(prefix="reconciler-tests-")
     config.stash[RUN] = TestRun(Path(folder))
 
@@ -41,6 +44,44 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.stash[RUN].sweep_up()
+
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes fresh folders in it
+_ROOM_BYTES = 2 << 30
+"""A tenth of it is used. A container often has 64 MB there: too little, so that its tests write to the disk."""
+
+
+def _write_to_memory() -> None:
+    """Every ledger waits for its disk at each commit; what a test commits need not survive a power cut.
+
+    For this process and all that it starts, unless whoever runs the tests has chosen a place.
+    """
+    if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+# --- order ------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(trylast=True)  # what pytest-randomly has shuffled stays shuffled within both sorts of modules
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Modules with long tests first, dealt out to the workers: whoever got one last would end alone, minutes later.
+
+    xdist's worksteal gives each worker a run of the list, in order, and lets an idle one steal from another's end.
+    """
+    given: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if given is not None:
+        items[:] = dealt(items, given["workercount"])
+
+
+def dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """In as many runs of equal length as there are workers, each of which begins with its share of the long ones."""
+    modules = [list(group) for _, group in groupby(items, key=lambda item: item.path)]
+    modules.sort(key=lambda module: not any(item.get_closest_marker("long") for item in module))
+    piles: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for module in modules:
+        min(piles, key=len).extend(module)
+    return [item for pile in piles for item in pile]
 
 
 # --- time -----------------------------------------------------------------------------------------
