@@ -57,7 +57,7 @@ def demo(
     try:
         outcome, report = _play(plan, folder, as_json=output == "json")
         fine = outcome.proven
-    except _Stopped as stopped:
+    except Stopped as stopped:
         fine = True
         talk("stopped; every process of the demo has ended")
         raise typer.Exit(_INTERRUPTED + stopped.number) from None
@@ -94,17 +94,19 @@ def _play(plan: Plan, folder: Path, *, as_json: bool) -> tuple[Outcome, Any]:
 
             return await play(plan, folder, SystemClock(), watcher, acts=Acts(compared=compared))
 
-    outcome = asyncio.run(_until_signal(story()))
+    outcome = asyncio.run(until_signal(story()))
     return outcome, reports[0] if reports else None
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
+    """Somebody asked for the end, by a signal of that number."""
+
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-async def _until_signal(work: Coroutine[Any, Any, T]) -> T:
+async def until_signal(work: Coroutine[Any, Any, T]) -> T:
     """The first signal cancels the work, which ends its processes; further ones cannot disturb it in that."""
     task = asyncio.ensure_future(work)
     received: list[int] = []
@@ -120,7 +122,7 @@ async def _until_signal(work: Coroutine[Any, Any, T]) -> T:
         return await task
     except asyncio.CancelledError:
         if received:
-            raise _Stopped(received[0]) from None
+            raise Stopped(received[0]) from None
         raise
 
 

@@ -11,7 +11,7 @@ from reconciler.demo.outcome import Outcome, outcome_document
 from reconciler.demo.plan import SIDES, Plan, Side
 from reconciler.demo.progress import Moment, Watcher
 from reconciler.demo.sandbox import Sandbox
-from reconciler.demo.story import Acts, play
+from reconciler.demo.story import Acts, compare_all, play
 
 __all__ = [
     "SIDES",
@@ -26,6 +26,7 @@ __all__ = [
     "Side",
     "Watcher",
     "ask_report",
+    "compare_all",
     "outcome_document",
     "play",
 ]

@@ -46,8 +46,8 @@ from reconciler.loading import load_provider
 from reconciler.provider import Request
 from reconciler.transport import HttpTransport
 
-_START_WITHIN = timedelta(seconds=30)
-_MAKE_UP_WITHIN = timedelta(seconds=10)
+_START_WITHIN = timedelta(minutes=2)
+_MAKE_UP_WITHIN = timedelta(minutes=1)
 _LOOK_EVERY = 0.5
 _COMPARISONS = 5
 """The truth may still move while the ledger is read; then both are read again, this often at most."""
@@ -65,7 +65,7 @@ class Acts:
     """What others do while the sandbox and the daemon still run."""
 
     at_rest: Callable[[Sandboxes], Awaitable[None]] = _nothing
-    """Before the comparison: here a test tampers, to see that the comparison is real."""
+    """Before the comparison, with both providers' controls."""
     compared: Callable[[Outcome], Awaitable[None]] = _nothing
     """After it: here the report is asked for, as one would ask a living daemon's ledger."""
 
@@ -133,7 +133,7 @@ class _Story:
         rest_seconds = self._clock.monotonic() - over
         journals = [await self._journal(side, sandbox) for side, sandbox in sandboxes.items()]
         await acts.at_rest(sandboxes)
-        comparison = await self._compare(sandboxes, ledger)
+        comparison = await compare_all(sandboxes, ledger)
         await _cancel(watching)
         found = await asyncio.to_thread(findings, ledger, self._clock.now())
         reasons = [*restless]
@@ -283,22 +283,6 @@ class _Story:
             (await sandbox.requests(detail=True))["requests"],
         )
 
-    async def _compare(self, sandboxes: Sandboxes, ledger: Ledger) -> Comparison:
-        truths = await _truths(sandboxes)
-        for _ in range(_COMPARISONS):
-            rows = await asyncio.to_thread(held, ledger)
-            again = await _truths(sandboxes)
-            if again == truths:
-                break
-            truths = again
-        whole = Comparison((), (), 0)
-        for side, truth in truths.items():
-            kinds = load_provider(side.provider).kinds
-            whole += await asyncio.to_thread(
-                compare, truth, rows, provider=side.provider, account=side.account, kinds=kinds
-            )
-        return whole
-
     # --- watching ---
 
     async def _watch(self, sandboxes: Sandboxes, ledger: Ledger) -> None:
@@ -316,6 +300,24 @@ class _Story:
                 Moment(elapsed, self._plan.seconds, self._plan.payments, way, read, last, daemon_dead=self._dead)
             )
             await asyncio.sleep(_LOOK_EVERY)
+
+
+async def compare_all(sandboxes: Sandboxes, ledger: Ledger) -> Comparison:
+    """Both truths with the ledger, as they are now. Raises LedgerUnavailable."""
+    truths = await _truths(sandboxes)
+    for _ in range(_COMPARISONS):
+        rows = await asyncio.to_thread(held, ledger)
+        again = await _truths(sandboxes)
+        if again == truths:
+            break
+        truths = again
+    whole = Comparison((), (), 0)
+    for side, truth in truths.items():
+        kinds = load_provider(side.provider).kinds
+        whole += await asyncio.to_thread(
+            compare, truth, rows, provider=side.provider, account=side.account, kinds=kinds
+        )
+    return whole
 
 
 async def _flushed(sandboxes: Sandboxes) -> int:
