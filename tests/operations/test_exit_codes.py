@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from reconciler.ledger import open_ledger
-from tests.cli.running import ROOT
+from tests.cli.running import ROOT, run_here
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 PATIENCE_SECONDS = 90
@@ -34,16 +33,18 @@ base_url = "http://127.0.0.1:9"
 """
 
 
-def start(
-    folder: Path, *, ledger: str = "", port: int = 0, provider: str = "stripe", more: str = ""
-) -> subprocess.Popen[str]:
+def configured(folder: Path, *, ledger: str = "", port: int = 0, provider: str = "stripe", more: str = "") -> Path:
     folder.mkdir()
     path = folder / "config.toml"
     url = ledger or f"sqlite:///{folder}/ledger.db"
     path.write_text(_CONFIG.format(ledger=url, port=port, provider=provider) + more)
+    return path
+
+
+def start(config: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "reconciler", "--config", str(path), "run"],
-        cwd=folder,
+        [sys.executable, "-m", "reconciler", "--config", str(config), "run"],
+        cwd=config.parent,
         env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), "KEY": "rk_test_x"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -78,31 +79,39 @@ def newer_schema(folder: Path) -> str:
     return url
 
 
+def refused(config: Path) -> tuple[int, str]:
+    """In this process: what the command gives to its interpreter as the exit code."""
+    ran = run_here("--config", str(config), "run")
+    return ran.code, ran.err
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_every_way_to_end_has_its_code(tmp_path: Path) -> None:
+def test_every_way_to_end_has_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "rk_test_x")
+    broken = "tests.operations.broken:Broken"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ways: dict[str, tuple[int, str, Callable[[], tuple[int, str]]]] = {
-            "asked": (0, "stopping", lambda: signalled(start(tmp_path / "term"), signal.SIGTERM)),
-            "killed": (-9, "", lambda: signalled(start(tmp_path / "kill"), signal.SIGKILL)),
-            "configuration": (2, "unknown key", lambda: ended(start(tmp_path / "key", more="[sever]\nport = 1\n"))),
-            "schema": (
-                2, "upgrade this program", lambda: ended(start(tmp_path / "schema", ledger=newer_schema(tmp_path)))
-            ),
-            "port": (2, "cannot listen on", lambda: ended(start(tmp_path / "port", port=port))),
-            "ledger away": (
-                75, "database", lambda: ended(start(tmp_path / "away", ledger="postgresql+psycopg://x@127.0.0.1:9/x"))
-            ),
+        ways: dict[str, tuple[int, str, Callable[[Path], tuple[int, str]]]] = {
+            "asked": (0, "stopping", lambda folder: signalled(start(configured(folder)), signal.SIGTERM)),
+            "killed": (-9, "", lambda folder: signalled(start(configured(folder)), signal.SIGKILL)),
             "our fault": (
-                70, "nobody foresaw this",
-                lambda: ended(start(tmp_path / "fault", provider="tests.operations.broken:Broken")),
+                70, "nobody foresaw this", lambda folder: ended(start(configured(folder, provider=broken)))
+            ),
+            "configuration": (
+                2, "unknown key", lambda folder: refused(configured(folder, more="[sever]\nport = 1\n"))
+            ),
+            "schema": (
+                2, "upgrade this program", lambda folder: refused(configured(folder, ledger=newer_schema(tmp_path)))
+            ),
+            "port": (2, "cannot listen on", lambda folder: refused(configured(folder, port=port))),
+            "ledger away": (
+                75, "database", lambda folder: refused(configured(folder, ledger="postgresql+psycopg://x@127.0.0.1:9/x"))
             ),
         }  # fmt: skip
-        with ThreadPoolExecutor(2) as pool:
-            results = dict(zip(ways, pool.map(lambda way: way[2](), ways.values()), strict=True))
-    for name, (code, words, _) in ways.items():
-        assert (results[name][0], words in results[name][1]) == (code, True), (name, results[name])
+        for name, (code, words, ended_so) in ways.items():
+            ended_with, said = ended_so(tmp_path / name.replace(" ", "_"))
+            assert (ended_with, words in said) == (code, True), (name, ended_with, said)
     table = PAGE[PAGE.index("| exit code of") : PAGE.index("**Logs**")]
     documented = {int(each) for each in re.findall(r"^\| (-?\d+)", table, re.MULTILINE)}
     assert documented == {code for code, _, _ in ways.values()}
