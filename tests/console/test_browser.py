@@ -45,7 +45,6 @@ PAGES = {
 
 
 @pytest.mark.long
-@pytest.mark.timeout(420)  # as slow as a machine may be that starts a browser for the first time
 def test_every_page_is_readable_by_everybody(chrome: Browser, reading: Served) -> None:
     wrong = []
     places = {name: _place(reading, path) for name, path in PAGES.items()}

@@ -76,7 +76,6 @@ def stopped(notes: Notes, ledger_url: str) -> Iterator[psycopg.Connection[TupleR
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)  # a busy machine may take minutes to come to rest
 def test_small_bad_day_ends_equal_and_what_is_tampered_with_then_is_named(tmp_path: Path, postgres: Postgres) -> None:
     """On Postgres; the command's test below has the same day on SQLite.
 
@@ -137,7 +136,6 @@ def test_small_bad_day_ends_equal_and_what_is_tampered_with_then_is_named(tmp_pa
 
 
 @pytest.mark.long
-@pytest.mark.timeout(420)  # a busy machine may take minutes to come to rest
 def test_signal_in_the_middle_leaves_no_process_behind(tmp_path: Path) -> None:
     running = subprocess.Popen(
         command("demo", "--payments", "60", "--seconds", "60", "--keep", str(tmp_path / "kept")),
@@ -182,7 +180,6 @@ def test_other_signals_end_the_story_in_the_same_way(number: signal.Signals) -> 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(420)  # a busy machine may take minutes to come to rest
 def test_json_is_one_document_with_the_report(tmp_path: Path) -> None:
     ran = subprocess.run(
         command("demo", "--seed", "5", "--payments", "60", "--seconds", "6", "--format", "json"),

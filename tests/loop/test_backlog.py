@@ -78,7 +78,6 @@ def busiest_second(requests: Sequence[Entry]) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_ten_thousand_dirty_payments_cost_at_most_a_thousand_requests_and_delay_no_fresh_one(url: str) -> None:
     async def story() -> None:
         async with looping(url, work=False) as loop:

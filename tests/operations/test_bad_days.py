@@ -230,7 +230,6 @@ ON_SQLITE: Final = (the_disk_fills_up, the_disk_is_full)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_a_daemon_lives_through_every_bad_day(test_run: TestRun, tmp_path: Path) -> None:
     with (
         own_server(test_run) as server,
@@ -246,7 +245,6 @@ def test_a_daemon_lives_through_every_bad_day(test_run: TestRun, tmp_path: Path)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_daemon_on_sqlite_lives_through_a_disk_that_fills_up_and_is_full(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "ledger.db")
     with Providers() as providers, address() as there, installed(tmp_path, url, providers, there) as here:

@@ -86,7 +86,6 @@ def refused(config: Path) -> tuple[int, str]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_every_way_to_end_has_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "rk_test_x")
     broken = "tests.operations.broken:Broken"

@@ -28,7 +28,6 @@ _PRODUCTS = 5_000
 
 
 @pytest.mark.long
-@pytest.mark.timeout(170)
 def test_five_thousand_product_updates_cost_at_most_twenty_five_requests(sqlite_ledger_url: str) -> None:
     async def story() -> tuple[int, int, int]:
         clock = SystemClock()

@@ -25,7 +25,7 @@ from tests.shopify.living import Living, differences, living
 from tests.shopify.server import signed
 from tests.shopify.shops import a_shop, ref
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(170)]
+pytestmark = pytest.mark.long
 
 _WIDE = BucketLimit(size=800, leak_per_second=40.0)
 """A shop on a large plan: these stories are about what is read, not how fast."""

@@ -49,7 +49,6 @@ async def _last(node: Process) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(170)
 def test_processes_spend_a_refresh_token_once_and_lose_none_when_one_is_killed(ledger_url: str) -> None:
     async def story() -> None:
         shop = a_shop(clock=SystemClock())
