@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -54,6 +54,17 @@ class Redactor:
             await self._redact(asked, job)
         return Ended(complete=True)
 
+    async def reaches(self, what: Redaction) -> bool:
+        """Whether a request for it would find anything. Where it would not, this has looked through as much."""
+        if await self._ledger.read(lambda ledger: ledger.is_stored(self._account, what)):
+            return True
+        for kind, owner, path in self._along:
+            if owner == what.kind:
+                async for named in self._stretches(kind, path, what.id):
+                    if named:
+                        return True
+        return False
+
     async def _pending(self) -> list[Asked]:
         return await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account, limit=_AT_ONCE))
 
@@ -66,19 +77,25 @@ class Redactor:
 
     async def _naming(self, kind: str, path: Sequence[str], name: str, job: Job) -> set[str]:
         found: set[str] = set()
-        after: tuple[int, int] | None = _BEGINNING
-        while after is not None:
-            since, now = after, self._clock.now()
-            named, after = await self._ledger.read(
-                lambda ledger, since=since: ledger.named_inside(  # type: ignore[misc]  # mypy does not infer a default's type
-                    self._account, kind, path, name, after=since, limit=_STRETCH
-                )
-            )
+        async for named in self._stretches(kind, path, name):
+            now = self._clock.now()
             await self._ledger.call(
                 lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
             )
             found |= named
         return found
+
+    async def _stretches(self, kind: str, path: Sequence[str], name: str) -> AsyncIterator[set[str]]:
+        """The ids of those that name it inside, one stretch of the kind's versions after the other."""
+        after: tuple[int, int] | None = _BEGINNING
+        while after is not None:
+            since = after
+            named, after = await self._ledger.read(
+                lambda ledger, since=since: ledger.named_inside(  # type: ignore[misc]  # mypy does not infer a default's type
+                    self._account, kind, path, name, after=since, limit=_STRETCH
+                )
+            )
+            yield named
 
     async def _ask(self, also: Sequence[Redaction], event_id: str) -> None:
         now = self._clock.now()

@@ -13,14 +13,14 @@ from typing import Annotated, Final
 import typer
 
 from reconciler.cli.opening import desk
-from reconciler.cli.options import UNPROVEN, options_of
+from reconciler.cli.options import UNPROVEN, WRONG_USE, options_of
 from reconciler.cli.printing import print_json, talk
 from reconciler.cli.refs import read_refs
 from reconciler.desk import Desk
 from reconciler.ledger import GroupCommit
 from reconciler.ledger.redaction import BY
 from reconciler.model import Redaction, ResourceRef
-from reconciler.periodic import Runner
+from reconciler.periodic import Periodic, Runner
 from reconciler.redaction import Redactor
 from reconciler.retry import RetryPolicy
 
@@ -40,7 +40,8 @@ def redact(
 
     Every version, every delivery that named them, what subscribers answered, and notes of applications. Amounts,
     states, times and ids stay, so reports say what they said. The audit log keeps who did it. It cannot be undone. Ask
-    the provider to forget them first: what it still tells is read again. Exits with 3 if it is not done yet.
+    the provider to forget them first: what it still tells is read again. Exits with 2 for a reference of which nothing
+    is stored, because it may be mistyped (the others are forgotten all the same), and with 3 if it is not done yet.
 
     \b
     Examples:  reconcile redact stripe/main/customer/cus_123
@@ -53,35 +54,55 @@ def redact(
         named = ", ".join(map(str, wanted))
         if not yes and sys.stdin.isatty():
             typer.confirm(f"Forget what is stored of {named}, for ever?", abort=True, err=True)
-        left = asyncio.run(_carried_out(at, wanted))
+        known, left = asyncio.run(_carried_out(at, wanted))
         if not left:
             at.ledger.store.empty_journal()
+    unknown = [ref for ref in wanted if ref not in known]
     if output == "json":
-        print_json({"redacted": [str(ref) for ref in wanted], "done": not left})
-    elif not left:
-        talk(f"forgotten: {named}; `reconcile audit list` says what it was. Older backups and exports still hold it")
+        print_json({"redacted": _words(known), "not_stored": _words(unknown), "done": not left})
+    elif known and not left:
+        talk(
+            f"forgotten: {', '.join(_words(known))}; `reconcile audit list` says what it was. Older backups and "
+            "exports still hold it"
+        )
+    for ref in unknown:
+        talk(
+            f"nothing of {ref} is stored, so nothing was forgotten: see that the account and the id are right, as the "
+            "provider writes it. If they are, there was nothing to forget here"
+        )
     if left:
         talk("another node is at it; `reconcile audit list` will say when it is done")
         raise typer.Exit(UNPROVEN)
+    if unknown:
+        raise typer.Exit(WRONG_USE)
 
 
-async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> int:
-    """Asked for, and done: by this process under the job's lease, or by the node that has it. How much is left."""
+def _words(refs: Sequence[ResourceRef]) -> list[str]:
+    return [str(ref) for ref in refs]
+
+
+async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[ResourceRef], int]:
+    """Asked for, and done: by this process under the job's lease, or by the node that has it.
+
+    Of which of them anything was stored, and how much is left to do. Also those of which nothing was are asked for:
+    the audit log says that somebody wanted it, and that nothing was found.
+    """
     writer = GroupCommit(at.ledger, at.clock)
     try:
+        redactors = {name: Redactor(name, at.accounts[name].kinds, writer, at.clock) for name in at.accounts}
+        known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
         actor = f"{BY}{getpass.getuser()}"
         accounts = sorted({ref.account for ref in refs})
         for name in accounts:
             asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
             now = at.clock.now()
             at.ledger.ask_redaction(name, asked, event_id=actor, now=now)
-        return sum([await _account(at, writer, name) for name in accounts])
+        return known, sum([await _account(at, writer, redactors[name].periodic(), name) for name in accounts])
     finally:
         await writer.close()
 
 
-async def _account(at: Desk, writer: GroupCommit, name: str) -> int:
-    periodic = Redactor(name, at.accounts[name].kinds, writer, at.clock).periodic()
+async def _account(at: Desk, writer: GroupCommit, periodic: Periodic, name: str) -> int:
     runner = Runner(writer, at.clock, owner="redact", policy=RetryPolicy(), rng=random.Random())  # noqa: S311 - jitter
     give_up_at = at.clock.monotonic() + _PATIENCE.total_seconds()
     while True:

@@ -134,6 +134,11 @@ class Ledger:
         with self._store.read() as tx:
             return redaction.named_inside(tx, account, kind, path, name, after=after, limit=limit)
 
+    def is_stored(self, account: str, what: Redaction) -> bool:
+        """Whether there is anything under this name; `named_inside` finds what only speaks of it."""
+        with self._store.read() as tx:
+            return redaction.is_stored(tx, account, what)
+
     def ask_redaction(self, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
         with self._store.write() as tx:
             redaction.ask(tx, account, what, event_id=event_id, now=now)

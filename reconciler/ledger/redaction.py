@@ -102,6 +102,15 @@ _DELIVERIES_THAT_ASKED = text(
     "UPDATE delivery SET body = :forgotten WHERE account = :account AND event_id = :event_id AND body IS NOT NULL"
 )
 
+# Bodies, deliveries and notes; a resource that was only marked, or never existed, holds nobody's data.
+_STORED = text(
+    f"""
+    SELECT EXISTS (SELECT 1 FROM resource r JOIN version v ON v.resource_id = r.id AND v.body IS NOT NULL
+                   WHERE r.account = :account AND {_OF_ONE})
+        OR EXISTS (SELECT 1 FROM delivery_mark r WHERE r.account = :account AND {_OF_ONE})
+        OR EXISTS (SELECT 1 FROM expectation r WHERE r.account = :account AND {_OF_ONE}) AS stored
+    """
+)
 
 # What a subscriber answered may repeat what it was told.
 _ANSWERS_OF_ONE = text(
@@ -196,17 +205,32 @@ def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> 
             actor=asked.actor,
             action="redact",
             subject=subject,
-            detail={"versions": versions, "deliveries": deliveries},
+            detail={"versions": versions, "deliveries": deliveries, **_nothing(tx, asked)},
             at=now,
         )
     return deliveries
 
 
+def is_stored(tx: Transaction, account: str, what: Redaction) -> bool:
+    """Whether anything is stored under this name: also what was redacted before."""
+    return bool(tx.run(_STORED, _bounds_of(account, what)).scalar_one())
+
+
+def _nothing(tx: Transaction, asked: Asked) -> dict[str, bool]:
+    """A name under which nothing was stored may be a mistyped one: the audit log shall not read as if it were done."""
+    if not asked.what.kind or is_stored(tx, asked.account, asked.what):
+        return {}
+    return {"stored": False}
+
+
 def _bounds(asked: Asked) -> dict[str, Any]:
-    bounds: dict[str, Any] = {"account": asked.account}
-    if asked.what.kind:
-        whole = asked.what.id
-        bounds |= {"kind": asked.what.kind, "id": whole, "first": f"{whole}/", "last": f"{whole}0"}
+    return _bounds_of(asked.account, asked.what)
+
+
+def _bounds_of(account: str, what: Redaction) -> dict[str, Any]:
+    bounds: dict[str, Any] = {"account": account}
+    if what.kind:
+        bounds |= {"kind": what.kind, "id": what.id, "first": f"{what.id}/", "last": f"{what.id}0"}
     return bounds
 
 

@@ -202,3 +202,41 @@ def test_redaction_works_on_sealed_bodies(books: _Books, monkeypatch: pytest.Mon
     assert body["payment_method_details"] == {"type": "card", "card": {"country": "GB"}}
     assert "billing_details" not in body
     assert sealed.run("show", "stripe/main/charge/ch_bob")["body"]["billing_details"]["email"] == BOB
+
+
+def test_a_mistyped_reference_does_not_look_done(tmp_path: Path, sqlite_ledger_url: str) -> None:
+    books = _Books(tmp_path, sqlite_ledger_url, [])
+    lines = dict(_stripe("ada", "cus_ada", _person()))
+    unread = dict(_stripe("bob", "cus_bob", _person(BOB, "Bob")))
+    del unread["customer/cus_bob"]  # of him there are payments only
+    (tmp_path / "lines.jsonl").write_text(
+        "\n".join(_version(f"stripe/main/{ref}", body) for ref, body in (lines | unread).items()), encoding="utf-8"
+    )
+    books.run("import", str(tmp_path / "lines.jsonl"))
+
+    def redact(*ids: str) -> tuple[int, Any, str]:
+        refs = [f"stripe/main/customer/{each}" for each in ids]
+        ran = run_here("--config", str(books.config), "redact", *refs, "--format", "json")
+        return ran.code, ran.json, ran.err
+
+    ada, bob, typo = (f"stripe/main/customer/{each}" for each in ("cus_ada", "cus_bob", "cus_adda"))
+    code, said, told = redact("cus_adda")
+    assert (code, said) == (2, {"redacted": [], "not_stored": [typo], "done": True})
+    assert f"nothing of {typo} is stored" in told
+    assert "forgotten: " not in told
+    assert ADA[0] in books.exported()
+    code, said, told = redact("cus_ada", "cus_adda")
+    assert (code, said) == (2, {"redacted": [ada], "not_stored": [typo], "done": True})
+    assert f"nothing of {typo} is stored" in told
+    assert ADA[0] not in books.exported(), "what is known is forgotten all the same"
+    assert redact("cus_ada")[:2] == (0, {"redacted": [ada], "not_stored": [], "done": True}), "again is safe"
+    assert redact("cus_bob")[:2] == (0, {"redacted": [bob], "not_stored": [], "done": True}), "his payments name him"
+    assert BOB not in books.exported()
+    ledger = open_ledger(books.url)
+    try:
+        with ledger.store.read() as tx:
+            details = [(row.subject, json.loads(row.detail)) for row in audit_rows(tx)]
+    finally:
+        ledger.close()
+    assert [detail.get("stored") for subject, detail in details if subject == "main/customer/cus_adda"] == [False] * 2
+    assert ("main/charge/ch_ada", {"versions": 1, "deliveries": 0}) in details
