@@ -67,7 +67,7 @@ def redact(
         )
     for ref in unknown:
         talk(
-            f"nothing of {ref} is stored, so nothing was forgotten: see that the account and the id are right, as the "
+            f"nothing of {ref} is stored, and nothing was done: see that the account and the id are right, as the "
             "provider writes it. If they are, there was nothing to forget here"
         )
     if left:
