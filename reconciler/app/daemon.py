@@ -103,6 +103,7 @@ class Daemon:
         writer = GroupCommit(ledger, self._clock)
         stack.push_async_callback(writer.close)
         counters = Counters.fresh()
+        writer.on_dropped = counters.intake.dropped
         followed = followed_of(self._config, self._accounts)
         return Core(
             ledger=ledger,

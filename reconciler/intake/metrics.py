@@ -39,10 +39,15 @@ class AccountMeter:
 class IntakeMetrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._accounts: dict[str, AccountMeter] = {}
+        self._dropped = 0
         registry.register(self)
 
     def of(self, account: str) -> AccountMeter:
         return self._accounts.setdefault(account, AccountMeter())
+
+    def dropped(self, count: int) -> None:
+        """Rejected deliveries that could not be stored; they are among the counted ones all the same."""
+        self._dropped += count
 
     def collect(self) -> Iterator[Metric]:
         deliveries = CounterMetricFamily(
@@ -59,8 +64,14 @@ class IntakeMetrics(Collector):
             for (verdict, reason), count in meter.deliveries.items():
                 deliveries.add_metric((account, verdict, reason), count)
             seconds.add_metric((account,), _cumulative(meter.slots), meter.seconds)
+        dropped = CounterMetricFamily(
+            "reconciler_rejections_dropped",
+            "Rejected deliveries that are in no log of deliveries, because they could not be stored.",
+        )
+        dropped.add_metric((), self._dropped)
         yield deliveries
         yield seconds
+        yield dropped
 
 
 def _cumulative(slots: list[int]) -> list[tuple[str, float]]:

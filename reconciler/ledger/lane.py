@@ -14,6 +14,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from reconciler.clock import Clock
 from reconciler.errors import LedgerContention, LedgerUnavailable
 from reconciler.ledger.deliveries import Receipt, Rejection
@@ -30,6 +32,12 @@ TURN_SECONDS = 0.008
 locks. A call that takes longer on its own still runs whole."""
 
 _CONTENTION_TRIES = 3
+_TOO_MANY = "too many wait for the next commit"
+
+Poison = tuple[Rejection, str]
+"""A rejection that the database refuses, and the class of the error."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,14 +55,25 @@ class Lane:
     """Belongs to one event loop; `Lane._run` and what it calls, to the thread."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, thread: Executor, *, bound: int, on_receipts: Callable[[], None]
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        thread: Executor,
+        *,
+        bound: int,
+        on_receipts: Callable[[], None],
+        on_dropped: Callable[[int], None],
     ) -> None:
-        """`bound` is on the rejections that wait. `on_receipts` is called on the loop after a commit that held some."""
+        """`bound` is on the rejections that wait. Both are called on the loop: `on_receipts` after a commit that held
+        some, `on_dropped` with how many rejections will never be stored."""
         self._ledger = ledger
         self._clock = clock
         self._thread = thread
         self._bound = bound
         self._on_receipts = on_receipts
+        self._on_dropped = on_dropped
+        self._named: set[str] = set()
+        """Why rejections were dropped, as far as the log has it. Anybody can send one, so each reason is there once."""
         self._waiting: deque[Waiting] = deque()
         self._rejections: deque[Rejection] = deque(maxlen=bound)
         self._running = False
@@ -77,6 +96,8 @@ class Lane:
 
     def note(self, rejection: Rejection, *, start: bool) -> None:
         """Goes with the next commit; without `start` none is made for it. Beyond the bound the oldest are dropped."""
+        if len(self._rejections) == self._bound:
+            self._drop([self._rejections[0]], _TOO_MANY)
         self._rejections.append(rejection)
         if start and not (self._away or self._running):
             self._start()
@@ -103,13 +124,39 @@ class Lane:
         rejections = [self._rejections.popleft() for _ in range(min(GROUP_BOUND, len(self._rejections)))]
         self._thread.submit(self._run, loop, group, rejections)
 
+    def _drop(self, rejections: Sequence[Rejection], why: str) -> None:
+        """They were answered and stay unstored: that is all there is to say of them, and no more of what they held."""
+        if not rejections:
+            return
+        if why not in self._named:
+            self._named.add(why)
+            first = rejections[0]
+            log.warning(
+                "a rejected delivery cannot be stored; others are counted and not named",
+                why=why,
+                provider=first.provider,
+                account=first.delivery.account,
+                reason=str(first.reason),
+                size=first.size,
+            )
+        self._on_dropped(len(rejections))
+
     def _done(
-        self, group: Sequence[Waiting], left: Collection[Waiting], unstored: Sequence[Rejection], away: bool
+        self,
+        group: Sequence[Waiting],
+        left: Collection[Waiting],
+        unstored: Sequence[Rejection],
+        poison: Sequence[Poison],
+        away: bool,
     ) -> None:
         """After the commit."""
         self._away = away
         if unstored:
-            self._rejections = deque([*unstored, *self._rejections], maxlen=self._bound)
+            held = [*unstored, *self._rejections]
+            self._drop(held[: -self._bound], _TOO_MANY)
+            self._rejections = deque(held, maxlen=self._bound)
+        for rejection, why in poison:
+            self._drop([rejection], why)
         self._waiting.extendleft(reversed([*left]))
         for waiting in group:
             try:
@@ -132,9 +179,10 @@ class Lane:
     def _run(self, loop: asyncio.AbstractEventLoop, group: list[Waiting], rejections: list[Rejection]) -> None:
         away = False
         left: Collection[Waiting] = ()
+        poison: Sequence[Poison] = ()
         for attempt in range(1, _CONTENTION_TRIES + 1):
             try:
-                left = self._commit(group, rejections)
+                left, poison = self._commit(group, rejections)
             except LedgerContention as error:
                 if attempt < _CONTENTION_TRIES:
                     continue
@@ -145,24 +193,27 @@ class Lane:
                 _fail(group, error)
             break
         done = [waiting for waiting in group if waiting not in left] if left else group
-        loop.call_soon_threadsafe(self._done, done, left, rejections if away else (), away)
+        loop.call_soon_threadsafe(self._done, done, left, rejections if away else (), poison, away)
 
-    def _commit(self, group: Sequence[Waiting], rejections: Sequence[Rejection]) -> Collection[Waiting]:
-        """All receipts, and as many calls as the time allows; those that are left for the next commit."""
+    def _commit(
+        self, group: Sequence[Waiting], rejections: Sequence[Rejection]
+    ) -> tuple[Collection[Waiting], Sequence[Poison]]:
+        """All receipts, and as many calls as the time allows; those that are left for the next commit, and the
+        rejections that no commit will take."""
         receipts = [waiting for waiting in group if waiting.receipt is not None]
         if len(receipts) == len(group) and not rejections and self._receive_alone(receipts):
-            return ()
+            return (), ()
         calls = dict.fromkeys(waiting for waiting in group if waiting.receipt is None)
         ends_at = self._clock.monotonic() + TURN_SECONDS
         with self._ledger.together():
             self._receive(receipts)
-            self._reject(rejections)
+            poison = self._reject(rejections)
             for waiting in tuple(calls):
                 _settle(waiting, self._ledger)
                 del calls[waiting]
                 if self._clock.monotonic() > ends_at:
                     break
-        return calls
+        return calls, poison
 
     def _receive_alone(self, group: list[Waiting]) -> bool:
         """The usual case, a transaction without savepoints; False, with nothing stored, when a receipt is poison."""
@@ -199,19 +250,20 @@ class Lane:
         for waiting, verdict in zip(group, verdicts, strict=True):
             waiting.result, waiting.error = verdict, None
 
-    def _reject(self, rejections: Sequence[Rejection]) -> None:
-        """As `_receive`; but nobody waits for a rejection, so one that cannot be stored is dropped."""
+    def _reject(self, rejections: Sequence[Rejection]) -> list[Poison]:
+        """As `_receive`; but nobody waits for a rejection, so those that cannot be stored are handed back."""
         if not rejections:
-            return
+            return []
         try:
             self._ledger.reject(rejections)
         except LedgerUnavailable:
             raise
-        except Exception:
+        except Exception as error:
             middle = len(rejections) // 2
-            if middle:
-                self._reject(rejections[:middle])
-                self._reject(rejections[middle:])
+            if middle == 0:
+                return [(rejections[0], type(error).__name__)]  # its text may quote what somebody sent
+            return self._reject(rejections[:middle]) + self._reject(rejections[middle:])
+        return []
 
 
 def _settle(waiting: Waiting, ledger: Ledger) -> None:

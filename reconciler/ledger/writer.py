@@ -48,13 +48,16 @@ class GroupCommit:
         self._closed = False
         self.on_marked: Callable[[], None] = lambda: None
         """Called on the loop after a commit that held receipts: somebody may want to claim."""
-        self._calls = Lane(ledger, clock, self._threads[0], bound=bound, on_receipts=self._marked)
+        self.on_dropped: Callable[[int], None] = lambda _: None
+        """Called on the loop with how many rejections were not stored and never will be."""
+        lane = partial(Lane, clock=clock, bound=bound, on_receipts=self._marked, on_dropped=self._dropped)
+        self._calls = lane(ledger, thread=self._threads[0])
         self._deliveries = self._calls
         self._lanes = [self._calls]
         if thread is None and ledger.store.dialect.is_postgres:
             self._threads.append(ThreadPoolExecutor(1, thread_name_prefix="deliveries"))
             beside = Ledger(ledger.store.beside())
-            self._deliveries = Lane(beside, clock, self._threads[1], bound=bound, on_receipts=self._marked)
+            self._deliveries = lane(beside, thread=self._threads[1])
             self._lanes.append(self._deliveries)
 
     # --- the calls ---
@@ -85,7 +88,7 @@ class GroupCommit:
 
     def reject(self, rejection: Rejection) -> None:
         """Note a rejected delivery with the next commit that succeeds. Nobody waits for it; beyond `bound` the oldest
-        are dropped."""
+        are dropped, logged once and counted (`on_dropped`)."""
         self._deliveries.note(rejection, start=not self._closed)
 
     async def read(self, act: Callable[[Ledger], T]) -> T:
@@ -117,6 +120,9 @@ class GroupCommit:
 
     def _marked(self) -> None:
         self.on_marked()
+
+    def _dropped(self, count: int) -> None:
+        self.on_dropped(count)
 
 
 def _resolve(future: asyncio.Future[T], result: T, error: BaseException | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from structlog.testing import capture_logs
 
 from reconciler.clock import ManualClock
 from reconciler.errors import LedgerSaturated, LedgerUnavailable
@@ -230,19 +231,27 @@ def test_a_call_that_fails_fails_alone_and_leaves_nothing(ledger: Ledger, clock:
 
 
 def test_a_poison_rejection_is_dropped_alone(watched: tuple[Ledger, Faults], clock: ManualClock) -> None:
-    """Anybody can send one: it must not fail the deliveries whose commit it shares."""
+    """Anybody can send one: it must not fail the deliveries whose commit it shares. It is named once, and counted."""
     ledger, _ = watched
+    dropped: list[int] = []
 
     def refused(reason: str) -> Rejection:
         return Rejection("stripe", delivery(b"forged"), reason, size=6)
 
     async def story() -> None:
         async with opened(ledger, clock) as writer:
-            for reason in ("signature", None, "signature"):
+            writer.on_dropped = dropped.append
+            for reason in ("signature", None, "signature", None):
                 writer.reject(refused(reason))  # type: ignore[arg-type]  # the point: no database takes it
             assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
 
-    run(story())
+    with capture_logs() as logged:
+        run(story())
+    (named,) = (each for each in logged if "cannot be stored" in each["event"])
+    assert (named["log_level"], named["account"], named["size"]) == ("warning", "main", 6)
+    assert named["why"] in ("IntegrityError", "NotNullViolation")
+    assert "forged" not in str(logged)
+    assert sum(dropped) == 2
     verdicts = sorted(each["verdict"] for each in table(ledger, "delivery"))
     assert verdicts == ["rejected", "rejected", "stored"]
 
@@ -255,6 +264,22 @@ def test_rejections_are_stored_without_anybody_waiting(ledger: Ledger, clock: Ma
 
     run(story())
     assert [len(each["body"]) <= 513 for each in table(ledger, "delivery")] == [True] * 3
+
+
+def test_rejections_beyond_the_bound_are_counted(ledger: Ledger, clock: ManualClock) -> None:
+    dropped: list[int] = []
+
+    async def story() -> None:
+        async with opened(ledger, clock, bound=2) as writer:
+            writer.on_dropped = dropped.append
+            for _ in range(5):
+                writer.reject(Rejection("stripe", delivery(b"x"), "signature", size=1))
+
+    with capture_logs() as logged:
+        run(story())
+    assert len(table(ledger, "delivery")) == 2
+    assert sum(dropped) == 3
+    assert [each["why"] for each in logged] == ["too many wait for the next commit"]
 
 
 def test_a_rejection_after_the_end_is_dropped_quietly(ledger: Ledger, clock: ManualClock) -> None:
