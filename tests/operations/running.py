@@ -64,14 +64,14 @@ rejected = 3
 class Daemon:
     """One process of `reconcile run`."""
 
-    def __init__(self, config: Path, *arguments: str) -> None:
+    def __init__(self, config: Path, *arguments: str, program: Path = ROOT) -> None:
         self.config = config
         self.log = config.with_suffix(".log")
         with self.log.open("ab") as out:
             self.running = subprocess.Popen(
                 [sys.executable, "-m", "reconciler", "--config", str(config), "run", *arguments],
                 cwd=config.parent,
-                env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
+                env={"PATH": os.defpath, "PYTHONPATH": str(program)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -1,15 +1,19 @@
 """Upgrading without a pause: what a step of the schema may do, and that a node which runs goes on beside it.
 
-The limit of this: the "old program" is this very code, and the step that it lives through is made here, with everything
-that the rule allows. The last release's own code is not in the repository.
+In two ways. A step made here does everything that the rule allows, and this very code lives through it: of what is to
+come. And the program before the newest step, taken from the history of the repository, works beside this one: of what
+was. It is older than the promise that a running node stays ready, so only its work is looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import subprocess
+import tarfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,12 @@ from reconciler.errors import SchemaMismatch
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger import migrations as shipped
 from reconciler.ledger.schema import create_at, current, migrate, newest, require_current
+from reconciler.model import ResourceRef, State
+from tests.cli.running import ROOT, run_here
+from tests.databases import Postgres
 from tests.intake.serving import connection, read_reply
+from tests.operations.providers import API_KEY, WEBHOOK_SECRET, Providers
+from tests.operations.running import Daemon, until
 from tests.operations.test_reload import OLD, running
 
 PROMISED_SINCE = "0010"
@@ -52,6 +61,82 @@ def faults(statements: list[str]) -> list[str]:
         if indexed is not None and indexed not in made and "CONCURRENTLY" not in plain.upper():
             found.append(plain)  # it would hold up every write of a large table
     return found
+
+
+BEFORE = "89a76469eb0a886fc2630006ea0b059fd48a4abc"
+"""The last commit before schema 0012; that is, the program whose schema is 0011."""
+
+CONFIG = """
+[ledger]
+url = "{ledger}"
+[server]
+port = 0
+[accounts.main]
+provider = "stripe"
+api_key = "file:{folder}/key"
+webhook_secrets = ["file:{folder}/secret"]
+base_url = "{stripe}"
+"""
+
+
+def program_of(commit: str, folder: Path) -> Path:
+    """The program as it was then, out of the history."""
+    folder.mkdir()
+    took = subprocess.run(
+        ["git", "-C", ROOT, "archive", commit, "reconciler", "providers"], capture_output=True, check=False
+    )
+    if took.returncode:
+        pytest.skip(f"this is no clone with its history, so the program of {commit} is not here: {took.stderr!r}")
+    with tarfile.open(fileobj=io.BytesIO(took.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.long
+def test_the_program_before_the_last_step_works_beside_this_one(postgres: Postgres, tmp_path: Path) -> None:
+    before = program_of(BEFORE, tmp_path / "before")
+    name = postgres.create()
+    url = postgres.url(name)
+
+    def told(providers: Providers) -> None:
+        """A payment that a webhook tells of is read, and in the ledger."""
+        charge = providers.act("payments.pay", amount=2500)["latest_charge"]
+
+        def read() -> bool:
+            with closing(open_ledger(url)) as ledger, ledger.view() as view:
+                found = view.resource(ResourceRef("stripe", "main", "charge", charge))
+                return found is not None and found.state is State.PRESENT
+
+        until(read, f"{charge} is read")
+
+    try:
+        with Providers() as providers, ExitStack() as stack:
+            (tmp_path / "key").write_text(API_KEY)
+            (tmp_path / "secret").write_text(WEBHOOK_SECRET)
+            configs = [tmp_path / "old.toml", tmp_path / "new.toml"]
+            for config in configs:
+                config.write_text(CONFIG.format(ledger=url, folder=tmp_path, stripe=providers.stripe_url))
+            old = Daemon(configs[0], program=before)
+            stack.callback(old.running.kill)
+            address = f"http://127.0.0.1:{providers.inwards.port}/webhooks/stripe/main"
+            providers.ask(lambda: providers.stripe.add_endpoint(address, secret=WEBHOOK_SECRET))
+            providers.inwards.target = old.port
+            told(providers)
+            with closing(open_ledger(url)) as ledger:
+                assert current(ledger.store) == "0011", "it is the old program that runs"
+            migrated = run_here("--config", str(configs[1]), "migrate")
+            assert migrated.code == 0, migrated.err
+            told(providers)
+            new = Daemon(configs[1])
+            stack.callback(new.running.kill)
+            told(providers)  # taken by the old one, read by either
+            providers.inwards.target = new.port
+            assert old.stop() == 0
+            told(providers)
+            assert [line for line in old.lines + new.lines if line["level"] in ("error", "critical")] == []
+            assert new.stop() == 0
+    finally:
+        postgres.drop(name)
 
 
 @contextmanager
