@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -57,6 +58,7 @@ def _known(tx: Transaction, refs: Iterable[ResourceRef]) -> set[ResourceRef]:
     return {_ref(row) for each in _by_kind(refs) for row in tx.run(statement, each)}
 
 
+@cache
 def _of_kind(columns: str, end: str = "") -> TextClause:
     sql = f"SELECT {columns} FROM resource WHERE account = :account AND kind = :kind AND remote_id IN :ids {end}"
     return text(sql).bindparams(bindparam("ids", expanding=True))

@@ -38,7 +38,7 @@ class Faults:
 
     def begin(self, connection: Connection, dialect: Dialect) -> Transaction:
         self.transactions += 1
-        return _FaultyTransaction(connection, dialect, self)
+        return FaultyTransaction(connection, dialect, self)
 
     def pass_statement(self) -> None:
         self.statements += 1
@@ -50,7 +50,7 @@ class Faults:
         self.fail_before -= 1
 
 
-class _FaultyTransaction(Transaction):
+class FaultyTransaction(Transaction):
     def __init__(self, connection: Connection, dialect: Dialect, faults: Faults) -> None:
         super().__init__(connection, dialect)
         self._faults = faults

@@ -65,7 +65,7 @@ class Account:
 class Node:
     """One process of ours: its worker and its scheduler, on a ledger that several of them may share."""
 
-    def __init__(self, loop: Wiring, owner: str) -> None:
+    def __init__(self, loop: Wiring, owner: str, more: Sequence[Periodic] = ()) -> None:
         setup = loop.setup
         self.owner = owner
         self.accounts = {account: loop.connect(account, self) for account in loop.shops}
@@ -86,6 +86,7 @@ class Node:
             on_run=self.worker.wake,
         )
         self.jobs = {job.name: job for each in self.accounts.values() for job in loop.jobs_of(each)}
+        self.jobs |= {job.name: job for job in more}
         self.scheduler = Scheduler(
             [job for job in self.jobs.values() if job.name.startswith(setup.jobs)] if setup.jobs else [],
             self.runner,
@@ -129,6 +130,7 @@ class Wiring:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         wait: Callable[[asyncio.Event, float], Awaitable[None]] = wait_for,
+        on_applied: Callable[[], None] = lambda: None,
     ) -> None:
         self.setup = setup
         self.shops = shops
@@ -138,6 +140,7 @@ class Wiring:
         self.sleep = sleep
         self.wait = wait
         self.applied: list[Applied] = []
+        self._on_applied = on_applied
 
     def connect(self, name: str, node: Node) -> Account:
         server, setup = self.shops[name], self.setup
@@ -150,8 +153,12 @@ class Wiring:
         )
         provider = setup.provider(name, settings, self.transport, self.clock)
 
-        def applied(results: Sequence[Applied]) -> None:
+        def read(results: Sequence[Applied]) -> None:
             self.applied.extend(results)
+            self._on_applied()
+
+        def applied(results: Sequence[Applied]) -> None:
+            read(results)
             node.worker.wake()
 
         fetcher = Fetcher(
@@ -163,7 +170,7 @@ class Wiring:
             settings=setup.fetch,
             rng=random.Random(setup.seed),
             sleep=self.sleep,
-            on_applied=self.applied.extend,
+            on_applied=read,
         )
         sweeper = Sweeper(fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, on_applied=applied)
         rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]

@@ -23,10 +23,14 @@ from tests.simulation.running import Simulation, Verdict
 from tests.simulation.scenario import PROFILES, Scenario
 from tests.simulation.shrinking import shrink
 
+_SEEDS_PER_COLLECTION = 8
+_runs = itertools.count(1)
+
 
 def run(scenario: Scenario) -> Verdict:
     verdict = Simulation(scenario).run()
-    gc.collect()
+    if next(_runs) % _SEEDS_PER_COLLECTION == 0:
+        gc.collect()
     return verdict
 
 

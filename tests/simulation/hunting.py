@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.simulation.__main__ import quietly
-from tests.simulation.mutants import MUTANTS, Guarded
+from tests.simulation.mutants import FEED, MUTANTS, Guarded
 from tests.simulation.running import Simulation
 from tests.simulation.scenario import short
 
-INVARIANTS = range(1, 13)
+INVARIANTS = range(1, FEED + 1)
 MOST_SEEDS = 300
 
 

@@ -1,6 +1,7 @@
 """For each invariant of DESIGN 4 a product without one of its guards. The simulation must notice every one of them.
 
-Ledgers that lack a guard are those of the swarm (`tests.ledger.mutants`); here are the others, and the table.
+Ledgers that lack a guard are those of the swarm (`tests.ledger.mutants`) and of the change feed (`feed_mutants`); here
+are the others, and the table.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -26,7 +27,11 @@ from reconciler.ledger import (
 )
 from reconciler.model import Notice, Page, Reading, ResourceRef, Tombstone, Window
 from tests.ledger import mutants as swarm
+from tests.simulation import feed_mutants
 from tests.simulation.nodes import Mutant
+
+FEED: Final = 13
+"""Behind the invariants of DESIGN 4: what whoever follows the changes is promised (docs/guarantees.md)."""
 
 Done = Callable[[Verdict | None, BaseException | None], None]
 
@@ -207,7 +212,7 @@ class RunsTheJobsOfOthers(Ledger):
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An invariant, and a product without what guards it."""
+    """An invariant of DESIGN 4 or `FEED`, and a product without what guards it."""
 
     invariant: int
     mutant: Mutant
@@ -237,7 +242,7 @@ MUTANTS = (
     Guarded(3, _of(ForgetsWhatWasMissed), None),
     Guarded(4, _of(EveryReadIsAVersion), 0),
     Guarded(5, _of(swarm.NoFence), 1),
-    Guarded(5, _of(swarm.FailureWithoutFence), None),
+    Guarded(5, _of(swarm.FailureWithoutFence), 8),
     Guarded(5, _of(RunsTheJobsOfOthers), None),
     Guarded(6, _of(swarm.PagesUnchecked), 2),
     Guarded(7, _of(DeliveriesBringBackTheDead), 2),
@@ -250,4 +255,9 @@ MUTANTS = (
     Guarded(10, _of(WatermarkBeforeItsMarks), 3),
     Guarded(11, _of(EntriesOfTheFirstVersion), 1),
     Guarded(12, _of(WorkIsDeduplicated), 3),
+    Guarded(FEED, _of(feed_mutants.EndsBeforeItSends), 0),
+    Guarded(FEED, _of(feed_mutants.AnnouncesByTheWay), 0),
+    Guarded(FEED, _of(feed_mutants.OvertakesWhatFailed), 5),
+    Guarded(FEED, _of(feed_mutants.IdOfTheAttempt), 0),
+    Guarded(FEED, _of(feed_mutants.NumbersBeforeTheCommit), 0),
 )

@@ -21,22 +21,33 @@ from reconciler.fetcher import FetchSettings
 from reconciler.intake import Head, Intake, IntakeMetrics
 from reconciler.intake.asgi import Answer
 from reconciler.ledger import GroupCommit, Ledger, Store
+from reconciler.outbox.bell import Bell
+from reconciler.outbox.keys import Keys
+from reconciler.outbox.metrics import OutboxMetrics
+from reconciler.outbox.pool import Pool, PoolSettings
+from reconciler.outbox.sending import Sender
+from reconciler.outbox.watch import Watch
+from reconciler.web.bearer import Bearer, Grants
+from reconciler.web.changes import CHANGES, CHANGES_SCOPE, WHOLE_SCOPE, ChangesDoor
 from reconciler.worker import IDLE_POLL, WorkerSettings, wait_for
 from tests.ledger.seams import Crash, Faults
 from tests.loop.wiring import Node, Setup, Wiring
 from tests.simulation.checked import Checked, checked
+from tests.simulation.listening import SIGNING_SECRET, SUBSCRIPTIONS, TOKEN, Subscribers, policy_of
 from tests.simulation.loop import EPOCH, Process, SimulatedClock, SimulatedLoop
 from tests.simulation.oracle import Oracle
-from tests.simulation.scenario import KINDS, Scenario
+from tests.simulation.scenario import Scenario
 from tests.simulation.shop import Shop
 
 T = TypeVar("T")
 
-JOBS = (
-    "deadlines",
-    "feed",
-    *(f"{what}/main/{kind}" for what in ("recent", "complete", "open", "members") for kind in KINDS),
-)
+
+def jobs_of(scenario: Scenario) -> tuple[str, ...]:
+    listed = (f"{what}/main/{kind}" for what in ("recent", "complete", "open", "members") for kind in scenario.kinds)
+    return ("deadlines", "feed", "outbox", *listed)
+
+
+_OURS = "https://books.example"
 
 Broken = Callable[["Life"], None]
 
@@ -112,8 +123,11 @@ class Life:
     node: Node
     intake: Intake
     ledger: Checked
+    changes: ChangesDoor
     connections: set[asyncio.Future[int]] = field(default_factory=set)
-    """Deliveries that it has not answered."""
+    """Deliveries that it has not answered, also those whose sender has given up waiting."""
+    questions: set[asyncio.Future[tuple[int, bytes]]] = field(default_factory=set)
+    """Of readers of the feed."""
 
 
 class Host:
@@ -128,6 +142,7 @@ class Host:
         store: Store,
         faults: Faults,
         oracle: Oracle,
+        subscribers: Subscribers,
         mutant: Mutant,
     ) -> None:
         self.number = number
@@ -139,6 +154,7 @@ class Host:
         self._scenario = scenario
         self._shop = shop
         self._store = store
+        self._subscribers = subscribers
         self._mutant = mutant
         self._dice = random.Random(f"host/{scenario.seed}/{number}")
         self.steady = not scenario.rates
@@ -147,6 +163,12 @@ class Host:
         self.life: Life | None = None
 
     # --- life and death ---
+
+    def calm_down(self, calm: Scenario) -> None:
+        """A restart, as of somebody who has changed the configuration: from now on at a quiet shop's pace."""
+        self._scenario = calm
+        self.die(self.life)
+        self.start()
 
     def start(self) -> None:
         if self.life is not None:
@@ -163,19 +185,48 @@ class Host:
             sweeps=self._scenario.sweeps,
             fetch=FetchSettings(lease=self._scenario.lease),
             worker=WorkerSettings(lease=self._scenario.lease),
-            jobs=JOBS,
+            jobs=jobs_of(self._scenario),
             provider=self._mutant.provider,
             seed=self._dice.randrange(1 << 30),
         )
-        wiring = Wiring(setup, {"main": self._shop.server}, self.clock, commit, self._shop, wait=self._wait)
-        node = Node(wiring, process.name)
+        applied = Bell()
+        wiring = Wiring(
+            setup,
+            {"main": self._shop.server},
+            self.clock,
+            commit,
+            self._shop,
+            wait=self._wait,
+            on_applied=applied.ring,
+        )
+        metrics = OutboxMetrics(CollectorRegistry())
+        watch = Watch(commit, self.clock, metrics, disable_after=timedelta(days=5), keep=self._scenario.keep)
+        node = Node(wiring, process.name, [watch.periodic()])
+        grants = Grants(Bearer([TOKEN]), [CHANGES_SCOPE, WHOLE_SCOPE])
+        changes = ChangesDoor(commit, self.clock, grants, lambda: _OURS, applied)
         providers = {name: each.provider for name, each in node.accounts.items()}
         intake = Intake(providers, commit, self.clock, IntakeMetrics(CollectorRegistry()))
         commit.on_marked = node.worker.wake
-        life = self.life = Life(process, wiring, node, intake, ledger)
+        life = self.life = Life(process, wiring, node, intake, ledger, changes)
         self.lives.append(life)
         node.start()
+        self.loop.create_task(self._pool(commit, applied, metrics, process.name).run())
         self.loop.create_task(self._tick(node))
+
+    def _pool(self, commit: GroupCommit, applied: Bell, metrics: OutboxMetrics, owner: str) -> Pool:
+        return Pool(
+            commit,
+            self.clock,
+            Sender(self._subscribers, self._subscribers, self.clock),
+            Keys({each.name: [SIGNING_SECRET] for each in SUBSCRIPTIONS}, None),
+            lambda: _OURS,
+            applied,
+            metrics,
+            owner=owner,
+            policy=policy_of(self._scenario),
+            settings=PoolSettings(lease=self._scenario.lease, poll=IDLE_POLL * self._scenario.stretch),
+            rng=random.Random(self._dice.randrange(1 << 30)),
+        )
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         """As the product waits; a mere poll is stretched where a scenario is about weeks."""
@@ -200,6 +251,9 @@ class Host:
         for connection in life.connections:
             if not connection.done():
                 connection.set_exception(PostFailed("the connection was reset"))
+        for question in life.questions:
+            if not question.done():
+                question.set_exception(PostFailed("the connection was reset"))
 
     def pause(self, seconds: float) -> None:
         if self.life is not None:
@@ -214,13 +268,10 @@ class Host:
             raise PostFailed("the connection was refused")
         answer: asyncio.Future[int] = self.loop.create_future()
         life.connections.add(answer)
-        try:
-            self.loop.create_task(
-                self._receive(life, path, headers, body, event_id, cut, answer), context=life.process.context
-            )
-            return await answer
-        finally:
-            life.connections.discard(answer)
+        self.loop.create_task(
+            self._receive(life, path, headers, body, event_id, cut, answer), context=life.process.context
+        )
+        return await answer
 
     async def _receive(
         self,
@@ -234,6 +285,7 @@ class Host:
     ) -> None:
         def reply(given: Answer) -> None:
             self.oracle.answered(event_id, given.status)
+            life.connections.discard(answer)
             if not answer.done():
                 answer.set_result(given.status)
 
@@ -242,8 +294,22 @@ class Host:
         exchange.body(body)
         if cut:
             exchange.lost()
+            life.connections.discard(answer)
         else:
             exchange.complete()
+
+    async def ask(self, query: bytes) -> tuple[int, bytes]:
+        """`GET /api/v1/changes`, answered by the process that lives now. Raises PostFailed as `deliver` does."""
+        life = self.life
+        if life is None:
+            raise PostFailed("the connection was refused")
+        answer: asyncio.Future[tuple[int, bytes]] = self.loop.create_future()
+        life.questions.add(answer)
+        try:
+            self.loop.create_task(_answer(life.changes, query, answer), context=life.process.context)
+            return await answer
+        finally:
+            life.questions.discard(answer)
 
     # --- what people do ---
 
@@ -265,8 +331,26 @@ class Host:
         )
         since = max(EPOCH, self.clock.now() - timedelta(seconds=seconds))
         with suppress(Exception):
-            results = await backfill.run(Request(since, None, frozenset(), frozenset(KINDS)))
+            results = await backfill.run(Request(since, None, frozenset(), frozenset(self._scenario.kinds)))
             await backfill.settle(results)
+
+
+async def _answer(door: ChangesDoor, query: bytes, answer: asyncio.Future[tuple[int, bytes]]) -> None:
+    status, body = 0, b""
+
+    async def send(message: Any) -> None:
+        nonlocal status, body
+        status, body = message.get("status", status), body + message.get("body", b"")
+
+    headers = [(b"authorization", b"Bearer " + TOKEN.encode())]
+    scope = {"method": "GET", "path": CHANGES, "query_string": query, "headers": headers}
+    await door(scope, _nothing, send)
+    if not answer.done():
+        answer.set_result((status, body))
+
+
+async def _nothing() -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

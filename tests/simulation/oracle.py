@@ -22,8 +22,10 @@ from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import entry_row
 from reconciler.model import ResourceRef
 from tests.ledger.promises import broken_row, broken_versions
+from tests.simulation.feed import FeedOracle
+from tests.simulation.listening import SIGNING_SECRET, SUBSCRIPTIONS
 from tests.simulation.loop import EPOCH, SimulatedLoop
-from tests.simulation.scenario import KINDS, Scenario
+from tests.simulation.scenario import Scenario
 from tests.simulation.shop import GONE, Shop
 
 _COLUMNS = (
@@ -74,6 +76,7 @@ class Oracle:
         """Deliveries that may be stored although nobody was told so: answered 5xx, or not at all because we died."""
         self.first_watermark: datetime | None = None
         self.violation: str | None = None
+        self.feed = FeedOracle(database, self.broken, SUBSCRIPTIONS, secret=SIGNING_SECRET, late=scenario.placed_late)
         self.commits = 0
         self.trace = hashlib.blake2b(digest_size=8)
         database.create_function("note_resource", 1, self._note_resource)
@@ -118,6 +121,7 @@ class Oracle:
             self._ids[row["kind"], row["remote_id"]] = row_id
             self._look(row, known)
             known.row = row
+        self.feed.committed()
         self.trace.update(repr((self._loop.time(), touched)).encode())
 
     def _hear(self) -> None:
@@ -158,18 +162,22 @@ class Oracle:
             self._look_at_version(row, name)
         if (known.row.get("state"), row["state"]) == ("deleted", "present"):
             self._look_whether_back(row, name)
-        if row["kind"] in KINDS:
+        if row["kind"] in self._scenario.kinds:
             self._look_whether_fresh(row, name)
 
     def _look_whether_back(self, row: Mapping[str, Any], name: str) -> None:
         """Where no replica lags, a read that began after the one that said "gone" says so too, if it still is."""
         lags = "stale" in self._scenario.rates
-        if row["kind"] in KINDS and not lags and self._history.current(row["kind"], row["remote_id"]) == GONE:
+        if (
+            row["kind"] in self._scenario.kinds
+            and not lags
+            and self._history.current(row["kind"], row["remote_id"]) == GONE
+        ):
             self.broken(f"invariant 7: {name} came back from the dead, and is gone")
 
     def _look_at_version(self, row: Mapping[str, Any], name: str) -> None:
         """What was stored must have been true once, and "gone" only if it went."""
-        if row["kind"] not in KINDS:
+        if row["kind"] not in self._scenario.kinds:
             return
         if self._history.last(row["kind"], row["remote_id"]) < 0:
             self.broken(f"{name}: a version of something that never was")
@@ -195,7 +203,7 @@ class Oracle:
 
     def revived(self, ref: ResourceRef, started_at: datetime) -> None:
         """A page that was asked for then brought back what a read had called deleted: it must have been back."""
-        if ref.kind not in KINDS or not self._scenario.clocks_agree:
+        if ref.kind not in self._scenario.kinds or not self._scenario.clocks_agree:
             return
         instant = (started_at - EPOCH).total_seconds()
         if self._history.contents_after(ref.kind, ref.id, instant) == {GONE}:
@@ -220,7 +228,7 @@ class Oracle:
 
     def coverage_recorded(self, kind: str, since: datetime, until: datetime) -> None:
         """A window of a kind is said to have been looked at: then everything in it is in the ledger."""
-        if kind not in KINDS or not self._scenario.lists_are_whole or not self._scenario.clocks_agree:
+        if kind not in self._scenario.kinds or not self._scenario.lists_are_whole or not self._scenario.clocks_agree:
             return
         skew = abs(self._scenario.provider_skew)
         for body in self._shop.world.truth.all_of(kind):
@@ -291,10 +299,11 @@ class Oracle:
                 found.append(
                     f"{name} is dirty ({self._one('SELECT last_error FROM resource WHERE id = ?', row['id'])})"
                 )
-        return found
+        return found + self.feed.differences()
 
     def finish(self, provider: Stripe) -> None:
         """What holds of a whole ledger at the end: entries, and the log of deliveries."""
+        self.feed.finish()
         stored = self._all("SELECT * FROM entry ORDER BY resource_id, version, ordinal")
         if self._rebuilt(provider) != [_without_id(row) for row in stored]:
             self.broken("invariant 11: entries that were rebuilt from the versions differ")

@@ -17,15 +17,15 @@ import orjson
 from providers.sandbox.post import PostFailed
 from providers.stripe import Stripe
 from reconciler.ledger import Ledger, Store
+from reconciler.ledger.subscriptions import Standing
 from tests.ledger.seams import Faults
-from tests.simulation.loop import SimulatedClock, SimulatedLoop, Stuck
-from tests.simulation.nodes import JOBS, Host, Mutant
+from tests.simulation.listening import SUBSCRIPTIONS, Reader, Subscribers
+from tests.simulation.loop import EPOCH, SimulatedClock, SimulatedLoop, Stuck
+from tests.simulation.nodes import Host, Mutant
 from tests.simulation.oracle import Oracle
-from tests.simulation.scenario import KINDS, Incident, Scenario
+from tests.simulation.scenario import Incident, Scenario, calm
 from tests.simulation.shop import Shop
-
-_LOOK_EVERY = 15.0
-"""Seconds between two looks at whether the ledger has become the truth."""
+from tests.simulation.statements import QuickFaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class _Over(Exception):
 
 
 class Simulation:
-    def __init__(self, scenario: Scenario, mutant: Mutant | None = None) -> None:
+    def __init__(self, scenario: Scenario, mutant: Mutant | None = None, faults: Faults | None = None) -> None:
+        """`faults` makes the transactions; without it they take the short way to the database."""
         mutant = mutant or Mutant()
         self.scenario = scenario
         self.loop = SimulatedLoop(scenario.seed)
@@ -56,12 +57,14 @@ class Simulation:
         self.shop = Shop(
             scenario, self.loop, SimulatedClock(self.loop, timedelta(seconds=scenario.provider_skew)), self._post
         )
-        faults = Faults()
+        faults = faults or QuickFaults()
         store = Store("sqlite://", transactions=faults.begin)
         self.oracle = Oracle(scenario, self.loop, self.shop, _filled(store))
+        self.subscribers = Subscribers(scenario, self.loop, self.oracle.feed)
+        self.reader = Reader(scenario, self.oracle.feed, lambda: self._dice.choice(self.hosts))
         mutant = replace(mutant, provider=mutant.provider or Stripe)
         self.hosts = [
-            Host(number, scenario, self.loop, self.shop, store, faults, self.oracle, mutant)
+            Host(number, scenario, self.loop, self.shop, store, faults, self.oracle, self.subscribers, mutant)
             for number in range(scenario.nodes)
         ]
         self._store = store
@@ -96,6 +99,7 @@ class Simulation:
         self.loop.end()
         asyncio.set_event_loop(None)
         self._store.close()
+        self.loop.sweep_up()
 
     # --- its course ---
 
@@ -104,10 +108,13 @@ class Simulation:
         for host in self.hosts:
             host.start()
         self.loop.create_task(self.shop.live())
+        self.loop.create_task(self.reader.live())
         for incident in self.scenario.incidents:
             self.loop.create_task(self._happen(incident))
         await self._pass(self.scenario.minutes * 60.0)
         await self._become_quiet()
+        if self.scenario.calm_hours:
+            await self._stay_calm()
         for host in self.hosts:
             if host.life is not None:
                 self.oracle.finish(host.life.node.accounts["main"].provider)  # type: ignore[arg-type]  # it is Stripe
@@ -126,14 +133,20 @@ class Simulation:
         self.shop.busy = False
         self._struck = dict(self.shop.server.faults.struck)
         self.shop.end_faults()
+        self.subscribers.well = True
+        self._resume_subscriptions()
         ended = self.loop.time()
         for host in self.hosts:
             host.trouble.away_until = host.trouble.full_until = 0.0
             host.trouble.crash_at = None
             host.steady = True
-        limit = ended + self.scenario.quiet_minutes * 60.0
+        await self._become_true()
+        self._quiet_after = self.loop.time() - ended
+
+    async def _become_true(self) -> None:
+        limit = self.loop.time() + self.scenario.quiet_minutes * 60.0
         while True:
-            await asyncio.sleep(_LOOK_EVERY * self.scenario.stretch)
+            await asyncio.sleep(self.scenario.look_every)
             self._check()
             for host in self.hosts:
                 host.start()
@@ -141,7 +154,6 @@ class Simulation:
                     host.life.ledger.forget = False
             differences = self.oracle.differences()
             if not differences:
-                self._quiet_after = self.loop.time() - ended
                 return
             if self.loop.time() > limit:
                 self.oracle.broken(
@@ -149,6 +161,24 @@ class Simulation:
                     + "; ".join(differences[:4])
                 )
                 self._check()
+
+    async def _stay_calm(self) -> None:
+        """The hours after: nobody does anything, and what the storm has left behind has time to come due."""
+        for host in self.hosts:
+            host.calm_down(calm(self.scenario))
+        self.reader.calm_down()
+        end = self.loop.time() + self.scenario.calm_hours * 3600.0
+        while self.loop.time() < end:
+            await asyncio.sleep(min(600.0, end - self.loop.time()))
+            self._check()
+        await self._become_true()
+
+    def _resume_subscriptions(self) -> None:
+        """Somebody takes back what a subscriber's "never again" had switched off."""
+        telling, now = Ledger(self._store).telling, self.hosts[0].clock.now()
+        for each in SUBSCRIPTIONS:
+            telling.stand(each.name, Standing.ACTIVE, "", now)
+        self.oracle.committed()
 
     def _check(self) -> None:
         if self.oracle.violation is not None:
@@ -184,7 +214,8 @@ class Simulation:
                     ledger.forget = False
             case "outage" | "deny":
                 fault = "hang" if incident.what == "outage" else "deny"
-                kinds = () if incident.what == "outage" else (KINDS[incident.detail % len(KINDS)],)
+                every = self.scenario.kinds
+                kinds = () if incident.what == "outage" else (every[incident.detail % len(every)],)
                 self.shop.trouble(fault, fault, *kinds)
                 await asyncio.sleep(lasts)
                 self.shop.calm(fault)
@@ -232,9 +263,11 @@ def _event_id(body: bytes) -> str | None:
 
 @cache
 def _template() -> sqlite3.Connection:
-    """An empty ledger, migrated once for all simulations of this process."""
+    """An empty ledger with its subscriptions, migrated once for all simulations of this process."""
     store = Store("sqlite://")
-    Ledger(store).require_current_schema()
+    ledger = Ledger(store)
+    ledger.require_current_schema()
+    ledger.telling.declare(SUBSCRIPTIONS, EPOCH)
     return _driver(store)
 
 
@@ -251,4 +284,4 @@ def _driver(store: Store) -> sqlite3.Connection:
     return driver
 
 
-__all__ = ["JOBS", "Mutant", "Simulation", "Verdict"]
+__all__ = ["Mutant", "Simulation", "Verdict"]

@@ -56,14 +56,29 @@ class Scenario:
     sweeps: SweepSettings = field(default_factory=SweepSettings)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     lease: timedelta = timedelta(seconds=60)
+    kinds: tuple[str, ...] = KINDS
+    """What the shop has."""
+    calm_hours: float = 0.0
+    """How long everything is watched after the ledger has become the truth: a clock that was an hour ahead leaves what
+    comes due an hour later."""
+    look_every: float = 15.0
+    """Seconds between two looks at whether the ledger has become the truth."""
     stretch: float = 1.0
     """How much longer idle processes wait between two looks than in the product: for weeks of quiet shops."""
+    gives_up: bool = False
+    """Whether a change is given up on after half a minute, and not after days."""
+    placed_late: bool = False
+    """Whether versions get their place in the change feed after their commit, as on Postgres."""
+    keep: timedelta = timedelta(minutes=5)
+    """How long the outbox remembers what has ended."""
     bound: timedelta | None = None
     """How long something may be wrong and unnamed while faults go on; None: not looked at."""
 
     @property
     def plan(self) -> FaultPlan:
-        chances: dict[str, Any] = {name: Chance(rate) for name, rate in self.rates.items()}
+        chances: dict[str, Any] = {
+            name: Chance(rate) for name, rate in self.rates.items() if name not in _TELLING_FAULTS
+        }
         return FaultPlan(
             seed=self.seed,
             **chances,
@@ -128,6 +143,15 @@ _READ_FAULTS = {
     "skip_row": 0.1,
     "repeat_row": 0.2,
 }
+_TELLING_FAULTS = {
+    "told_lost": 0.3,
+    "told_unanswered": 0.3,
+    "told_error": 0.3,
+    "told_busy": 0.2,
+    "told_hang": 0.2,
+    "told_gone": 0.02,
+}
+"""What subscribers do to what they are told."""
 _INCIDENTS = (
     "crash",
     "crash",
@@ -148,8 +172,8 @@ _INCIDENTS = (
 
 
 def short(seed: int) -> Scenario:
-    """A quarter of an hour of an unlucky shop: every kind of fault, more of them than any provider has."""
-    dice = random.Random(f"short/{seed}")
+    """A storm of a few minutes, with every kind of fault and more of each than any provider has; and a calm hour."""
+    dice, telling = random.Random(f"short/{seed}"), random.Random(f"telling/{seed}")
     minutes = dice.choice([2.0, 3.0, 5.0])
     nodes = dice.choice([1, 2])
     return Scenario(
@@ -157,8 +181,11 @@ def short(seed: int) -> Scenario:
         nodes=nodes,
         minutes=minutes,
         quiet_minutes=60.0,
+        calm_hours=1.0,
         pace=dice.choice([3.0, 6.0, 12.0]),
-        rates=dict(_rates(dice)),
+        rates=dict(_rates(dice)) | dict(_rates(telling, _TELLING_FAULTS)),
+        gives_up=telling.random() < 0.25,
+        placed_late=telling.random() < 0.5,
         incidents=tuple(_incidents(dice, minutes * _MINUTE, nodes, dice.choice([0, 2, 4, 8]))),
         provider_skew=dice.choice([0.0, 0.0, 0.0, -20.0, 20.0]),
         node_skew=dice.choice([0.0, 0.0, -2.0, 2.0]) if nodes > 1 else 0.0,
@@ -178,11 +205,13 @@ def short(seed: int) -> Scenario:
     )
 
 
-def _rates(dice: random.Random) -> Iterator[tuple[str, float]]:
+def _rates(
+    dice: random.Random, faults: Mapping[str, float] = _DELIVERY_FAULTS | _READ_FAULTS
+) -> Iterator[tuple[str, float]]:
     """Each seed prefers other faults, so that together they reach far corners; one seed in eight has none."""
     if dice.random() < 0.125:
         return
-    for name, most in (_DELIVERY_FAULTS | _READ_FAULTS).items():
+    for name, most in faults.items():
         if dice.random() < 0.45:
             yield name, round(most * dice.uniform(0.2, 1.0), 3)
 
@@ -197,6 +226,33 @@ def _incidents(dice: random.Random, seconds: float, nodes: int, count: int) -> I
             "backfill": 600.0,
         }.get(what, dice.choice([1.0, 10.0, 60.0]))
         yield Incident(at, what, dice.randrange(nodes), lasts, dice.choice([0, 0, 1, 2, 3, 5, 8, 13]))
+
+
+def tiny(seed: int) -> Scenario:
+    """Seconds of such a storm over catalogue and customers alone, and no calm: for hundreds of seeds in a test."""
+    dice = random.Random(f"tiny/{seed}")
+    like = short(seed)
+    return replace(
+        like,
+        nodes=1 if seed % 3 else 2,
+        minutes=0.35,
+        calm_hours=0.0,
+        look_every=5.0,
+        pace=dice.choice([1.5, 3.0]),
+        kinds=("customer", "product"),
+        incidents=tuple(_incidents(dice, 0.35 * _MINUTE, 1 if seed % 3 else 2, dice.choice([0, 1, 2, 3]))),
+        sweeps=SweepSettings(
+            every=timedelta(seconds=18),
+            lag=timedelta(seconds=5),
+            overlap=timedelta(seconds=15),
+            full_every=timedelta(seconds=30),
+        ),
+    )
+
+
+def calm(scenario: Scenario) -> Scenario:
+    """The same shop at the pace of a quiet one: idle processes look once in minutes, and sweeps every half hour."""
+    return replace(scenario, stretch=60.0, sweeps=SweepSettings(every=timedelta(minutes=30)))
 
 
 def week(seed: int) -> Scenario:
@@ -217,12 +273,16 @@ def week(seed: int) -> Scenario:
             "server_error": 0.01,
             "unavailable": 0.005,
             "cut_answer": 0.005,
+            "told_error": 0.02,
+            "told_lost": 0.01,
         },
         incidents=tuple(crashes),
         sweeps=SweepSettings(every=timedelta(minutes=30)),
         stretch=60.0,
+        look_every=900.0,
+        keep=timedelta(days=1),
         bound=timedelta(hours=1),
     )
 
 
-PROFILES = {"short": short, "week": week}
+PROFILES = {"short": short, "tiny": tiny, "week": week}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +25,7 @@ from reconciler.model import content_hash
 from reconciler.provider import Reply, Request
 from tests.sandbox_fixtures import SECRET
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.scenario import KINDS, Scenario
+from tests.simulation.scenario import Scenario
 
 GONE = ""
 """The content hash of what does not exist."""
@@ -50,13 +50,14 @@ class Was:
 class History:
     """Everything that was ever true: per (kind, id) its states, oldest first. Before the first it did not exist."""
 
-    def __init__(self, loop: SimulatedLoop) -> None:
+    def __init__(self, loop: SimulatedLoop, kinds: Collection[str]) -> None:
         self._loop = loop
+        self._wanted = frozenset(kinds)
         self._states: dict[tuple[str, str], list[Was]] = {}
         self._kinds: dict[str, str] = {}
 
     def note(self, kind: str, object_id: str, body: Body | None) -> None:
-        if kind not in KINDS:
+        if kind not in self._wanted:
             return
         self._kinds[object_id] = kind
         self._states.setdefault((kind, object_id), [Was(-1.0, None)]).append(Was(self._loop.time(), body))
@@ -116,7 +117,7 @@ class Shop:
         self._scenario = scenario
         self._loop = loop
         self._dice = random.Random(f"shop/{scenario.seed}")
-        self.history = History(loop)
+        self.history = History(loop, scenario.kinds)
         self.world = World(seed=scenario.seed, clock=clock)
         self.world.truth.store = RememberingStore(clock, self.history)
         self.events: dict[str, tuple[str, str, int, int]] = {}
@@ -131,7 +132,7 @@ class Shop:
 
     def _note(self, occurrence: Occurrence) -> None:
         kind, object_id = str(occurrence.subject["object"]), str(occurrence.subject["id"])
-        if kind in KINDS:
+        if kind in self._scenario.kinds:
             number = self.history.last(kind, object_id)
             self.events[occurrence.event["id"]] = (kind, object_id, number, int(occurrence.event["created"]))
 
@@ -156,7 +157,7 @@ class Shop:
 
     def new_api_version(self) -> None:
         """Every body has a field more, and nobody is told."""
-        for kind in KINDS:
+        for kind in self._scenario.kinds:
             for body in self.world.truth.all_of(kind):
                 self.world.truth.change(body["id"], {"of_a_new_version": self._loop.turns})
 
@@ -164,7 +165,7 @@ class Shop:
 
     async def live(self) -> None:
         self.busy = True
-        acts = Acts(self.world, random.Random(f"acts/{self._scenario.seed}"))
+        acts = Acts(self.world, random.Random(f"acts/{self._scenario.seed}"), self._scenario.kinds)
         while self.busy:
             await asyncio.sleep(self._dice.expovariate(1 / self._scenario.pace))
             acts.one()
@@ -197,15 +198,18 @@ class Shop:
 class Acts:
     """Customers, and the shop's own people, one act at a time."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
+    def __init__(self, world: World, dice: random.Random, kinds: Collection[str]) -> None:
         self._world = world
         self._dice = dice
+        self._edited = [kind for kind in ("payment_intent", "charge", "customer", "product") if kind in kinds]
         self._numbers = iter(range(1 << 40))
-        self._choices: Mapping[Callable[[], object], int] = {
+        money: Mapping[Callable[[], object], int] = {
             self._pay: 4,
             self._start_payment: 2,
             self._go_on_with_payment: 4,
             self._refund: 2,
+        }
+        others: Mapping[Callable[[], object], int] = {
             self._edit: 6,
             self._new_customer: 2,
             self._rename_customer: 3,
@@ -213,8 +217,8 @@ class Acts:
             self._new_product: 1,
             self._rename_product: 2,
             self._drop_product: 1,
-            self._pay_out: 1,
         }
+        self._choices = {**money, **others, self._pay_out: 1} if "payment_intent" in kinds else others
 
     def one(self) -> None:
         """What the state of things forbids does not happen."""
@@ -247,7 +251,7 @@ class Acts:
 
     def _edit(self) -> None:
         """Also back and forth between two values, so that a state may come twice."""
-        kind = self._dice.choice(["payment_intent", "charge", "customer", "product"])
+        kind = self._dice.choice(self._edited)
         self._world.edits.metadata(self._some(kind), note=self._dice.choice(["a", "b"]))
 
     def _new_customer(self) -> None:
