@@ -65,8 +65,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no seed after so long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes to run them in")
     parser.add_argument("--no-shrink", action="store_true", help="leave a failing seed as it is")
+    parser.add_argument("--quiet", action="store_true", help="no log lines of a single seed")
     chosen = parser.parse_args(words)
     if chosen.seed is not None:
+        if chosen.quiet:
+            quietly()
         return _tell(run_seed(chosen.profile, chosen.seed), chosen.profile, chosen.no_shrink)
     quietly()
     seeds = _while_there_is_time(range(chosen.first, chosen.first + chosen.seeds), chosen.minutes)

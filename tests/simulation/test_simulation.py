@@ -51,7 +51,7 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
     seed = 7
     here = run_seed("short", seed).trace
     hashing = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.simulation", "--quiet", "--seed", str(seed)]
     told = subprocess.run(
         command, env=os.environ | {"PYTHONHASHSEED": hashing}, capture_output=True, text=True, check=True
     )
