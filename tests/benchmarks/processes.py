@@ -77,6 +77,22 @@ class Receiver(Started):
 
 
 @dataclass(frozen=True, slots=True)
+class Reaped:
+    """A server that starts a process for each connection: what it and all that have ended under it spent."""
+
+    pid: int
+
+    @classmethod
+    def of_postgres(cls, folder: Path) -> Self:
+        """The one that `postgres(folder)` started."""
+        return cls(int((folder / "postgres" / "postmaster.pid").read_text().split()[0]))
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(field) for field in fields[11:15]) * _TICK_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What one run of the load generator saw, and what the receiver spent on it."""
 
