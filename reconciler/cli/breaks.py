@@ -20,7 +20,7 @@ from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
-from reconciler.ledger.breaks import break_events
+from reconciler.ledger.breaks import events_of_break
 from reconciler.report import signoff
 from reconciler.report.canonical import plain
 from reconciler.report.formats import words
@@ -120,7 +120,7 @@ def show(context: typer.Context, break_id: BreakId, from_day: From = None, to_da
     output = options.format_among("table", "json")
     with desk(options) as at, answered(at, Question(from_day, to_day)) as found:
         one = signoff.find(found.report, break_id)
-        events = [each for each in break_events(found.tx, at.clock.now()) if each.break_id == one.item.break_id]
+        events = events_of_break(found.tx, one.item.break_id, at.clock.now())
     if output == "json":
         print_json({"break": plain(one.item), "events": [plain(each) for each in events]})
         return

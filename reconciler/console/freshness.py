@@ -162,6 +162,12 @@ class Reports:
                 self._kept.popitem(last=False)
         return found.get(patience_seconds=patience_seconds)
 
+    def made(self, params: Params) -> Report:
+        """Now and here, by whoever asks."""
+        with self._desk.ledger.store.read() as tx:
+            facts = gather(tx, terms_of(self._desk), params)
+        return report(facts, params)
+
     def sheets(self, report: Report) -> Mapping[str, Sheet]:
         """Every section of a report, by name; made once for each."""
         return self._sheets.get(report)
@@ -195,10 +201,7 @@ class Reports:
         desk = self._desk
 
         def make() -> Report:
-            wanted = replace(params, as_of=desk.clock.now()) if moving else params
-            with desk.ledger.store.read() as tx:
-                facts = gather(tx, terms_of(desk), wanted)
-            made = report(facts, wanted)
+            made = self.made(replace(params, as_of=desk.clock.now()) if moving else params)
             if moving:
                 self._keep_shown(made)
             return made

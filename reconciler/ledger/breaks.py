@@ -115,10 +115,9 @@ _INSERT_EVENT = insert_into(
         "evidence_sha256": WORDS,
     },
 )
-_EVENTS = text(
-    "SELECT break_id, at, actor, action, reason, text, difference, evidence_sha256 FROM break_event"
-    " WHERE at <= :as_of ORDER BY at, id"
-)
+_EVENTS = "SELECT break_id, at, actor, action, reason, text, difference, evidence_sha256 FROM break_event"
+_ALL_EVENTS = text(f"{_EVENTS} WHERE at <= :as_of ORDER BY at, id")
+_EVENTS_OF = text(f"{_EVENTS} WHERE break_id = :break_id AND at <= :as_of ORDER BY at, id")
 
 
 def record_break_event(tx: Transaction, event: BreakEvent) -> None:
@@ -152,19 +151,25 @@ def record_break_event(tx: Transaction, event: BreakEvent) -> None:
 
 def break_events(tx: Transaction, as_of: datetime) -> list[BreakEvent]:
     """Every act known then, oldest first."""
-    return [
-        BreakEvent(
-            break_id=row.break_id,
-            at=from_micros(row.at),
-            actor=row.actor,
-            action=BreakAction(row.action),
-            reason=row.reason,
-            text=row.text,
-            difference=row.difference,
-            evidence_sha256=row.evidence_sha256,
-        )
-        for row in tx.run(_EVENTS, {"as_of": to_micros(as_of)})
-    ]
+    return [_break_event(row) for row in tx.run(_ALL_EVENTS, {"as_of": to_micros(as_of)})]
+
+
+def events_of_break(tx: Transaction, break_id: str, as_of: datetime) -> list[BreakEvent]:
+    """Those on one break, oldest first."""
+    return [_break_event(row) for row in tx.run(_EVENTS_OF, {"break_id": break_id, "as_of": to_micros(as_of)})]
+
+
+def _break_event(row: Any) -> BreakEvent:
+    return BreakEvent(
+        break_id=row.break_id,
+        at=from_micros(row.at),
+        actor=row.actor,
+        action=BreakAction(row.action),
+        reason=row.reason,
+        text=row.text,
+        difference=row.difference,
+        evidence_sha256=row.evidence_sha256,
+    )
 
 
 # --- sign-off -------------------------------------------------------------------------------------

@@ -77,8 +77,8 @@ class Receiver(Started):
 
 
 @dataclass(frozen=True, slots=True)
-class Reaped:
-    """A server that starts a process for each connection: what it and all that have ended under it spent."""
+class Cluster:
+    """A database server that starts a process for each connection."""
 
     pid: int
 
@@ -88,8 +88,20 @@ class Reaped:
         return cls(int((folder / "postgres" / "postmaster.pid").read_text().split()[0]))
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(int(field) for field in fields[11:15]) * _TICK_SECONDS
+        """User and system time of all its processes, those that have ended included."""
+        own = _stat(self.pid)
+        assert own is not None, "the server has ended"
+        living = [stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(int(path.name))) is not None]
+        children = sum(sum(stat[11:13]) for stat in living if stat[1] == self.pid)
+        return (sum(own[11:15]) + children) * _TICK_SECONDS
+
+
+def _stat(pid: int) -> list[int] | None:
+    """What /proc says of a process from its state on, as numbers; None: it has ended."""
+    try:
+        return [0, *map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1:])]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from reconciler.console.query import as_field
 from reconciler.console.refusals import NotThere
 from reconciler.console.worklist import STATUSES, Listed, Wanted, after
 from reconciler.ledger import people
-from reconciler.ledger.breaks import break_events
+from reconciler.ledger.breaks import events_of_break
 from reconciler.ledger.people import Role
 from reconciler.report import signoff
 from reconciler.report.formats import words
@@ -91,7 +91,7 @@ def one_break(asked: Asked) -> Page:
     if found is None:
         raise NotThere(f"This report has no break {wanted}: it has cleared by itself, or belongs to another period.")
     # What was done is read now, not out of the report: it is there as soon as it was written.
-    events = [each for each in break_events(asked.tx, asked.as_of or asked.now) if each.break_id == found.item.break_id]
+    events = events_of_break(asked.tx, found.item.break_id, asked.as_of or asked.now)
     found = after(found, events)
     table = in_memory(
         "history",

@@ -53,7 +53,9 @@ def deliveries(asked: Asked) -> Page:
         empty="No delivery is like that. Take a filter away; or nothing came, and `reconcile check` says why.",
         older="" if found.after is None else asked.here(after=f"{found.after[0]}.{found.after[1]}"),
         newer=asked.first() if asked.query.text("after") else "",
-        note=f"Looked through {listing.SCANNED_DELIVERIES:,} deliveries; go on to look further." if found.cut else "",
+        note=f"Looked through up to {listing.SCANNED_DELIVERIES:,} deliveries; go on to look further."
+        if found.cut
+        else "",
     )
     return Page(
         "deliveries.html.j2",

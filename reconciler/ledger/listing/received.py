@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,7 @@ from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 
 SCANNED: Final = 20_000
+"""How many deliveries a page looks at, where no index says which of them are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,13 @@ class DeliveryFilter:
 
 _COLUMNS: Final = "id, provider, account, event_id, type, received_at, occurred_at, verdict, reason, source, size"
 _DELIVERY = text(f"SELECT {_COLUMNS}, headers, body FROM delivery WHERE id = :id")
-_BEFORE: Final = """
-  FROM delivery WHERE received_at >= :since AND received_at < :until AND (received_at, id) < (:at, :id) {indexed}
-  ORDER BY received_at DESC, id DESC
-"""
+_ORDER: Final = "ORDER BY received_at DESC, id DESC"
+_RANGE: Final = "received_at >= :since{n} AND received_at < :until{n} AND (received_at, id) < (:at, :id)"
 
 
-def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int] | None, limit: int) -> Stretch:
+def deliveries(
+    tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int] | None, limit: int, scanned: int = SCANNED
+) -> Stretch:
     """Newest first."""
     indexed, filters = _conditions(wanted)
     until = micros(wanted.until, FOREVER)
@@ -81,24 +83,95 @@ def deliveries(tx: Transaction, wanted: DeliveryFilter, *, after: tuple[int, int
         "type": beginning,
         "type_end": f"{beginning}\U0010ffff",
         "event_id": wanted.event_id,
-        "scan": SCANNED if filters else limit,
         "limit": limit,
+        "scanned": scanned,
     }
-    before = _BEFORE.format(indexed=indexed)
+    if indexed or not (wanted.verdict or wanted.account):
+        return _walked(tx, indexed, filters, given)
+    days = _days(tx, given)
+    if not days.found:
+        return Stretch((), None)
+    if days.are_busy:
+        return _walked(tx, indexed, filters, given | {"until": days.found[0].until})
+    return _on_days(tx, days, filters, given)
+
+
+def _walked(tx: Transaction, indexed: str, filters: Sequence[str], given: Mapping[str, Any]) -> Stretch:
+    """Row by row, as far as the bound."""
+    before = f"FROM delivery WHERE {_RANGE.format(n='')} {indexed} {_ORDER}"
     where = f"WHERE {' AND '.join(filters)}" if filters else ""
+    limit = given["limit"]
     statement = f"""
-      SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} {before} LIMIT :scan) seen
-      {where} ORDER BY received_at DESC, id DESC LIMIT :limit
+      SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} {before} LIMIT :scan) seen {where} {_ORDER} LIMIT :limit
     """
-    rows = tx.run(_stated(statement, indexed), given).all()
+    rows = tx.run(_stated(statement, indexed), {**given, "scan": given["scanned"] if filters else limit}).all()
     found = tuple(_delivery(row) for row in rows)
     if len(rows) == limit:
         return Stretch(found, (rows[-1].received_at, rows[-1].id))
     if not filters:
         return Stretch(found, None)
     edge = f"SELECT received_at, id {before} LIMIT 1 OFFSET :last"
-    last = tx.run(_stated(edge, indexed), given | {"last": SCANNED - 1}).one_or_none()
+    last = tx.run(_stated(edge, indexed), {**given, "last": given["scanned"] - 1}).one_or_none()
     return Stretch(found, None if last is None else (last.received_at, last.id), cut=last is not None)
+
+
+# --- by the days of which the tally says that they have any ------------------------------------------
+
+_DAY: Final = 86_400_000_000
+_MOST_DAYS: Final = 30
+"""That one statement looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The newest ones, newest first: as many as may be looked at whole, and at least one."""
+
+    found: tuple[_Day, ...]
+    are_busy: bool
+    """Already the first has more deliveries than a page may look at."""
+    are_all: bool
+
+
+def _days(tx: Transaction, given: Mapping[str, Any]) -> _Days:
+    """A flood's deliveries, which are counted but not kept row by row, make the days fewer, never more."""
+    fits = " AND ".join(f"{name} = :{name}" for name in ("verdict", "account") if given[name])
+    statement = f"""
+      SELECT day, sum(count) AS many FROM delivery_tally
+      WHERE day IN (SELECT day FROM delivery_tally
+                    WHERE {fits} AND day > :since - {_DAY} AND day < :until AND (day, 0) < (:at, :id))
+      GROUP BY day ORDER BY day DESC LIMIT {_MOST_DAYS + 1}
+    """
+    rows = tx.run(text(statement), given).all()
+    fitting = 0
+    for many in accumulate(int(row.many) for row in rows[:_MOST_DAYS]):
+        if many > given["scanned"]:
+            break
+        fitting += 1
+    found = tuple(
+        _Day(max(row.day, given["since"]), min(row.day + _DAY, given["until"])) for row in rows[: max(1, fitting)]
+    )
+    return _Days(found, are_busy=not fitting, are_all=fitting == len(rows))
+
+
+def _on_days(tx: Transaction, days: _Days, filters: Sequence[str], given: Mapping[str, Any]) -> Stretch:
+    bounds = {}
+    arms = []
+    for n, day in enumerate(days.found):
+        bounds |= {f"since{n}": day.since, f"until{n}": day.until}
+        where = " AND ".join((_RANGE.format(n=n), *filters))
+        arms.append(f"SELECT * FROM (SELECT {_COLUMNS} FROM delivery WHERE {where} {_ORDER} LIMIT :limit) day{n}")
+    statement = f"SELECT * FROM ({' UNION ALL '.join(arms)}) days {_ORDER} LIMIT :limit"
+    rows = tx.run(text(statement), {**given, **bounds}).all()
+    found = tuple(_delivery(row) for row in rows)
+    if len(rows) == given["limit"]:
+        return Stretch(found, (rows[-1].received_at, rows[-1].id))
+    return Stretch(found, None if days.are_all else (days.found[-1].since, 0), cut=not days.are_all)
 
 
 def _conditions(wanted: DeliveryFilter) -> tuple[str, list[str]]:
