@@ -93,10 +93,14 @@ class Asked:
 
     @property
     def question(self) -> Question:
+        return self._question(sales=False)
+
+    def _question(self, *, sales: bool) -> Question:
         return Question(
             from_day=self.query.text("from") or None,
             to_day=self.query.text("to") or None,
             as_of=as_field(self.as_of),
+            sales=sales,
         )
 
     @property
@@ -104,9 +108,11 @@ class Asked:
         """Raises UsageError."""
         return self.room.reports.params(self.tx, self.question)
 
-    def report(self) -> Report:
-        """Raises UsageError, and BeingMade where it takes longer than a reader should wait."""
-        found = self.room.reports.get(self.params, moving=self.as_of is None, patience_seconds=self.patience_seconds)
+    def report(self, *, sales: bool = False) -> Report:
+        """`sales`: with the period's orders, which is a report of its own. Raises UsageError, and BeingMade where it
+        takes longer than a reader should wait."""
+        params = self.room.reports.params(self.tx, self._question(sales=sales))
+        found = self.room.reports.get(params, moving=self.as_of is None, patience_seconds=self.patience_seconds)
         if found is None:
             raise BeingMade("the report is being made")
         return found

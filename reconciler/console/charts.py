@@ -17,6 +17,8 @@ from reconciler.report.formats import charts
 from reconciler.report.formats.charts import Chart
 from reconciler.report.model import Report
 
+SALES: Final = "sales"
+"""What needs a report that has read the period's orders: the section's name, and how its charts' keys begin."""
 _KEPT: Final = 100
 
 
@@ -53,6 +55,8 @@ def offered(report: Report) -> Iterator[Offered]:
         yield Offered("match", partial(charts.match_share, report))
     if any(line.arrival_on is not None for line in report.payouts):
         yield Offered("payouts", partial(charts.payouts, report))
+    for place, sold in enumerate(report.sales):
+        yield Offered(f"{SALES}-{place}", partial(charts.sales, sold))
 
 
 class Drawings:

@@ -18,6 +18,7 @@ PAGES = {
     "overview-then": "/console?as_of=2026-01-20",
     "report": "/console/report",
     "section": "/console/report/section/payouts",
+    "sales": "/console/report/section/sales",
     "entries": "/console/report/entries?account=main&balance_type=payments&currency=USD&category=charge",
     "breaks": "/console/breaks?status=all",
     "break": "the first link of /console/breaks?status=all to /console/breaks/brk_",

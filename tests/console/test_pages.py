@@ -28,6 +28,7 @@ MOST = {
     "/console": 110,
     "/console/report": 10,
     "/console/report/entries?account=main&balance_type=payments&currency=USD&category=charge": 10,
+    "/console/report/section/sales": 10,
     "/console/breaks": 10,
     "/console/resources": 10,
     "/console/resources?condition=dirty&as_of=2026-01-31": 10,
@@ -115,6 +116,21 @@ def test_a_figure_leads_to_its_entries_to_versions_to_deliveries_to_the_body(rea
     body = text_of(browser.get(delivery).text)
     assert '"id": "evt_told_2"' in body
     assert str(CHARGE) in body
+
+
+def test_how_did_what_was_sold_become_what_was_paid(reading: Served) -> None:
+    """The report itself does without the orders: whoever wants them leads on to a report of their own."""
+    browser = reading.known("fin")
+    report = browser.get("/console/report").text
+    (link,) = {unescape(each) for each in re.findall(r'href="([^"]+)"', report) if "section/sales" in each}
+    section = browser.get(link).text
+    said = text_of(section)
+    assert re.search(r"gross.sales", said)
+    assert "tender.gift_card" in said
+    (chart,) = re.findall(r'<img src="(/console/chart[^"]+)"', section)
+    picture = browser.get(unescape(chart))
+    assert picture.headers["content-type"] == "image/svg+xml"
+    assert "gross sales" in picture.text
 
 
 TRAVELLING = [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from reconciler.console.asked import Asked, Page
-from reconciler.console.charts import offered
+from reconciler.console.charts import SALES, offered
 from reconciler.console.drawing.tables import Cell, Line, Lines, Table, columns, in_memory, paged
 from reconciler.console.query import as_field
 from reconciler.console.refusals import NotThere
@@ -29,7 +30,8 @@ _NOT_CATEGORIES: Final = frozenset(
 )  # fmt: skip
 _SECTIONS: Final = ("balance", "payouts", "unsettled", "unsettled_totals", "matches", "pairs", "open_items", "ages",
                     "fees", "fee_exceptions", "fee_details", "fx_results", "fx_exceptions", "disputes", "waterfall",
-                    "days", "changes", "line_deltas", "exceptions", "resolved", "coverage", "header")  # fmt: skip
+                    SALES, "days", "changes", "line_deltas", "exceptions", "resolved", "coverage",
+                    "header")  # fmt: skip
 _OF_LINE: Final = {"closing": "unsettled", "payouts_total": "payouts", "bridge": "payouts", "provider": "days",
                    "difference": "days", "unexplained": "days", "opening": "days", "net_activity": "waterfall",
                    "prior_period_adjustment": "exceptions"}  # fmt: skip
@@ -63,9 +65,9 @@ def report_page(asked: Asked) -> Page:
             "report": report,
             "w": words,
             "proofs": [_proof(asked, report, place, block) for place, block in enumerate(report.balance)],
-            "sections": [(sheet.name, sheet.title, _count(sheet)) for sheet in _sheets(asked, report)],
+            "sections": [(sheet.name, sheet.title, _size(sheet)) for sheet in _sheets(asked, report)],
             "charts": [each.key for each in offered(report) if not each.key.startswith(("waterfall", "unexplained"))],
-            "chart": lambda key: asked.link("/console/chart", key=key, as_of=as_field(report.params.as_of)),
+            "chart": partial(_chart, asked, report),
             "fixed": asked.link("/console/report", as_of=as_field(report.params.as_of), **days_of(report)),
             "signatures": locks,
             "signing": _signing(asked, report, locks),
@@ -80,8 +82,8 @@ def report_page(asked: Asked) -> Page:
 
 def section(asked: Asked) -> Page:
     """One section, whole."""
-    report = asked.report()
     name = asked.names["name"]
+    report = asked.report(sales=name == SALES)
     sheet = next((each for each in _sheets(asked, report) if each.name == name), None)
     if sheet is None:
         raise NotThere(f"The report has no section {name!r}.")
@@ -92,10 +94,19 @@ def section(asked: Asked) -> Page:
         Lines(list(sheet.rows()), lambda row: _linked(asked, sheet, row), lambda row: row),
         asked.query,
         asked.here,
-        empty="None.",
+        empty="No order was made in this period." if name == SALES else "None.",
         listed=500,
     )
-    return Page("section.html.j2", sheet.title, {"report": report, "w": words}, [table], active="report")
+    charts = [
+        _chart(asked, report, each.key) for each in offered(report) if name == SALES and each.key.startswith(SALES)
+    ]
+    return Page(
+        "section.html.j2", sheet.title, {"report": report, "w": words, "charts": charts}, [table], active="report"
+    )
+
+
+def _chart(asked: Asked, report: Report, key: str) -> str:
+    return asked.link("/console/chart", key=key, as_of=as_field(report.params.as_of))
 
 
 def entries(asked: Asked) -> Page:
@@ -234,9 +245,11 @@ def _sheets(asked: Asked, report: Report) -> list[Sheet]:
     return [found[name] for name in _SECTIONS if name in found]
 
 
-def _count(sheet: Sheet) -> int:
+def _size(sheet: Sheet) -> str:
+    if sheet.name == SALES:
+        return "reads the period's orders"
     rows = sheet.rows()
-    return len(rows) if isinstance(rows, Sized) else sum(1 for _ in rows)
+    return f"{len(rows) if isinstance(rows, Sized) else sum(1 for _ in rows):,}"
 
 
 _REF_KINDS: Final = {"balance_transaction_id": "balance_transaction", "payout_id": "payout", "refund": "refund",
