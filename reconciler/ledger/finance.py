@@ -258,16 +258,17 @@ def covered_since(tx: Transaction, accounts: Collection[str], as_of: datetime) -
 
 # --- entries --------------------------------------------------------------------------------------
 
-_ENTRY = """
+ENTRY = """
   e.account, e.balance_type, e.currency, e.remote_id, e.category, e.gross, e.fee, e.net, e.effective_at,
   e.available_on, e.source_id, e.payout_id, e.fee_details
 """
+"""The columns that `entry_fact` reads."""
 _BY_SOURCE = text(
-    f"SELECT {_ENTRY} FROM entry e WHERE e.account = :account AND e.source_id IN :ids AND {KNOWN}"
+    f"SELECT {ENTRY} FROM entry e WHERE e.account = :account AND e.source_id IN :ids AND {KNOWN}"
     " ORDER BY e.effective_at, e.remote_id"
 ).bindparams(bindparam("ids", expanding=True))
 _OF_CATEGORY = _over(
-    f"SELECT {_ENTRY} FROM entry e WHERE e.account IN :accounts AND e.category = :category"
+    f"SELECT {ENTRY} FROM entry e WHERE e.account IN :accounts AND e.category = :category"
     f" AND e.effective_at >= :start AND e.effective_at < :end AND {KNOWN} ORDER BY e.effective_at, e.remote_id"
 )
 
@@ -276,7 +277,7 @@ def entries_by_source(tx: Transaction, account: str, source_ids: Collection[str]
     """Every entry that these objects caused, oldest first."""
     ids = sorted(source_ids)
     return [
-        _entry(row)
+        entry_fact(row)
         for at in range(0, len(ids), _CHUNK)
         for row in tx.run(_BY_SOURCE, {"account": account, "ids": ids[at : at + _CHUNK], "as_of": to_micros(as_of)})
     ]
@@ -294,7 +295,7 @@ def entries_of_category(
         "as_of": to_micros(as_of),
     }
     for row in tx.run(_OF_CATEGORY, given).yield_per(_CHUNK):
-        yield _entry(row)
+        yield entry_fact(row)
 
 
 _CHANGED = _over(
@@ -349,7 +350,7 @@ def _key(row: Any) -> BalanceKey:
     return BalanceKey(row.account, row.balance_type, row.currency)
 
 
-def _entry(row: Any) -> EntryFact:
+def entry_fact(row: Any) -> EntryFact:
     return EntryFact(
         key=_key(row),
         id=row.remote_id,
@@ -383,7 +384,7 @@ _PAYOUT_SET = {
     "postgresql": "SELECT value FROM json_array_elements_text(CAST(:payouts AS json))",
 }
 _UNSETTLED = f"""
-    SELECT {_ENTRY} {_PAID_BY}
+    SELECT {ENTRY} {_PAID_BY}
     WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
       AND e.effective_at < :end AND {KNOWN} AND e.category <> 'payout'
       AND (coalesce(m.payout_id, e.payout_id) IS NULL OR coalesce(m.payout_id, e.payout_id) NOT IN ({{payouts}}))
@@ -413,4 +414,4 @@ def unsettled(
         "as_of": to_micros(as_of),
         "limit": limit,
     }
-    return [_entry(row) for row in tx.run(text(_UNSETTLED.format(payouts=_PAYOUT_SET[tx.dialect.name])), given)]
+    return [entry_fact(row) for row in tx.run(text(_UNSETTLED.format(payouts=_PAYOUT_SET[tx.dialect.name])), given)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
 
-from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.finance import BalanceKey
+from reconciler.clock import to_micros
+from reconciler.ledger.finance import ENTRY, KNOWN, BalanceKey, EntryFact, entry_fact
 from reconciler.ledger.transaction import Transaction
 
 _PAGE = 2000
@@ -18,39 +17,21 @@ _BEFORE_ALL = (-1, 0, -1)
 # Page by page over (resource, version, ordinal) within an instant: a million rows never stand in memory, and neither
 # database needs a cursor that outlives a statement.
 _ENTRIES = text(
-    """
-    SELECT e.resource_id, e.version, e.ordinal, e.remote_id, e.category, e.gross, e.fee, e.net, e.effective_at,
-      e.available_on, e.source_id, e.payout_id
-    FROM entry e
+    f"""
+    SELECT {ENTRY}, e.resource_id, e.version, e.ordinal FROM entry e
     WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
       AND e.effective_at >= :since AND e.effective_at < :until
       AND (e.effective_at > :since
         OR (e.resource_id, e.version, e.ordinal) > (:resource_id, :version, :ordinal))
-      AND e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)
+      AND {KNOWN}
     ORDER BY e.effective_at, e.resource_id, e.version, e.ordinal LIMIT :limit
     """
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ItemisedEntry:
-    """One entry of a balance, as it was known."""
-
-    key: BalanceKey
-    id: str
-    category: str
-    gross: int
-    fee: int
-    net: int
-    effective_at: datetime
-    available_on: datetime | None
-    source_id: str | None
-    payout_id: str | None
-
-
 def itemised(
     tx: Transaction, keys: Iterable[BalanceKey], start: datetime, end: datetime, as_of: datetime
-) -> Iterator[ItemisedEntry]:
+) -> Iterator[EntryFact]:
     """Every entry with `start <= effective < end`, balance by balance as given, oldest first within each."""
     for key in keys:
         yield from _of_balance(tx, key, start, end, as_of)
@@ -58,7 +39,7 @@ def itemised(
 
 def _of_balance(
     tx: Transaction, key: BalanceKey, start: datetime, end: datetime, as_of: datetime
-) -> Iterator[ItemisedEntry]:
+) -> Iterator[EntryFact]:
     since, place = to_micros(start), _BEFORE_ALL
     while True:
         given = {
@@ -75,18 +56,7 @@ def _of_balance(
         }
         rows = tx.run(_ENTRIES, given).all()
         for row in rows:
-            yield ItemisedEntry(
-                key=key,
-                id=row.remote_id,
-                category=row.category,
-                gross=row.gross,
-                fee=row.fee,
-                net=row.net,
-                effective_at=from_micros(row.effective_at),
-                available_on=None if row.available_on is None else from_micros(row.available_on),
-                source_id=row.source_id,
-                payout_id=row.payout_id,
-            )
+            yield entry_fact(row)
         if len(rows) < _PAGE:
             return
         last = rows[-1]

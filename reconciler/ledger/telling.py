@@ -11,12 +11,12 @@ from sqlalchemy import text
 from reconciler.clock import from_micros
 from reconciler.ledger import changes, outbox, subscriptions
 from reconciler.ledger.changes import Change
+from reconciler.ledger.listing import told
+from reconciler.ledger.listing.told import DeadParcel, LoggedAttempt
 from reconciler.ledger.outbox import Attempt, Door, Ended, Ending, Parcel, Replay
-from reconciler.ledger.packing import Place
 from reconciler.ledger.store import Store
 from reconciler.ledger.subscriptions import Origin, Standing, Subscriber, Subscription
 from reconciler.ledger.transaction import Transaction
-from reconciler.model import ResourceRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +28,6 @@ class Backlog:
     dead: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedAttempt:
-    """One request of the delivery log. `ref` None: a test event."""
-
-    ref: ResourceRef | None
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class DeadParcel:
-    ref: ResourceRef
-    resource_id: int
-    version: int
-    attempts: int
-    error: str
-    created_at: datetime
-    ended_at: datetime
-
-
 _BACKLOG = text(
     """
     SELECT s.name,
@@ -54,22 +35,6 @@ _BACKLOG = text(
       (SELECT min(o.created_at) FROM outbox o WHERE o.subscription = s.name AND o.due_at IS NOT NULL) AS oldest,
       (SELECT count(*) FROM outbox o WHERE o.subscription = s.name AND o.outcome = 'dead') AS dead
     FROM subscription s WHERE s.state <> 'removed'
-    """
-)
-_ATTEMPTS = text(
-    """
-    SELECT a.resource_id, a.version, a.message_id, a.at, a.duration, a.status, a.error, a.answer,
-      r.provider, r.account, r.kind, r.remote_id
-    FROM outbox_attempt a LEFT JOIN resource r ON r.id = a.resource_id
-    WHERE a.subscription = :name ORDER BY a.at DESC, a.id DESC LIMIT :limit
-    """
-)
-_DEAD = text(
-    """
-    SELECT o.resource_id, o.version, o.attempts, o.last_error, o.created_at, o.ended_at,
-      r.provider, r.account, r.kind, r.remote_id
-    FROM outbox o JOIN resource r ON r.id = o.resource_id
-    WHERE o.subscription = :name AND o.outcome = 'dead' ORDER BY o.ended_at LIMIT :limit
     """
 )
 
@@ -195,38 +160,11 @@ class Telling:
     def attempts(self, name: str, *, limit: int = 100) -> list[LoggedAttempt]:
         """The delivery log, newest first."""
         with self._store.read() as tx:
-            return [
-                LoggedAttempt(
-                    None if row.provider is None else ResourceRef(row.provider, row.account, row.kind, row.remote_id),
-                    Attempt(
-                        subscription=name,
-                        resource_id=row.resource_id,
-                        version=row.version,
-                        message_id=row.message_id,
-                        at=from_micros(row.at),
-                        duration=timedelta(microseconds=row.duration),
-                        status=row.status,
-                        error=row.error,
-                        answer=b"" if row.answer is None else tx.unpack(row.answer, Place.ANSWER),
-                    ),
-                )
-                for row in tx.run(_ATTEMPTS, {"name": name, "limit": limit})
-            ]
+            return list(told.attempts(tx, name, after=None, limit=limit).rows)
 
     def dead(self, name: str, *, limit: int = 1000) -> list[DeadParcel]:
         with self._store.read() as tx:
-            return [
-                DeadParcel(
-                    ResourceRef(row.provider, row.account, row.kind, row.remote_id),
-                    row.resource_id,
-                    row.version,
-                    row.attempts,
-                    row.last_error or "",
-                    from_micros(row.created_at),
-                    from_micros(row.ended_at),
-                )
-                for row in tx.run(_DEAD, {"name": name, "limit": limit})
-            ]
+            return told.given_up(tx, name, limit=limit)
 
     def revive(self, name: str, resource_id: int | None, now: datetime) -> int:
         with self._store.write() as tx:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from reconciler.ledger.listing.told import DeadParcel, LoggedAttempt
 from reconciler.ledger.subscriptions import Subscriber
-from reconciler.ledger.telling import Backlog, DeadParcel, LoggedAttempt
+from reconciler.ledger.telling import Backlog
 from reconciler.outbox.message import instant
 
 

@@ -17,10 +17,11 @@ from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import changes, listing, subscriptions, telling
 from reconciler.ledger.changes import Filter
+from reconciler.ledger.listing.told import LoggedAttempt
 from reconciler.ledger.outbox import Attempt, Replay
 from reconciler.ledger.people import Role
 from reconciler.ledger.subscriptions import Standing, Subscriber
-from reconciler.ledger.telling import Backlog, LoggedAttempt
+from reconciler.ledger.telling import Backlog
 from reconciler.model import Cause
 from reconciler.outbox.sending import message_of
 from reconciler.report.formats.columns import Kind, Value

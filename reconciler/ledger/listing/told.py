@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import text
@@ -11,9 +12,28 @@ from reconciler.clock import from_micros
 from reconciler.ledger.listing.stretch import FOREVER, Stretch
 from reconciler.ledger.outbox import Attempt
 from reconciler.ledger.packing import Place
-from reconciler.ledger.telling import DeadParcel, LoggedAttempt
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedAttempt:
+    """One request of the delivery log. `ref` None: a test event."""
+
+    ref: ResourceRef | None
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class DeadParcel:
+    ref: ResourceRef
+    resource_id: int
+    version: int
+    attempts: int
+    error: str
+    created_at: datetime
+    ended_at: datetime
+
 
 _ATTEMPTS: Final = """
   SELECT a.id, a.resource_id, a.version, a.message_id, a.at, a.duration, a.status, a.error, a.answer,
