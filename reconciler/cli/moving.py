@@ -13,14 +13,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from reconciler.asking import terms_of
 from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
+from reconciler.cli.preparing import prepare
 from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.errors import UsageError
 from reconciler.ledger.moving import export_lines, import_lines
 from reconciler.loading import StoredReader
-from reconciler.report.aside import SettingAside
 
 T = TypeVar("T")
 
@@ -81,7 +80,7 @@ def import_(
     with desk(options, create=True) as at, _opened(file) as lines:
         readers = {account.name: StoredReader(account, at.clock) for account in at.accounts.values()}
         imported = import_lines(at.ledger.store, _counted(_numbered(lines), "lines read"), readers, at.clock.now())
-        SettingAside(terms_of(at), at.config.report.gateways).run(at.ledger)
+        prepare(at)
     sorts = sorted(imported.lines)
     if output == "json":
         print_json({sort: {"lines": imported.lines[sort], "new": imported.new[sort]} for sort in sorts})

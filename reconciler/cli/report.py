@@ -11,10 +11,11 @@ from typing import Annotated, assert_never
 
 import typer
 
-from reconciler.asking import Question, answer_in, terms_of
+from reconciler.asking import Question, answer_in
 from reconciler.cli.evidence import evidence_of
 from reconciler.cli.opening import desk
 from reconciler.cli.options import DONE, UNPROVEN, Options, options_of
+from reconciler.cli.preparing import prepare
 from reconciler.cli.printing import print_page, talk
 from reconciler.cli.report_page import page, rows
 from reconciler.cli.signing import Signing, tell_signatures
@@ -24,7 +25,6 @@ from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger import Ledger, View
 from reconciler.ledger.breaks import LockPolicy
 from reconciler.ledger.transaction import Transaction
-from reconciler.report.aside import SettingAside
 from reconciler.report.formats import outputs
 from reconciler.report.formats.columns import Sheet
 from reconciler.report.formats.dossier import Dossier
@@ -140,7 +140,7 @@ def report(
 def _prepared(at: Desk) -> Ledger:
     """What the daemon has not kept yet is kept first. Where the ledger cannot be written, the report takes longer."""
     with suppress(LedgerUnavailable):
-        SettingAside(terms_of(at), at.config.report.gateways).run(at.ledger)
+        prepare(at)
     return at.ledger
 
 

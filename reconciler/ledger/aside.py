@@ -6,11 +6,12 @@ whatever is unread, open, or cut by their period, and get the same answer at any
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
@@ -33,7 +34,7 @@ def _ids(sql: str) -> Any:
 @dataclass(frozen=True, slots=True)
 class State:
     readings: str
-    """What the rows were read with: the readers' revisions and the rows' form."""
+    """What the rows of each account were read with: the reader's revision and the rows' form (`stated`)."""
     terms: str
     """What they were set aside under: the accounts, and which gateways are in the match."""
     turn: int
@@ -51,11 +52,23 @@ _FORGET_GROUPS = (
     text(f"UPDATE movement SET group_id = NULL WHERE group_id >= {OPEN}"),
 )
 _FORGET_READINGS = (
-    text("DELETE FROM movement_name"),
-    text("DELETE FROM movement"),
-    text("INSERT INTO unread (resource_id, version) SELECT resource_id, version FROM version"
-         " WHERE true ON CONFLICT (resource_id, version) DO NOTHING"),
-)  # fmt: skip
+    "DELETE FROM movement_name WHERE resource_id IN (SELECT id FROM resource WHERE account IN :accounts)",
+    "DELETE FROM movement WHERE account IN :accounts",
+    "INSERT INTO unread (resource_id, version) SELECT v.resource_id, v.version"
+    " FROM version v JOIN resource r ON r.id = v.resource_id WHERE r.account IN :accounts"
+    " ON CONFLICT (resource_id, version) DO NOTHING",
+)
+
+
+def stated(readings: Mapping[str, str]) -> str:
+    """Account -> what its rows were read with, as `State.readings` has it."""
+    return orjson.dumps(readings, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _read_otherwise(before: str, now: str) -> list[str]:
+    """Accounts whose rows were read with something else, or not at all."""
+    kept = orjson.loads(before) if before.startswith("{") else {}  # else: one word for all accounts, by older programs
+    return sorted(account for account, readings in orjson.loads(now).items() if kept.get(account) != readings)
 
 
 def state(tx: Transaction) -> State | None:
@@ -64,15 +77,20 @@ def state(tx: Transaction) -> State | None:
 
 
 def begin(tx: Transaction, readings: str, terms: str) -> int:
-    """The turn to go on from. What was kept under other terms is forgotten, in this one transaction."""
+    """The turn to go on from. What was kept under other terms is forgotten, in this one transaction: the readings of
+    the accounts that are read otherwise now, and every group."""
     _INSERT_STATE.run(tx, [{"id": 1, "readings": readings, "terms": terms, "turn": 0}])
     before = state(tx)
     assert before is not None, "it was inserted a statement ago"
     if (before.readings, before.terms) == (readings, terms):
         return before.turn
-    readings_hold = before.readings in ("", readings)  # empty: somebody took a turn, nothing was kept yet
-    for statement in (*_FORGET_GROUPS, *(() if readings_hold else _FORGET_READINGS)):
+    for statement in _FORGET_GROUPS:
         tx.run(statement)
+    # Empty: somebody took a turn, nothing was kept yet.
+    anew = _read_otherwise(before.readings, readings) if before.readings else []
+    if anew:
+        for sql in _FORGET_READINGS:
+            tx.run(text(sql).bindparams(bindparam("accounts", expanding=True)), {"accounts": anew})
     tx.run(_NEW_TERMS, {"readings": readings, "terms": terms})
     return before.turn + 1
 
@@ -110,6 +128,7 @@ _UNREAD = text(
     ORDER BY u.resource_id, u.version LIMIT :limit
     """
 )
+_COUNT_UNREAD = text("SELECT count(*) FROM unread")
 _SOURCES = _ids("SELECT DISTINCT resource_id, source_id FROM entry WHERE resource_id IN :ids AND source_id IS NOT NULL")
 _INSERT_MOVEMENT = insert_into(
     "movement",
@@ -136,6 +155,11 @@ _SUPERSEDE = text(
     "UPDATE movement SET superseded_at = :at WHERE resource_id = :resource_id AND version = :version"
     " AND superseded_at IS NULL"
 )
+
+
+def behind(tx: Transaction) -> int:
+    """How many versions nobody has read yet."""
+    return int(tx.run(_COUNT_UNREAD).scalar_one())
 
 
 def unread(tx: Transaction, *, after: tuple[int, int], limit: int) -> list[Unread]:

@@ -51,8 +51,8 @@ _FAR = datetime(2200, 1, 2, tzinfo=UTC)
 
 
 def readings_hash(terms: Sequence[AccountTerms]) -> str:
-    """Rows that were kept under another one may say something else than the bodies."""
-    return _hash([FORMAT, [[term.name, term.provider, term.finance.revision] for term in terms]])
+    """By what the rows of each account were read: under another one they may say something else than the bodies."""
+    return aside.stated({term.name: _hash([FORMAT, term.provider, term.finance.revision]) for term in terms})
 
 
 def terms_hash(terms: Sequence[AccountTerms], gateways: Sequence[str]) -> str:
@@ -78,6 +78,8 @@ class Step:
     place: Place
     """Where the next step goes on reading."""
     count: int
+    what: str
+    """What there are so many of, and what becomes of them."""
 
     def carry_out(self, ledger: Ledger) -> bool:
         """False: another process was faster, and nothing was written."""
@@ -100,14 +102,16 @@ class SettingAside:
         self._batch = batch
         self._still = to_micros(_EPOCH + still)
 
-    def run(self, ledger: Ledger, *, steps: int | None = None) -> int:
-        """Everything there is to do, or so many steps of it; how many were done."""
+    def run(self, ledger: Ledger, *, steps: int | None = None, told: Callable[[Step], None] | None = None) -> int:
+        """Everything there is to do, or so many steps of it; how many were done. `told` hears of each."""
         self.begin(ledger)
         place, done = BEGINNING, 0
         while done != steps and (step := self.next_step(ledger, place)) is not None:
             if not step.carry_out(ledger):
                 break
             place, done = step.place, done + 1
+            if told is not None:
+                told(step)
         return done
 
     def begin(self, ledger: Ledger) -> None:
@@ -140,7 +144,7 @@ class SettingAside:
         for each, movements in read:
             met |= names_met(each, movements, sources.get(each.resource_id, ()))
         last = (found[-1].resource_id, found[-1].version)
-        return Step(turn, lambda tx: aside.keep(tx, read, met), last, len(found))
+        return Step(turn, lambda tx: aside.keep(tx, read, met), last, len(found), "versions read")
 
     def _movements(self, tx: Transaction, each: Unread) -> tuple[Movement, ...] | None:
         """None: it cannot be read. It stays unread, so that the report names it."""
@@ -167,7 +171,7 @@ class SettingAside:
             aside.release_groups(tx, crowd.released)
             aside.set_aside(tx, groups, still_open)
 
-        return Step(turn, write, place, len(crowd.ids))
+        return Step(turn, write, place, len(crowd.ids), "resources looked at")
 
     # --- carrying forward ---
 
@@ -178,7 +182,7 @@ class SettingAside:
         for term in self._terms:
             found = carried.next_days(tx, term.name, before=newest - self._still, limit=_SPANS)
             if found:
-                return Step(turn, partial(carried.keep, some=found), place, len(found))
+                return Step(turn, partial(carried.keep, some=found), place, len(found), "days carried forward")
         return None
 
 

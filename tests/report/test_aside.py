@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import product
 
@@ -185,3 +186,25 @@ def test_what_is_forgotten_of_a_person_is_forgotten_here_too(ledger: Ledger) -> 
     SettingAside(TERMS, RULES.gateways).run(ledger)
     assert count(ledger, "movement", likeness) == 0
     assert count(ledger, "movement", "kind = 'charge'") == 1
+
+
+def test_only_an_account_that_is_read_otherwise_is_read_again(ledger: Ledger) -> None:
+    """After an upgrade of one provider, or when an account is added to the configuration."""
+    books = Books(ledger)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    SettingAside(TERMS[:1], RULES.gateways).run(ledger)
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    assert count(ledger, "movement", "account = 'shop'") == 1, "the shop was not read before it was configured"
+    plain = answers(ledger, QUESTIONS[:3])
+
+    shop = replace(TERMS[1], finance=replace(TERMS[1].finance, revision=TERMS[1].finance.revision + 1))
+    upgraded = SettingAside((TERMS[0], shop), RULES.gateways)
+    upgraded.begin(ledger)
+    assert count(ledger, "unread") == count(ledger, "resource", "account = 'shop'")
+    assert count(ledger, "movement", "account = 'main'") == 1
+    upgraded.run(ledger)
+    assert (count(ledger, "unread"), count(ledger, "aside_group")) == (0, 1)
+
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    assert answers(ledger, QUESTIONS[:3]) == plain
