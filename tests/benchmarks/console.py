@@ -256,8 +256,8 @@ def main() -> int:
         say(f"filled in {time.perf_counter() - began:.0f} s")
         console = stack.enter_context(Served(url, config=config_of(url), clock=ManualClock(NOW)))
         slow = 0
-        for beside in (nullcontext(), *([reports_without_end(console)] if given.beside else [])):
-            with beside:
+        for beside in (False, True) if given.beside else (False,):
+            with reports_without_end(console) if beside else nullcontext():
                 for name, median, worst, core in measured(console, spent):
                     late = (core if given.cpu else median) > given.least
                     slow += late

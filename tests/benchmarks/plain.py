@@ -19,7 +19,7 @@ from reconciler.ledger.moving.facts import raise_clock
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 
-_NUMBERS = "WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < :count - 1)"
+_NUMBERS = "WITH RECURSIVE c(n) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT n + 1 FROM c WHERE n < :count - 1)"
 _SECOND = "n % 80000"
 _NAME = "'txn_' || substr(CAST(1000000000 + :number + n AS TEXT), 2)"
 _AT = f"(:start + {_SECOND} * 1000000)"

@@ -160,7 +160,7 @@ def _days(tx: Transaction, given: Mapping[str, Any]) -> _Days:
 
 
 def _on_days(tx: Transaction, days: _Days, filters: Sequence[str], given: Mapping[str, Any]) -> Stretch:
-    bounds = {}
+    bounds: dict[str, int] = {}
     arms = []
     for n, day in enumerate(days.found):
         bounds |= {f"since{n}": day.since, f"until{n}": day.until}
