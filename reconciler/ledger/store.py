@@ -48,7 +48,7 @@ _ROWS_PER_CHECKPOINT = 4_000
 delivery would wait half a second for the disk that then has to take them."""
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
-_NOTICE_A_DEAD_NETWORK = {
+NOTICE_A_DEAD_NETWORK = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -344,7 +344,7 @@ class Store:
             pool_timeout=self._busy_seconds,
             connect_args={
                 "connect_timeout": max(2, round(self._busy_seconds)),
-                **_NOTICE_A_DEAD_NETWORK,
+                **NOTICE_A_DEAD_NETWORK,
                 "options": f"-c lock_timeout={round(self._busy_seconds * 1000)}"
                 " -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
             },

@@ -1,0 +1,86 @@
+"""Marks made known to other processes on Postgres: to the others, not to oneself, and again after an interruption."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from functools import partial
+
+import psycopg
+from sqlalchemy.engine import make_url
+
+from reconciler.ledger import open_ledger
+from reconciler.ledger.signal import CHANNEL, MarkSignal
+
+PATIENCE_SECONDS = 60.0
+
+
+def server(url: str) -> psycopg.Connection:
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True)
+
+
+async def until_listening(url: str, count: int) -> None:
+    """Until so many connections of this database wait for notifications."""
+    with server(url) as connection:
+        while True:
+            (found,) = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = %s",
+                [f"LISTEN {CHANNEL}"],
+            ).fetchone() or (0,)
+            if found == count:
+                return
+            await asyncio.sleep(0.01)
+
+
+def test_the_other_process_is_woken_and_the_speaker_is_not(postgres_ledger_url: str) -> None:
+    async def story() -> None:
+        with closing(open_ledger(postgres_ledger_url)) as ledger:
+            heard: asyncio.Queue[None] = asyncio.Queue()
+            own: asyncio.Queue[None] = asyncio.Queue()
+            speaker = MarkSignal(ledger.store, partial(own.put_nowait, None))
+            other = MarkSignal(ledger.store, partial(heard.put_nowait, None))
+            try:
+                speaker.start()
+                other.start()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await until_listening(postgres_ledger_url, 2)
+                    for _ in range(3):
+                        speaker.send()
+                        await heard.get()
+                    other.send()  # what the speaker would have heard of itself comes before this
+                    await own.get()
+                assert own.empty()
+            finally:
+                await speaker.stop()
+                await other.stop()
+
+    asyncio.run(story())
+
+
+def test_one_connection_serves_many_signals_and_a_lost_one_is_replaced(postgres_ledger_url: str) -> None:
+    async def story() -> None:
+        with closing(open_ledger(postgres_ledger_url)) as ledger, server(postgres_ledger_url) as watching:
+            woken = asyncio.Event()
+            speaker, other = MarkSignal(ledger.store, lambda: None), MarkSignal(ledger.store, woken.set)
+            watching.execute(f"LISTEN {CHANNEL}")
+            pids: list[int] = []
+            try:
+                other.start()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await until_listening(postgres_ledger_url, 2)
+                    for _ in range(2):
+                        speaker.send()
+                        await woken.wait()
+                        woken.clear()
+                        pids += [each.pid for each in watching.notifies(timeout=5, stop_after=1)]
+                    watching.execute("SELECT pg_terminate_backend(%s)", [pids[0]])
+                    while not woken.is_set():  # the one that found its connection lost is lost too: nobody relies on it
+                        speaker.send()
+                        await asyncio.sleep(0.01)
+                assert pids[0] == pids[1]
+            finally:
+                await speaker.stop()
+                await other.stop()
+
+    asyncio.run(story())
