@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import cast
 
@@ -51,4 +52,5 @@ async def serve(url: str) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # as `reconcile run` does
     uvloop.run(serve(sys.argv[1]))
