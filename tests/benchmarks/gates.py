@@ -46,12 +46,20 @@ def cpu(database: str, value: float) -> Figure:
     return Figure(database, "server CPU a delivery at c=64", "us", value, 200, 350, gates=True)
 
 
-def latencies(database: str, *, c1: float, c64: float, steady: float, fsync: float) -> Sequence[Figure]:
-    return (
-        Figure(database, "p99 at c=1", "ms", c1, 2 * fsync + 1, 5),
-        Figure(database, "p99 at c=64", "ms", c64, 40, 60),
-        Figure(database, "p99 at a steady 300/s", "ms", steady, 20, 30),
+def latencies(
+    database: str, *, c1: tuple[float, float], c64: tuple[float, float], steady: tuple[float, float], fsync: float
+) -> Sequence[Figure]:
+    """Each is the intake's p99 and the floor's, whose milliseconds say what the machine was like at that moment."""
+    absolute = (
+        Figure(database, "p99 at c=1", "ms", c1[0], 2 * fsync + 1, 5),
+        Figure(database, "p99 at c=64", "ms", c64[0], 40, 60),
+        Figure(database, "p99 at a steady 300/s", "ms", steady[0], 20, 30),
     )
+    relative = [
+        Figure(database, f"{each.name}, times the floor's", "", ours / floor, 1.5, 2.5)
+        for each, (ours, floor) in zip(absolute, (c1, c64, steady), strict=True)
+    ]
+    return (*absolute, *relative)
 
 
 def memory(database: str, *, saturated: float) -> Sequence[Figure]:
