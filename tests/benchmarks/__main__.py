@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--quick | --long] [--database NAME] [--json FILE]`: intake against its own floor.
+"""`python -m tests.benchmarks [--quick | --long] [--database NAME] [--json FILE]`: every promise, against its floor.
 
 Floor and intake take turns in the same run, several rounds of each, and the medians are compared, because the
 absolute figures of a shared machine move by half between two runs and their ratio does not. Exit code 1 when the
@@ -12,7 +12,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import daemon, gates, reads
+from tests.benchmarks import daemon, gates, growth, reads
 from tests.benchmarks.gates import Figure
+from tests.benchmarks.growth import Backfilled, Costs
 from tests.benchmarks.processes import Load, Receiver, fsync_p50_ms, load, postgres
 
 STEADY_RATE = 300
@@ -30,16 +31,19 @@ GROWTH_OVER = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to measure. All together, both databases stay below a minute (quick) and four minutes."""
+    """How long to measure. All together, both databases stay below two minutes (quick) and a quarter of an hour."""
 
     connections: tuple[int, ...]
     rounds: int
     seconds: float
     steady_seconds: float
+    sizes: tuple[int, ...]
+    """Objects in the ledgers that are filled and compared."""
 
 
-QUICK = Plan((1, 64), rounds=2, seconds=0.8, steady_seconds=2)
-FULL = Plan((1, 16, 64, 256), rounds=3, seconds=2.5, steady_seconds=8)
+QUICK = Plan((1, 64), rounds=2, seconds=0.8, steady_seconds=2, sizes=())
+FULL = Plan((1, 16, 64, 256), rounds=3, seconds=2.5, steady_seconds=8, sizes=(10_000, 100_000))
+LONG_SIZES = (10_000, 100_000, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def grow(database: str, url: str) -> Figure:
         grown = load(intake, "grow", connections=64, seconds=600, count=GROWTH_OVER)
         if grown.answered < GROWTH_OVER:
             raise RuntimeError(f"only {grown.answered} deliveries in ten minutes; try again on a quieter machine")
-        return gates.growth(database, max(0.0, intake.memory_mb() - before))
+        return gates.intake_memory_growth(database, max(0.0, intake.memory_mb() - before))
 
 
 def _median(runs: list[Load]) -> Load:
@@ -118,18 +122,20 @@ def _median(runs: list[Load]) -> Load:
 
 
 @contextmanager
-def _ledgers(database: str, folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Empty databases on the same disk, or the same server: for the floor, the intake and the daemon."""
-    names = ("floor", "intake", "daemon")
+def _ledgers(database: str, folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
+    """Empty databases on the same disk, or the same server."""
     if database == "sqlite":
-        floor, intake, daemon = (f"sqlite:///{folder}/{name}.db" for name in names)
-        yield floor, intake, daemon
+        yield [f"sqlite:///{folder}/{name}.db" for name in names]
         return
     with postgres(folder) as server:
         for name in names:
             server.psql(f"CREATE DATABASE {name}")
-        floor, intake, daemon = (server.get_uri(name) for name in names)
-        yield floor, intake, daemon
+        yield [server.get_uri(name) for name in names]
+
+
+def grown(database: str, folder: Path, sizes: Sequence[int]) -> tuple[list[Backfilled], list[Costs]]:
+    with _ledgers(database, folder, [f"of_{size}" for size in sizes]) as urls:
+        return growth.measure(dict(zip(sizes, urls, strict=True)), folder)
 
 
 def _show(console: Console, database: str, rows: list[Row]) -> None:
@@ -149,37 +155,68 @@ def _show(console: Console, database: str, rows: list[Row]) -> None:
     console.print(table)
 
 
+def _show_growth(console: Console, database: str, backfills: Sequence[Backfilled], costs: Sequence[Costs]) -> None:
+    table = Table(title=f"backfills on {database}, from nothing, and what a ledger of that size costs (medians)")
+    for heading in ("objects", "a second", "CPU each", "memory", "ledger each", *costs[0].by_act):
+        table.add_column(heading, justify="right")
+    for filled, cost in zip(backfills, costs, strict=True):
+        table.add_row(
+            f"{filled.objects:,}",
+            f"{filled.per_second:,.0f}",
+            f"{filled.cpu_us:.0f} us",
+            f"{filled.peak_mb:.0f} MB",
+            f"{filled.bytes_each:,.0f} B",
+            *(f"{milliseconds:.2f} ms" for milliseconds in cost.by_act.values()),
+        )
+    console.print(table)
+
+
 def _show_figures(console: Console, figures: list[Figure]) -> None:
     table = Table(title="against docs/performance.md; marked figures decide about the exit code")
     for heading in ("database", "measure", "value", "target", "least", "verdict"):
         table.add_column(heading)
     for each in figures:
-        value, target, least = (
-            f"{number:.0%}" if not each.unit else f"{number:.1f} {each.unit}"
-            for number in (each.value, each.target, each.least)
-        )
+        value, target, least = (_in_words(number, each.unit) for number in (each.value, each.target, each.least))
         table.add_row(each.database, each.name, value, target, least, f"{each.verdict}{' *' if each.gates else ''}")
     console.print(table)
+
+
+def _in_words(number: float, unit: str) -> str:
+    if not unit:
+        return f"{number:.0%}"
+    return f"{number:,.0f}{unit}" if unit == "/s" else f"{number:.1f} {unit}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="less than a minute; the medians are less steady")
-    length.add_argument("--long", action="store_true", help="only what 100,000 deliveries leave behind in memory")
+    length.add_argument(
+        "--long",
+        action="store_true",
+        help="only what takes long: memory after 100,000 deliveries, a ledger of 1,000,000",
+    )
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="only this one")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
     plan = QUICK if asked.quick else FULL
     console = Console(width=120)
     tables: dict[str, list[Row]] = {}
+    ages: dict[str, object] = {}
     figures: list[Figure] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reconciler-bench-")))
         fsync = fsync_p50_ms(folder)
         console.print(f"bare fsync, p50: {fsync:.2f} ms")
         for database in [asked.database] if asked.database else ["sqlite", "postgres"]:
-            with _ledgers(database, folder) as (floor_url, intake_url, daemon_url):
+            sizes = LONG_SIZES if asked.long else plan.sizes
+            if sizes:
+                backfills, costs = grown(database, folder, sizes)
+                ages[database] = {"backfills": [*map(asdict, backfills)], "costs": [*map(asdict, costs)]}
+                figures += [each for filled in backfills for each in gates.backfill(database, filled)]
+                figures += gates.growth(database, costs)
+                _show_growth(console, database, backfills, costs)
+            with _ledgers(database, folder, ("floor", "intake", "daemon")) as (floor_url, intake_url, daemon_url):
                 if asked.long:
                     figures.append(grow(database, intake_url))
                     continue
@@ -194,6 +231,7 @@ def main() -> int:
         content = {
             "fsync_p50_ms": fsync,
             "loads": {name: [asdict(row) | {"share": row.share} for row in rows] for name, rows in tables.items()},
+            "ages": ages,
             "figures": [asdict(each) | {"verdict": each.verdict} for each in figures],
         }
         asked.json.write_text(json.dumps(content, indent=2))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.daemon import DaemonFigures
+from tests.benchmarks.growth import Backfilled, Costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Figure:
     database: str
     name: str
     unit: str
+    """Empty: a ratio; "/s": a rate; else what the value is counted in."""
     value: float
     target: float
     least: float
@@ -66,7 +68,7 @@ def memory(database: str, *, saturated: float) -> Sequence[Figure]:
     return (Figure(database, "memory, highest while saturated", "MB", saturated, 120, 160),)
 
 
-def growth(database: str, megabytes: float) -> Figure:
+def intake_memory_growth(database: str, megabytes: float) -> Figure:
     return Figure(database, "memory, growth over 100,000 deliveries", "MB", megabytes, 10, 25, gates=True)
 
 
@@ -79,3 +81,22 @@ def daemon(database: str, figures: DaemonFigures, *, steady_ms: float) -> Sequen
         Figure(database, "deliveries not verified after that", "", figures.unsettled, 0, 0, gates=True),
         Figure(database, "p99 while the worker drains, times quiet", "", figures.drain_p99_ms / steady_ms, 2, 3),
     )
+
+
+def backfill(database: str, figures: Backfilled) -> Sequence[Figure]:
+    objects = f"{figures.objects:,}"
+    target, least = (8_000, 4_000) if database == "sqlite" else (5_000, 3_000)
+    return (
+        Figure(database, f"backfill of {objects}, a second", "/s", figures.per_second, target, least, at_least=True),
+        Figure(database, f"backfill of {objects}, memory", "MB", figures.peak_mb, 150, 200, gates=True),
+    )
+
+
+def growth(database: str, costs: Sequence[Costs]) -> Sequence[Figure]:
+    """What an act costs in the largest ledger, times the same in the smallest."""
+    smallest, largest = costs[0], costs[-1]
+    between = f"at {largest.resources:,}, times at {smallest.resources:,}"
+    return [
+        Figure(database, f"{act} {between}", "", cost / smallest.by_act[act], 1.5, 2, gates=True)
+        for act, cost in largest.by_act.items()
+    ]
