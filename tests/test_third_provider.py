@@ -194,7 +194,7 @@ def test_the_daemon_reads_it_by_its_name_alone(till: type[Provider], tmp_path: P
             )
             config = load(path, {"SECRET": _SECRET})
             daemon = Daemon(config, load_accounts(config), SystemClock())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 await daemon.run(asyncio.Event(), until_idle=True)
 
     asyncio.run(story())

@@ -119,10 +119,10 @@ def test_backup_beside_a_writer_holds_only_whole_transactions(places: Iterator[s
         busy.start()
         try:
             for _ in range(20):
-                assert wrote.acquire(timeout=60)
+                assert wrote.acquire(timeout=180)
             take(ledger.store, file, now=NOON)
             for _ in range(20):
-                assert wrote.acquire(timeout=60), "nobody may wait for a backup"
+                assert wrote.acquire(timeout=180), "nobody may wait for a backup"
         finally:
             stop.set()
             busy.join()

@@ -50,7 +50,7 @@ def run_apart(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     return Ran(ran.returncode, ran.stdout, ran.stderr)

@@ -50,7 +50,7 @@ def window(browser: Browser, base: str) -> Iterator[Page]:
         timezone_id="Europe/Berlin",
         reduced_motion="reduce",
     )
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(180_000)
     page = context.new_page()
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

@@ -24,7 +24,7 @@ from reconciler.web import Readiness, Site, WebServer
 from tests.console.shop import NOW, PASSWORD, config_of
 
 T = TypeVar("T")
-_PATIENCE = 60
+_PATIENCE = 180
 
 
 class Served:
@@ -109,7 +109,7 @@ class Browser:
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         """Asks again while a report is being made, as a browser does that is told to."""
-        for _ in range(300):
+        for _ in range(900):
             answer = self.client.get(path, **more)
             if answer.status_code != 202:
                 return answer
@@ -140,7 +140,7 @@ def mark_in(page: str) -> str:
 
 def until(holds: Callable[[], bool], what: str) -> None:
     """Poll, with a generous bound."""
-    for _ in range(600):
+    for _ in range(1800):
         if holds():
             return
         threading.Event().wait(0.1)

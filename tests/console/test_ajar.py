@@ -18,7 +18,7 @@ from reconciler.ledger import GroupCommit, Ledger
 def test_application_loads_no_page_before_somebody_asks_for_one() -> None:
     pages = "[name for name in sys.modules if name.startswith('reconciler.console.pages')]"
     code = f"import sys, reconciler.app; print({pages})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180)
     assert ran.stdout.strip() == "[]"
 
 

@@ -26,7 +26,7 @@ from tests.console.serving import Served, until
 from tests.console.shop import CHARGE, DEAD, NOW, SWEEP
 
 KEY = base64.b64encode(bytes(32)).decode()
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=180_000)
 
 
 class Reading(Backfill):
@@ -223,7 +223,7 @@ def test_an_operator_looks_after_a_subscriber(chrome: Browser, shop_url: str, tm
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(30)
+        thread.join(180)
 
 
 def _with_key(url: str, folder: Path) -> Config:

@@ -19,7 +19,7 @@ from reconciler.provider import Provider
 from reconciler.web import Readiness, ServerLimits, Site, WebServer
 from tests.intake import acme
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import structlog
 from reconciler.clock import ManualClock
 from reconciler.intake import IntakeLimits
 from tests.intake.acme import ACCOUNT, SECRET, acme, event, signature
-from tests.intake.serving import connection, read_reply, serving
+from tests.intake.serving import PATIENCE_SECONDS, connection, read_reply, serving
 
 LOG = "SELECT account, verdict, reason, event_id, size FROM delivery ORDER BY id"
 MARKS = "SELECT kind, remote_id, generation FROM resource ORDER BY id"
@@ -271,7 +271,7 @@ def test_a_sender_that_hangs_up_is_noted(ledger_url: str) -> None:
             async with connection(served.port) as (_, writer):
                 writer.write(served.request(event())[:-5])
                 await writer.drain()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not (rows := await served.rows(LOG)):
                     pass  # each look is a round trip through the loop and the ledger
             assert [row[1:3] for row in rows] == [("rejected", "disconnected")]
@@ -281,13 +281,13 @@ def test_a_sender_that_hangs_up_is_noted(ledger_url: str) -> None:
 
 def test_bodies_that_do_not_fit_into_memory_are_put_off(sqlite_ledger_url: str) -> None:
     async def story() -> None:
-        limits = IntakeLimits(held_bytes=150_000, body_seconds=5)
+        limits = IntakeLimits(held_bytes=150_000, body_seconds=2 * PATIENCE_SECONDS)
         async with serving(sqlite_ledger_url, limits=limits) as served, connection(served.port) as (reader, writer):
             large = served.request(event(1, pad="x" * 100_000))
             writer.write(large[:-1])
             await writer.drain()
             status = 200
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while status == 200:  # until the first body is held
                     status = (await served.ask(served.request(event(2, pad="y" * 100_000)))).status
             assert status == 503

@@ -3,57 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from dataclasses import dataclass
 
 import pytest
 
+from reconciler.clock import ManualClock
 from reconciler.intake import IntakeLimits
 from tests.intake.acme import event
 from tests.intake.serving import Served, connection, read_reply, serving
 
-FLOOD = 5000
+FLOOD = 2000
 SENDERS = 16
 HONEST = 60
 
 
 @pytest.mark.long
-def test_a_flood_of_forgeries_is_counted_exactly_and_delays_nobody_much(ledger_url: str) -> None:
+def test_a_flood_of_forgeries_is_counted_exactly_and_delays_nobody_much(ledger_url: str, clock: ManualClock) -> None:
     async def story() -> None:
         limits = IntakeLimits(audited_per_minute=30)
-        async with serving(ledger_url, limits=limits) as served:
-            await _honest(served, "warm")
-            quiet = await _honest(served, "quiet")
+        refused = Refused()
+        async with serving(ledger_url, limits=limits, clock=clock) as served:
+            await _honest(served, "warm", refused)
             forged = served.request(event(pad="f" * 2500), secret="whsec_guess", headers={"x-noise": "n" * 5000})
             async with asyncio.TaskGroup() as senders:
                 for _ in range(SENDERS):
-                    senders.create_task(_send(served.port, forged, FLOOD // SENDERS))
-                flooded = await _honest(served, "flooded")
+                    senders.create_task(_send(served.port, forged, FLOOD // SENDERS, refused))
+                meanwhile = await _honest(served, "flooded", refused)
             sent = FLOOD // SENDERS * SENDERS
             tally = await served.rows(
                 "SELECT verdict, reason, SUM(count) FROM delivery_tally GROUP BY verdict, reason ORDER BY verdict"
             )
             assert [(verdict, reason, int(count)) for verdict, reason, count in tally] == [
                 ("rejected", "wrong", sent),
-                ("stored", "", 3 * HONEST),
+                ("stored", "", 2 * HONEST),
             ]
             ((rows, kept),) = await served.rows(
                 "SELECT COUNT(*), SUM(LENGTH(body) + LENGTH(headers)) FROM delivery WHERE verdict = 'rejected'"
             )
-            assert rows <= 2 * limits.audited_per_minute  # the test may cross a minute
+            assert rows <= limits.audited_per_minute
             assert kept <= rows * (512 + 2 * limits.header_bytes)
-            # Generous, because the flood shares the processor with the sender; without bounds it is seconds.
-            assert flooded < 20 * quiet + 0.5
+            # A commit takes its time, in which each sender is refused a few times; not all of the flood.
+            assert sorted(meanwhile)[HONEST // 2] <= 20 * SENDERS
 
     asyncio.run(story())
 
 
-def test_unknown_addresses_share_one_allowance(ledger_url: str) -> None:
+def test_unknown_addresses_share_one_allowance(ledger_url: str, clock: ManualClock) -> None:
     async def story() -> None:
-        async with serving(ledger_url, limits=IntakeLimits(audited_per_minute=5)) as served:
+        async with serving(ledger_url, clock=clock, limits=IntakeLimits(audited_per_minute=5)) as served:
             for number in range(40):
                 assert (await served.post(b"{}", path=f"/webhooks/acme/guess{number}")).status == 404
             ((rows,),) = await served.rows("SELECT COUNT(*) FROM delivery")
-            assert rows <= 10
+            assert rows <= 5
             assert [tuple(row) for row in await served.rows("SELECT account, count FROM delivery_tally")] == [
                 ("(unknown)", 40)
             ]
@@ -78,20 +79,28 @@ def test_the_kept_part_of_a_rejected_delivery_is_small_and_tells_who_sent_what(l
     asyncio.run(story())
 
 
-async def _send(port: int, request: bytes, times: int) -> None:
+@dataclass(slots=True)
+class Refused:
+    """How many forgeries have been answered so far."""
+
+    count: int = 0
+
+
+async def _send(port: int, request: bytes, times: int, refused: Refused) -> None:
     async with connection(port) as (reader, writer):
         for _ in range(times):
             writer.write(request)
             assert (await read_reply(reader)).status == 401
+            refused.count += 1
 
 
-async def _honest(served: Served, name: str) -> float:
-    """The slowest but one of HONEST deliveries, in seconds."""
-    seconds: list[float] = []
+async def _honest(served: Served, name: str, refused: Refused) -> list[int]:
+    """How many forgeries were answered while each of HONEST deliveries waited: no clock is as steady as that."""
+    meanwhile: list[int] = []
     async with connection(served.port) as (reader, writer):
         for number in range(HONEST):
-            began = time.perf_counter()
+            before = refused.count
             writer.write(served.request(event(f"{name}_{number}")))
             assert (await read_reply(reader)).status == 200
-            seconds.append(time.perf_counter() - began)
-    return sorted(seconds)[-2]
+            meanwhile.append(refused.count - before)
+    return meanwhile

@@ -11,7 +11,7 @@ import pytest
 from reconciler.intake.asgi import ASGIApp, Receive, Scope, Send, answer_json
 from reconciler.web import ServerLimits, WebServer
 from tests.intake.acme import event
-from tests.intake.serving import connection, read_reply, serving
+from tests.intake.serving import PATIENCE_SECONDS, connection, read_reply, serving
 
 
 async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +41,7 @@ async def _asked(
     async with (
         WebServer(app, limits=limits or ServerLimits(stop_seconds=1)) as server,
         connection(server.port) as (reader, writer),
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE_SECONDS),
     ):
         writer.write(said)
         yield reader, writer

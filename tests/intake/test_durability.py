@@ -60,7 +60,7 @@ async def _killed_under_load(url: str, run: str, after_seconds: float) -> set[st
     )  # fmt: skip
     try:
         assert receiver.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             port = int(await receiver.stdout.readline())
         answered: set[str] = set()
         senders = [asyncio.create_task(_send(port, f"{run}s{number}", answered)) for number in range(SENDERS)]

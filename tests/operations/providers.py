@@ -17,7 +17,7 @@ from providers.sandbox.shopify.server import DEFAULT_TOKEN
 from tests.shopify.shops import a_shop
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 API_KEY, WEBHOOK_SECRET, TOKEN = "sk_test_sandbox", "whsec_" + "first" * 6, DEFAULT_TOKEN
 

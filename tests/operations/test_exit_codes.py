@@ -19,7 +19,7 @@ from reconciler.ledger import open_ledger
 from tests.cli.running import ROOT, run_here
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 180
 
 _CONFIG = """
 [ledger]

@@ -21,7 +21,7 @@ from reconciler.ledger import Ledger, open_ledger
 from reconciler.loading import load_accounts
 from tests.intake.serving import connection, read_reply
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 OLD, NEW = "whsec_" + "old" * 8, "whsec_" + "new" * 8
 
 CONFIG = """

@@ -30,7 +30,7 @@ from reconciler.outbox.signing import new_secret
 from reconciler.transport import HttpTransport
 from tests.ledger.factories import NOON, settle, snapshot, table
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 180.0
 BASE_URL = "https://books.example"
 LOOPBACK = Guard((ipaddress.ip_network("127.0.0.0/8"),), only_allowed=True)
 QUICK = Policy(first_wait=timedelta(milliseconds=20), max_wait=timedelta(milliseconds=200),

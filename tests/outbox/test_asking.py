@@ -38,7 +38,7 @@ from tests.intake.serving import connection, read_reply
 from tests.ledger.factories import NOON, ref, seconds, settle, snapshot, tombstone
 
 TOKEN = "a-token-for-programs"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 180.0
 
 
 class Served:

@@ -72,13 +72,13 @@ class Breeder:
 
     async def kill(self, seed: int) -> None:
         os.kill(self._numbers[seed], signal.SIGKILL)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while _lives(self._numbers[seed]):  # noqa: ASYNC110  # it tells nobody
                 await asyncio.sleep(0.005)
 
     async def _hear(self) -> None:
         assert self._process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             what, seed, *more = (await self._process.stdout.readline()).split()
         if what == b"born":
             self._numbers[int(seed)] = int(more[0])
@@ -107,7 +107,7 @@ async def _drain(url: str, receiver: Receiver) -> None:
     """A last node tells what is left; the leases of the dead end by themselves, as on another machine."""
     settings = PoolSettings(lease=LEASE)
     async with node(url, [subscription(receiver.url)], secrets={"erp": [SECRET]}, settings=settings) as at:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(180):
             while at.ledger.telling.backlogs()["erp"].pending:  # noqa: ASYNC110  # another task's work
                 await asyncio.sleep(0.05)
         while at.ledger.changes.place():

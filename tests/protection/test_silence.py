@@ -215,7 +215,7 @@ def test_the_daemon_says_nothing_of_anybody(sqlite_ledger_url: str, tmp_path: Pa
             config = load(path, SECRETS)
             daemon, stop = Daemon(config, load_accounts(config), SystemClock()), asyncio.Event()
             running = asyncio.create_task(daemon.run(stop))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 await daemon.listening.wait()
                 port = int((daemon.url or "").rpartition(":")[2])
                 replies = await _send_everything(port)

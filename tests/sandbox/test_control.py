@@ -26,7 +26,7 @@ __all__ = ["sandbox"]
 
 @pytest.fixture
 def control(sandbox: ThreadedSandbox) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{sandbox.url}/_sandbox", timeout=10) as client:
+    with httpx.Client(base_url=f"{sandbox.url}/_sandbox", timeout=120) as client:
         yield client
 
 
@@ -160,12 +160,12 @@ def test_the_process_says_where_it_is_and_ends_cleanly() -> None:
         assert [row["id"] for row in told.json()["data"]] == ready["endpoints"]
     finally:
         process.send_signal(signal.SIGTERM)
-        _, talk = process.communicate(timeout=20)
+        _, talk = process.communicate(timeout=120)
     assert (process.returncode, talk) == (0, "")
 
 
 def test_the_process_refuses_what_it_cannot_use() -> None:
     process, _ = start("--faults", '{"dorp": 1}')
-    _, talk = process.communicate(timeout=20)
+    _, talk = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "did you mean 'drop'" in talk

@@ -20,7 +20,7 @@ __all__ = ["sandbox"]
 def test_the_shown_code_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert "'currency': 'eur'" in ran.stdout

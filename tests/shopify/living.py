@@ -43,7 +43,7 @@ least_interval = "100ms"
 max_wait = "5s"
 """
 
-_PATIENCE_SECONDS = 80.0
+_PATIENCE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)

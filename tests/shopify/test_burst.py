@@ -55,7 +55,7 @@ def test_five_thousand_product_updates_cost_at_most_twenty_five_requests(sqlite_
                     changed = [shop.update_product(one, title="Changed") for one in products[at : at + 250]]
                     receipts = [_receipt(provider, shop.domain, one) for one in changed]
                     await asyncio.gather(*(writer.receive(receipt) for receipt in receipts))
-                async with asyncio.timeout(140):
+                async with asyncio.timeout(300):
                     while await writer.read(lambda ledger: ledger.unsettled()):  # noqa: ASYNC110 - another thread's state
                         await asyncio.sleep(0.2)
                 worker.stop()

@@ -14,7 +14,7 @@ from reconciler.clock import SystemClock
 from reconciler.ledger import open_ledger
 from tests.shopify.shops import ACCOUNT, a_shop
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 180
 
 
 async def _node(url: str, server: ShopServer, refresh: str, mode: str = "lives", *, ahead: float = 0) -> Process:
