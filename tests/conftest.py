@@ -108,12 +108,13 @@ def postgres(test_run: TestRun) -> Postgres:
 
 
 @pytest.fixture(scope="session")
-def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "template.db"
-    with closing(open_ledger(sqlite_url(path))) as ledger:
-        ledger.require_current_schema()
-        ledger.store.checkpoint()
-    return path
+def _sqlite_template(test_run: TestRun) -> Path:
+    def make(path: Path) -> None:
+        with closing(open_ledger(sqlite_url(path))) as ledger:
+            ledger.require_current_schema()
+            ledger.store.checkpoint()
+
+    return test_run.once("template.db", make)
 
 
 @pytest.fixture

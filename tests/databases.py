@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from reconciler.ledger import open_ledger
 
 SERVER_VARIABLE = "RECONCILER_TEST_POSTGRES"
 
-_START_TRIES = 3
+_START_TRIES = 18
 """The wheel gives a start ten seconds, which a busy machine may exceed while the server is in fact coming up."""
 
 
@@ -132,6 +132,16 @@ class TestRun:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def once(self, name: str, make: Callable[[Path], None]) -> Path:
+        """A file that costs time to make: by whichever process asks first, for all of them. To be copied only."""
+        path = self.folder / name
+        with self.alone():
+            if not path.exists():
+                unfinished = path.with_suffix(".unfinished")
+                make(unfinished)
+                unfinished.rename(path)
+        return path
 
     def sweep_up(self) -> None:
         """Stop the run's own server, or drop its databases on a shared one; then remove the folder."""
@@ -239,19 +249,20 @@ def _as_made(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
 
 @contextmanager
 def own_server(run: TestRun) -> Iterator[Any]:
-    """A server for one test that kills and starts it: `get_uri`, `get_pid`, `start`."""
+    """A server for one test that kills it or stops it (`get_uri`, `get_pid`, `stop`), and starts it (`start`)."""
     folder = run.folder / f"own_{run.unique()}"
     server = _wheel().get_server(folder, cleanup_mode=None, start=False)
-    _started(server)
+    start(server)
     try:
         yield server
     finally:
-        _started(server)  # one that was left dead has no way to end
+        start(server)  # one that was left dead has no way to end
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(server: Any) -> None:
+def start(server: Any) -> None:
+    """Returns once it runs."""
     for attempt in range(1, _START_TRIES + 1):
         try:
             server.start()
@@ -264,7 +275,7 @@ def _started(server: Any) -> None:
 def _start_server(run: TestRun) -> URL:
     with run.alone():
         server = _wheel().get_server(run.server_folder, cleanup_mode=None, start=False)
-        _started(server)
+        start(server)
         url = make_url(server.get_uri())
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             # The server dies with the run: what it has committed need not survive a power cut.

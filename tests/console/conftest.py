@@ -12,15 +12,16 @@ from playwright.sync_api import Browser
 from tests.console import shop
 from tests.console.browser import chromium
 from tests.console.serving import Served
-from tests.databases import sqlite_url
+from tests.databases import TestRun, sqlite_url
 
 
 @pytest.fixture(scope="session")
-def _shop_ledger(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("shop") / "shop.db"
-    shutil.copy(_sqlite_template, path)
-    shop.make(sqlite_url(path))
-    return path
+def _shop_ledger(_sqlite_template: Path, test_run: TestRun) -> Path:
+    def make(path: Path) -> None:
+        shutil.copy(_sqlite_template, path)
+        shop.make(sqlite_url(path))
+
+    return test_run.once("shop.db", make)
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_nothing_that_can_be_sent_breaks_it(console: Served) -> None:
 
 
 def _fuzz(operation: Any, headers: dict[str, str]) -> None:
-    @settings(max_examples=25, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def never(case: Any) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)

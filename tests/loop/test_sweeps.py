@@ -410,7 +410,8 @@ def test_a_feed_that_is_interrupted_goes_on_where_it_was(url: str) -> None:
 @pytest.mark.long
 def test_pending_money_is_read_again_until_it_is_available_ever_more_rarely(url: str) -> None:
     async def story() -> None:
-        async with looping(url, jobs=("open/main/balance_transaction",)) as loop:
+        often = SweepSettings(every=30 * MINUTE)
+        async with looping(url, jobs=("open/main/balance_transaction",), sweeps=often) as loop:
             paid = loop.world.payments.pay(5_000)
             await loop.deliver_all()
             await loop.settle()

@@ -22,7 +22,7 @@ from providers.sandbox import ApiKey
 from providers.sandbox.shopify.server import DEFAULT_TOKEN
 from reconciler.ledger import open_ledger
 from tests.alerts.test_alarm import address
-from tests.databases import TestRun, own_server, sqlite_url
+from tests.databases import TestRun, own_server, sqlite_url, start
 from tests.operations.providers import API_KEY, Providers
 from tests.operations.running import Installation, installed, until
 
@@ -50,7 +50,7 @@ class Postgres:
         until(lambda: not Path(f"/proc/{pid}").exists() or self._server.get_pid() != pid, "the server is gone")
 
     def start(self) -> None:
-        self._server.start()
+        start(self._server)
 
 
 def sell(here: Installation) -> str:

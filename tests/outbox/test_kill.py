@@ -38,7 +38,11 @@ async def _story(url: str) -> None:
         for number in range(ROUNDS):
             victims = [await breeder.bear(2 * number + each) for each in range(2)]
             for victim in victims:
+                told = len(receiver.told)
                 await breeder.works(victim)
+                async with asyncio.timeout(180):
+                    while len(receiver.told) == told:  # noqa: ASYNC110  # it rings no bell
+                        await asyncio.sleep(0.005)
                 await asyncio.sleep(chance.uniform(0, 0.3))  # a random instant of its work is the point
                 await breeder.kill(victim)
         told_by_the_dead = len(receiver.told)
