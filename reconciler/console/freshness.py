@@ -71,21 +71,24 @@ class Fresh(Generic[T]):
 
     def get(self, *, patience_seconds: float) -> T | None:
         """None: it is being made for the first time, and not done yet. Raises what the making raised."""
-        with self._lock:
-            made, making = self._made, self._making
-            old = made is None or self._stale or self._clock.now() - made.at > made.good_for
-            if old and making is None:
-                self._stale = False
-                making = self._making = self._threads.submit(self._run)
-            hurried = made is not None and not self._awaited
-            wait = min(patience_seconds, _GRACE_SECONDS) if hurried else patience_seconds
-        if old and making is not None:
+        for _ in range(2):  # what was being made already when something changed does not show it: then once more
+            with self._lock:
+                made, making = self._made, self._making
+                if made is not None and not self._wanting(made):
+                    return made.value
+                if making is None:
+                    self._stale = False
+                    making = self._making = self._threads.submit(self._run)
+                patient = made is None or self._awaited
             try:
-                making.result(wait)
+                making.result(patience_seconds if patient else min(patience_seconds, _GRACE_SECONDS))
             except TookTooLong:
                 return None if made is None else made.value
         with self._lock:
             return None if self._made is None else self._made.value
+
+    def _wanting(self, made: _Made[T]) -> bool:
+        return self._stale or self._awaited or self._clock.now() - made.at > made.good_for
 
     def forget(self) -> None:
         """Something has changed that the value shows."""
