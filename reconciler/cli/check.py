@@ -22,7 +22,7 @@ from reconciler.errors import ConfigurationError, LedgerError, LedgerForbidden, 
 from reconciler.keyring import ledger_of, secrets_seal
 from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
-from reconciler.ledger.schema import current, newest
+from reconciler.ledger.schema import current, newest, refuse_unknown
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
 from reconciler.loading import Account, load_accounts
 from reconciler.model import Severity
@@ -97,6 +97,7 @@ _READ_AT_THE_START: Sequence[tuple[str, Callable[[Config], object], str]] = (
     ("subscriptions", keys_of, _MEND_IT),
     ("console", require_sound, _MEND_IT),
 )
+_OTHER_SCHEMA = "upgrade this program, or let ledger.url name the ledger that is meant"
 _REGRANT = "run docs/operations/postgres-roles.sql in its database, after each `reconcile migrate`"
 _UNSEEN_DISK = Checked(
     "disk",
@@ -147,6 +148,7 @@ def _ledger(config: Config) -> list[Checked]:
     try:
         url = ledger.store.url.render_as_string()
         revision = current(ledger.store)
+        refuse_unknown(revision)
         lines = [_schema(url, revision), *_sealing(ledger, holds_bodies=revision == newest())]
         if revision == newest():
             ledger.tick()  # a full disk and a database that only reads are found by writing
@@ -156,7 +158,9 @@ def _ledger(config: Config) -> list[Checked]:
         return [*lines, *_room(ledger.store.room(), least_room(config))]
     except LedgerForbidden as error:
         return [Checked("ledger", str(error), Severity.ERROR, _REGRANT)]
-    except (LedgerError, SchemaMismatch) as error:
+    except SchemaMismatch as error:
+        return [Checked("ledger", str(error), Severity.ERROR, _OTHER_SCHEMA)]
+    except LedgerError as error:
         remedy = "see that its database runs, can be reached, has room on its disk, and that ledger.url is right"
         room = ledger.store.room()
         return [

@@ -19,7 +19,7 @@ from reconciler.cli.options import OUR_FAULT, TEMPORARY, options_of
 from reconciler.cli.table import complain
 from reconciler.clock import SystemClock
 from reconciler.config import Config
-from reconciler.errors import ConfigurationError, ReconcilerError, UsageError
+from reconciler.errors import ConfigurationError, LedgerUnavailable, ReconcilerError, UsageError
 from reconciler.loading import load_accounts
 
 
@@ -70,7 +70,7 @@ def run(
         daemon = Daemon(first.config, first.accounts, SystemClock(), parts=parts, reread=given, on_taken=hear)
         run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle), on_hangup=daemon.reload)
     except ReconcilerError as error:
-        if isinstance(error, UsageError):
+        if not isinstance(error, LedgerUnavailable):
             raise
         complain(error, verbose=options.verbose)
         raise typer.Exit(TEMPORARY) from error

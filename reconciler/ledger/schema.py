@@ -35,9 +35,11 @@ def newest(scripts: str = SCRIPTS) -> str:
 
 
 def current(store: Store) -> str | None:
-    """The ledger's revision; None for one without a schema."""
+    """The ledger's revision; None for an empty database. Raises SchemaMismatch for one that holds something else."""
     with store.exclusively() as connection:
-        return _current(connection)
+        revision = _current(connection)
+        _refuse_foreign(connection, revision, store)
+        return revision
 
 
 def migrate(store: Store, scripts: str = SCRIPTS) -> tuple[str | None, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from providers.sandbox import ApiKey, SandboxServer, ThreadedSandbox
 from reconciler.ageing import fingerprint
@@ -123,6 +124,32 @@ def test_what_would_stop_the_start_is_said_whatever_the_ledger_holds(
     (line,) = (each for each in ran.json["checks"] if each["what"] == what and each["severity"] == "error")
     assert names in line["text"]
     assert line["remedy"]
+
+
+def test_a_ledger_that_is_none_or_not_ours_is_told_from_an_empty_one(sqlite_ledger_url: str, tmp_path: Path) -> None:
+    newer, other, junk = (f"sqlite:///{tmp_path / name}.db" for name in ("newer", "other", "junk"))
+    with closing(open_ledger(newer)) as ledger:
+        ledger.require_current_schema()
+        with ledger.together() as tx:
+            tx.run(text("UPDATE alembic_version SET version_num = '9999'"))
+    with closing(open_ledger(other)) as ledger, ledger.store.exclusively() as connection:
+        connection.execute(text("CREATE TABLE customers (name TEXT)"))
+        connection.commit()
+    (tmp_path / "junk.db").write_bytes(b"this is no database" * 100)
+    for url, said, remedy in (
+        (newer, "written by a newer one", "upgrade this program"),
+        (other, "not a ledger", "ledger.url"),
+        (junk, "damaged or no database", "ledger.url"),
+    ):
+        path = tmp_path / "config.toml"
+        path.write_text(f'[ledger]\nurl = "{url}"\n')
+        ran = run_here("--config", str(path), "--format", "json", "check")
+        (line,) = (each for each in ran.json["checks"] if each["what"] == "ledger")
+        assert (ran.code, line["severity"]) == (1, "error")
+        assert said in line["text"]
+        assert remedy in line["remedy"]
+        assert "reconcile migrate" not in line["remedy"]
+        assert said in run_here("--config", str(path), "status").err, "and every command says the same"
 
 
 def test_what_only_the_daemon_knows_is_told_too(stripe: ThreadedSandbox, check: Check, sqlite_ledger_url: str) -> None:

@@ -137,13 +137,12 @@ def test_a_newer_schema_is_refused_and_left_alone(ledger: Ledger, next_program: 
     assert current(ledger.store) == "next"
 
 
-@pytest.mark.parametrize("entry", [require_current, migrate])
+@pytest.mark.parametrize("entry", [require_current, migrate, current])
 def test_a_foreign_database_is_refused_and_left_alone(empty_url: str, entry: object) -> None:
     with closing(open_ledger(empty_url)) as ledger:
         execute(ledger, "CREATE TABLE customers (id INTEGER PRIMARY KEY)")
         with pytest.raises(SchemaMismatch, match=r"not a ledger; point ledger\.url at an empty database"):
             entry(ledger.store)  # type: ignore[operator]  # both take a store
-        assert current(ledger.store) is None
         with pytest.raises(Exception, match=r"no such table|does not exist"):
             ledger.tick()
 

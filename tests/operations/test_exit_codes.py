@@ -79,6 +79,12 @@ def newer_schema(folder: Path) -> str:
     return url
 
 
+def junk(folder: Path) -> str:
+    """What no restart ever mends."""
+    (folder / "junk.db").write_bytes(b"this is no database" * 100)
+    return f"sqlite:///{folder}/junk.db"
+
+
 def refused(config: Path) -> tuple[int, str]:
     """In this process: what the command gives to its interpreter as the exit code."""
     ran = run_here("--config", str(config), "run")
@@ -102,6 +108,9 @@ def test_every_way_to_end_has_its_code(tmp_path: Path, monkeypatch: pytest.Monke
             ),
             "schema": (
                 2, "upgrade this program", lambda folder: refused(configured(folder, ledger=newer_schema(tmp_path)))
+            ),
+            "no ledger": (
+                2, "damaged or no database", lambda folder: refused(configured(folder, ledger=junk(tmp_path)))
             ),
             "port": (2, "cannot listen on", lambda folder: refused(configured(folder, port=port))),
             "ledger away": (
