@@ -17,8 +17,16 @@ from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.clock import SystemClock
 from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens
-from reconciler.console.entrance import require_sound
-from reconciler.errors import ConfigurationError, LedgerError, LedgerForbidden, ProviderError, SchemaMismatch
+from reconciler.console.entrance import require_sound, require_users
+from reconciler.desk import Desk
+from reconciler.errors import (
+    ConfigurationError,
+    LedgerError,
+    LedgerForbidden,
+    ProviderError,
+    SchemaMismatch,
+    UsageError,
+)
 from reconciler.keyring import ledger_of, secrets_seal
 from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
@@ -72,7 +80,7 @@ def check(
     log.configure(verbose=options.verbose)
     config = read_config(options)
     accounts = load_accounts(config)
-    lines = [_configuration(config, accounts), *_told(config), *_unusable(config), *_ledger(config)]
+    lines = [_configuration(config, accounts), *_told(config), *_unusable(config), *_ledger(config, accounts)]
     lines = list(dict.fromkeys(lines))  # a key that cannot be read is met by both
     lines += asyncio.run(_accounts(config, accounts, repair=repair_webhooks))
     if output == "json":
@@ -97,6 +105,7 @@ _READ_AT_THE_START: Sequence[tuple[str, Callable[[Config], object], str]] = (
     ("subscriptions", keys_of, _MEND_IT),
     ("console", require_sound, _MEND_IT),
 )
+_LET_IN = "`reconcile user add NAME --role operator`; until then `reconcile run` needs --only intake,worker"
 _OTHER_SCHEMA = "upgrade this program, or let ledger.url name the ledger that is meant"
 _REGRANT = "run docs/operations/postgres-roles.sql in its database, after each `reconcile migrate`"
 _UNSEEN_DISK = Checked(
@@ -143,7 +152,7 @@ def _unusable(config: Config) -> list[Checked]:
     return [*found.values()]
 
 
-def _ledger(config: Config) -> list[Checked]:
+def _ledger(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
     ledger = ledger_of(config)
     try:
         url = ledger.store.url.render_as_string()
@@ -152,6 +161,7 @@ def _ledger(config: Config) -> list[Checked]:
         lines = [_schema(url, revision), *_sealing(ledger, holds_bodies=revision == newest())]
         if revision == newest():
             ledger.tick()  # a full disk and a database that only reads are found by writing
+            lines += _console(Desk(config, accounts, ledger, SystemClock()))
             lines += [_open(each) for each in _open_findings(ledger)]
         if not ledger.store.dialect.is_postgres:
             lines.append(_sqlite())
@@ -195,6 +205,17 @@ def _sealing(ledger: Ledger, *, holds_bodies: bool) -> list[Checked]:
     if seal is None:
         return []
     return [Checked("encryption", f"bodies are sealed with the key {seal.first}; at hand: {', '.join(seal.ids)}")]
+
+
+def _console(desk: Desk) -> list[Checked]:
+    """Where the console may not be served. A note: a node may be meant to run without it."""
+    try:
+        require_users(desk)
+    except ConfigurationError:
+        return []  # said already, and an error
+    except UsageError as error:
+        return [Checked("console", str(error), Severity.INFO, _LET_IN)]
+    return []
 
 
 def _open_findings(ledger: Ledger) -> list[OpenFinding]:

@@ -126,6 +126,22 @@ def test_what_would_stop_the_start_is_said_whatever_the_ledger_holds(
     assert line["remedy"]
 
 
+def test_a_console_that_nobody_may_log_in_to_is_named(sqlite_ledger_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+
+    def console(host: str) -> list[str]:
+        path.write_text(f'[ledger]\nurl = "{sqlite_ledger_url}"\n[server]\nhost = "{host}"\n')
+        lines = run_here("--config", str(path), "--format", "json", "check").json["checks"]
+        return [line["remedy"] for line in lines if line["what"] == "console"]
+
+    assert console("127.0.0.1") == []
+    (remedy,) = console("0.0.0.0")  # noqa: S104 - nothing is served here
+    assert "reconcile user add" in remedy
+    added = run_here("--config", str(path), "user", "add", "ann", "--role", "operator", stdin="long enough 1234\n" * 2)
+    assert added.code == 0, added.err
+    assert console("0.0.0.0") == []  # noqa: S104 - as above
+
+
 def test_a_ledger_that_is_none_or_not_ours_is_told_from_an_empty_one(sqlite_ledger_url: str, tmp_path: Path) -> None:
     newer, other, junk = (f"sqlite:///{tmp_path / name}.db" for name in ("newer", "other", "junk"))
     with closing(open_ledger(newer)) as ledger:
