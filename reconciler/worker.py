@@ -19,7 +19,7 @@ import structlog
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher
-from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger, Release
+from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger, Offer, Release
 from reconciler.model import Priority
 from reconciler.planner import LIST_PATIENCE, TURN_FOR_THE_NEWEST, Choice, Door, Singly, Walk, choose, in_turn, plan
 from reconciler.provider import Kind
@@ -184,7 +184,7 @@ class Worker:
         return {account: self._settings.concurrency - busy[account] for account in self._fetchers}
 
     def _take(self, ledger: Ledger, room: Mapping[str, int], probing: Collection[Door], now: datetime) -> _Turn:
-        """On the ledger's thread, in one transaction: choose a lane, draw requests, claim what they can pay for."""
+        """On the ledger's thread, in one transaction: choose a lane, claim what its budget can pay for, draw that."""
         lanes, gates = ledger.lanes()
         known = [lane for lane in lanes if self._kind(lane) is not None]
         choice = choose(known, gates, room, self._paused, probing=probing, turn=self._turns, now=now)
@@ -203,18 +203,19 @@ class Worker:
         )
         limits, priority = fetcher.provider.limits, Priority(lane.priority)
 
-        def draw(endpoint: str, want: int) -> tuple[int, timedelta]:
-            return ledger.draw_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
+        def ask(endpoint: str, want: int) -> Offer:
+            return ledger.offer_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
 
         newest = self._served[lane.account, lane.kind] % TURN_FOR_THE_NEWEST == 1 and not choice.probe
         chosen, want = in_turn(kind, plan(kind, dense), 1 if choice.probe else room[lane.account], newest=newest)
         endpoint = kind.endpoint if isinstance(chosen, Singly) else str(kind.list_endpoint)
-        granted, wait = draw(endpoint, want)
-        if not granted and isinstance(chosen, Walk) and wait > LIST_PATIENCE:
-            chosen, endpoint = Singly(kind.id_batch), kind.endpoint
-            granted, wait = draw(endpoint, room[lane.account])
+        offer = ask(endpoint, want)
+        if not offer.granted and isinstance(chosen, Walk) and offer.wait > LIST_PATIENCE:
+            chosen = Singly(kind.id_batch)
+            offer = ask(kind.endpoint, room[lane.account])
+        granted = offer.granted
         if not granted:
-            return _Turn(choice, gates, wait=max(wait, _LEAST_WAIT))
+            return _Turn(choice, gates, wait=max(offer.wait, _LEAST_WAIT))
         if choice.probe:
             count = 1
         else:
@@ -240,8 +241,7 @@ class Worker:
             surplus = [claim for batch in batches[granted:] for claim in batch]
             ledger.release([Release(claim, now, counted=False) for claim in surplus], now)
         batches = batches[:granted]
-        unused = granted - len(batches)
-        ledger.return_requests(lane.account, endpoint, limits, unused=unused, priority=priority, now=now)
+        ledger.take_requests(offer, len(batches))
         return _Turn(choice, gates, batches, density)
 
     def _kind(self, lane: Lane) -> Kind | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.ledger.buckets import ReadTally
+from reconciler.ledger.buckets import Offer, ReadTally
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
 from reconciler.ledger.coverage import Coverage
@@ -34,6 +34,7 @@ __all__ = [
     "Ledger",
     "LoggedDelivery",
     "Mark",
+    "Offer",
     "Open",
     "OpenFinding",
     "Outcome",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,7 +17,10 @@ from reconciler.provider import ACCOUNT_LIMIT, Limit
 
 _DAY = 86_400 * 1_000_000
 
-_READ = "SELECT level, at, rate, closed_until FROM bucket WHERE account = :account AND endpoint = :endpoint {lock}"
+_READ = """
+    SELECT endpoint, level, at, rate, closed_until FROM bucket
+    WHERE account = :account AND endpoint IN (:one, :other) ORDER BY endpoint{by_bytes} {lock}
+"""
 _CREATE = text(
     """
     INSERT INTO bucket (account, endpoint, level, at, rate, closed_until)
@@ -40,7 +43,22 @@ _TALLY = text(
 _USED = text("SELECT COALESCE(sum(requests), 0) FROM read_tally WHERE account = :account AND day > :since")
 
 
-def draw_requests(
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Requests that may be sent now, held for whoever asked until the end of his transaction."""
+
+    account: str
+    endpoint: str
+    granted: int
+    wait: timedelta
+    """When nothing was granted: how long until one request will be, if nobody else comes."""
+    priority: Priority
+    at: int
+    limits: Mapping[str, Limit]
+    buckets: Mapping[str, Bucket]
+
+
+def offer_requests(
     tx: Transaction,
     account: str,
     endpoint: str,
@@ -49,29 +67,28 @@ def draw_requests(
     want: int,
     priority: Priority,
     now: datetime,
-) -> tuple[int, timedelta]:
-    """Up to `want` requests to one endpoint, within its own limit and the account's; with none, how long to wait."""
+) -> Offer:
+    """Up to `want` requests to one endpoint, within its own limit and the account's. None is drawn yet."""
     at = to_micros(now)
-    buckets = {name: _load(tx, account, name, limits, at) for name in (ACCOUNT_LIMIT, endpoint)}
-    granted = want
+    buckets = _load(tx, account, (ACCOUNT_LIMIT, endpoint), limits, at)
+    granted, wait = want, timedelta(0)
     for name, bucket in buckets.items():
         asked = draw(bucket, _limit(limits, name), want=granted, priority=priority, now=at)
-        if not asked.granted:
-            return 0, asked.wait
-        granted = asked.granted
-    for name, bucket in buckets.items():
-        _save(tx, account, name, draw(bucket, _limit(limits, name), want=granted, priority=priority, now=at).bucket)
-    tx.run(
-        _TALLY,
-        {
-            "account": account,
-            "day": at // _DAY * _DAY,
-            "endpoint": endpoint,
-            "priority": int(priority),
-            "requests": granted,
-        },
-    )
-    return granted, timedelta(0)
+        granted, wait = asked.granted, asked.wait
+        if not granted:
+            break
+    return Offer(account, endpoint, granted, wait, priority, at, limits, buckets)
+
+
+def take_requests(tx: Transaction, offer: Offer, requests: int) -> None:
+    """Draw so many of what was offered, in the same transaction."""
+    if requests <= 0:
+        return
+    for name, bucket in offer.buckets.items():
+        limit = _limit(offer.limits, name)
+        drawn = draw(bucket, limit, want=requests, priority=offer.priority, now=offer.at)
+        _save(tx, offer.account, name, drawn.bucket)
+    _tally(tx, offer.account, offer.endpoint, offer.priority, offer.at, requests)
 
 
 def return_requests(
@@ -88,24 +105,21 @@ def return_requests(
     if unused <= 0:
         return
     at = to_micros(now)
-    for name in (ACCOUNT_LIMIT, endpoint):
-        _save(tx, account, name, give_back(_load(tx, account, name, limits, at), _limit(limits, name), unused))
-    tx.run(
-        _TALLY,
-        {
-            "account": account,
-            "day": at // _DAY * _DAY,
-            "endpoint": endpoint,
-            "priority": int(priority),
-            "requests": -unused,
-        },
-    )
+    for name, bucket in _load(tx, account, (ACCOUNT_LIMIT, endpoint), limits, at).items():
+        _save(tx, account, name, give_back(bucket, _limit(limits, name), unused))
+    _tally(tx, account, endpoint, priority, at, -unused)
+
+
+def _tally(tx: Transaction, account: str, endpoint: str, priority: Priority, at: int, requests: int) -> None:
+    day = at // _DAY * _DAY
+    row = {"account": account, "day": day, "endpoint": endpoint, "priority": int(priority), "requests": requests}
+    tx.run(_TALLY, row)
 
 
 def widen_requests(tx: Transaction, account: str, limits: Mapping[str, Limit], *, requests: int, now: datetime) -> None:
     """The account's own limit turned out to be larger by so many requests at once."""
     at = to_micros(now)
-    bucket = _load(tx, account, ACCOUNT_LIMIT, limits, at)
+    bucket = _load(tx, account, (ACCOUNT_LIMIT,), limits, at)[ACCOUNT_LIMIT]
     _save(tx, account, ACCOUNT_LIMIT, widen(bucket, _limit(limits, ACCOUNT_LIMIT), requests, at))
 
 
@@ -114,7 +128,7 @@ def throttle_requests(
 ) -> None:
     """The provider throttled an endpoint (or, with ACCOUNT_LIMIT, all of them): nothing before `until`."""
     at = to_micros(now)
-    bucket = _load(tx, account, endpoint, limits, at)
+    bucket = _load(tx, account, (endpoint,), limits, at)[endpoint]
     _save(tx, account, endpoint, throttle(bucket, _limit(limits, endpoint), until=to_micros(until), now=at))
 
 
@@ -165,15 +179,23 @@ def _reading(lock: str) -> TextClause:
     return text(_READ.format(lock=lock))
 
 
-def _load(tx: Transaction, account: str, endpoint: str, limits: Mapping[str, Limit], at: int) -> Bucket:
-    key = {"account": account, "endpoint": endpoint}
-    statement = _reading(tx.dialect.for_update)
-    row = tx.run(statement, key).one_or_none()
-    if row is None:
-        fresh = full(_limit(limits, endpoint), at)
-        tx.run(_CREATE, key | _columns(fresh))
-        row = tx.run(statement, key).one()
-    return Bucket(row.level, row.at, row.rate, row.closed_until)
+def _load(
+    tx: Transaction, account: str, names: Sequence[str], limits: Mapping[str, Limit], at: int
+) -> dict[str, Bucket]:
+    """One bucket, or two, in the order of `names`; one that nobody drew from yet is full. They stay locked."""
+    found = _read(tx, account, names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        for name in sorted(missing):
+            tx.run(_CREATE, {"account": account, "endpoint": name} | _columns(full(_limit(limits, name), at)))
+        found = _read(tx, account, names)
+    return {name: found[name] for name in names}
+
+
+def _read(tx: Transaction, account: str, names: Sequence[str]) -> dict[str, Bucket]:
+    statement = text(_READ.format(by_bytes=tx.dialect.by_bytes, lock=tx.dialect.for_update))
+    rows = tx.run(statement, {"account": account, "one": names[0], "other": names[-1]})
+    return {row.endpoint: Bucket(row.level, row.at, row.rate, row.closed_until) for row in rows}
 
 
 def _save(tx: Transaction, account: str, endpoint: str, bucket: Bucket) -> None:

@@ -26,6 +26,7 @@ from reconciler.ledger import (
 )
 from reconciler.ledger import apply as applying
 from reconciler.ledger.alerts import Alert
+from reconciler.ledger.buckets import Offer
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
 from reconciler.ledger.changes import Changes
@@ -205,6 +206,24 @@ class Ledger:
 
     # --- budget ---
 
+    def offer_requests(
+        self,
+        account: str,
+        endpoint: str,
+        limits: Mapping[str, Limit],
+        *,
+        want: int,
+        priority: Priority,
+        now: datetime,
+    ) -> Offer:
+        """Good for the rest of the transaction, so ask inside `together`."""
+        with self._store.write() as tx:
+            return buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
+
+    def take_requests(self, offer: Offer, requests: int) -> None:
+        with self._store.write() as tx:
+            buckets.take_requests(tx, offer, requests)
+
     def draw_requests(
         self,
         account: str,
@@ -215,8 +234,11 @@ class Ledger:
         priority: Priority,
         now: datetime,
     ) -> tuple[int, timedelta]:
+        """Up to `want` requests, and with none how long to wait."""
         with self._store.write() as tx:
-            return buckets.draw_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
+            offer = buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
+            buckets.take_requests(tx, offer, offer.granted)
+        return offer.granted, offer.wait
 
     def return_requests(
         self,
