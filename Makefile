@@ -17,11 +17,12 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 demo: setup              ## the main job: sandbox providers, the daemon, a shop's day, the report
 	$(BIN)/reconcile demo
 
+# A hundred processes of ours are started: without bytecode on disk each of them would compile everything again.
 test: setup              ## all tests, on SQLite and on a real PostgreSQL that the tests start
-	$(BIN)/python -m pytest
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 quick: setup             ## the tests that take less than five seconds each
-	$(BIN)/python -m pytest -m "not long"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not long"
 
 check: setup             ## format, lint, types, import contracts, insecure habits
 	$(BIN)/ruff format --check .
