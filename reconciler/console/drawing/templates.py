@@ -12,11 +12,21 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from reconciler.model import Cause
 from reconciler.report.formats import words
 from reconciler.report.model import Amount
 
 _FOLDER: Final = Path(__file__).parents[1]
 ASSETS: Final = _FOLDER / "assets"
+
+
+_WHY: Final = {
+    Cause.WEBHOOK: "a webhook",
+    Cause.SWEEP: "a sweep",
+    Cause.DEADLINE: "a deadline",
+    Cause.BACKFILL: "a backfill",
+    Cause.MANUAL: "a mark by hand",
+}
 
 
 class Assets:
@@ -52,7 +62,9 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.globals["asset"] = assets.address
-        self._environment.filters |= {"shown": shown, "when": when, "span": span, "words": words.words}
+        self._environment.filters |= {
+            "shown": shown, "when": when, "span": span, "why": _WHY.__getitem__, "words": words.words,
+        }  # fmt: skip
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         return self._environment.get_template(name).render(context)

@@ -98,7 +98,8 @@ def section(asked: Asked) -> Page:
         listed=500,
     )
     charts = [
-        _chart(asked, report, each.key) for each in offered(report) if name == SALES and each.key.startswith(SALES)
+        (_chart(asked, report, f"{SALES}-{place}"), f"{sold.account}, {sold.currency}, orders: {sold.orders:,}")
+        for place, sold in enumerate(report.sales)
     ]
     return Page(
         "section.html.j2", sheet.title, {"report": report, "w": words, "charts": charts}, [table], active="report"
