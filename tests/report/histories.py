@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from hypothesis import strategies as st
@@ -304,22 +305,39 @@ class Teller:
 def write(ledger: Ledger, facts: Iterable[Fact]) -> None:
     """Put facts into a ledger in the order given, each recorded when it became known; one commit for all."""
     with ledger.together():
-        for fact in facts:
+        for _, some in groupby(facts, lambda fact: (isinstance(fact.what, Snapshot), fact.known)):
+            _write_some(ledger, list(some))
+
+
+def _write_some(ledger: Ledger, facts: Sequence[Fact]) -> None:
+    """Known at one instant. Snapshots share a page, as long as it brings nothing twice."""
+    page: dict[ResourceRef, PageRow] = {}
+    for fact in facts:
+        if not isinstance(fact.what, Snapshot):
             _write_one(ledger, fact)
+            continue
+        ref = fact.what.ref
+        if ref in page:
+            _write_page(ledger, page, fact.known)
+            page = {}
+        page[ref] = PageRow(fact.what, stripe_entries(fact.what) if ref.provider == "stripe" else ())
+    if page:
+        _write_page(ledger, page, facts[0].known)
+
+
+def _write_page(ledger: Ledger, page: dict[ResourceRef, PageRow], known: datetime) -> None:
+    ledger.apply_page(
+        list(page.values()),
+        start=ledger.tick(),
+        started_at=known,
+        cause=Cause.SWEEP,
+        settle={ref.kind: SETTLE for ref in page},
+        now=known,
+    )
 
 
 def _write_one(ledger: Ledger, fact: Fact) -> None:
     match fact.what:
-        case Snapshot() as snapshot:
-            entries = stripe_entries(snapshot) if snapshot.ref.provider == "stripe" else ()
-            ledger.apply_page(
-                [PageRow(snapshot, entries)],
-                start=ledger.tick(),
-                started_at=fact.known,
-                cause=Cause.SWEEP,
-                settle={snapshot.ref.kind: SETTLE},
-                now=fact.known,
-            )
         case ControlTotal() as total:
             ledger.record_control_totals([total], fact.known)
         case Coverage() as covered:

@@ -14,11 +14,6 @@ from tests.report.books import TERMS, Books, on
 from tests.report.test_invariants import PROPERTY, fill
 
 
-@pytest.fixture
-def books(ledger: Ledger) -> Books:
-    return Books(ledger)
-
-
 def sold(books: Books, currency: str = "USD") -> SalesBlock:
     (found,) = [each for each in books.report(sales=True).sales if each.currency == currency]
     return found

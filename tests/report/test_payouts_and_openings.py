@@ -1,0 +1,233 @@
+"""Worked examples, by hand and to the minor unit: payouts, openings, and the totals that prove them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from reconciler.ledger.bank import BankLine, record_statement
+from reconciler.report.model import Amount, PayoutState
+from tests.report.books import BEGINNING, END, START, Books, block, break_types, net, on, standing
+
+# --- payouts --------------------------------------------------------------------------------------
+
+
+def test_payouts_foot_and_what_they_did_not_pay_out_adds_up_to_the_closing(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    one = books.entry("charge", 10000, fee=300, at=on(5))
+    two = books.entry("refund", -2000, at=on(6))
+    books.payout(7700, at=on(8), members=[one, two])
+    books.entry("charge", 4000, fee=100, at=on(20))
+    books.states(3900, at=END)
+    books.covers()
+
+    report = books.report()
+
+    (payout,) = report.payouts
+    assert (payout.state, payout.amount.minor, payout.count) == (PayoutState.FOOTED, 7700, 2)
+    assert sum(each.net.minor for each in report.unsettled) == net(report, "closing") == 3900
+    assert report.unsettled_totals[0].difference.minor == 0
+
+
+def test_a_payout_that_does_not_foot_is_a_break(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    one = books.entry("charge", 10000, at=on(5))
+    books.payout(9900, at=on(8), members=[one])
+    books.states(100, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert report.payouts[0].state is PayoutState.DIFF
+    assert [(each.type.value, each.difference.minor) for each in report.breaks] == [("PAYOUT_DIFF", -100)]
+
+
+def test_a_failed_payout_comes_back_and_is_paid_out_again(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    one = books.entry("charge", 10000, at=on(5))
+    books.payout(10000, at=on(8), members=[one], status="failed", payout_id="po_1")
+    unreturned = books.report(as_of=on(9))
+    back = books.entry("payout_reversal", 10000, at=on(12), source="po_1")
+    books.payout(10000, at=on(14), members=[back], payout_id="po_2")
+    books.states(0, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert [each.state for each in unreturned.payouts] == [PayoutState.FAILED_UNRETURNED]
+    assert break_types(unreturned) == ["PAYOUT_FAILED_UNRETURNED"]
+    assert {each.id: each.state.value for each in report.payouts} == {"po_1": "FAILED_RETURNED", "po_2": "FOOTED"}
+    assert net(report, "payouts_total") == -10000
+    assert net(report, "closing") == sum(each.net.minor for each in report.unsettled) == 0
+    assert standing(report) == "BALANCED"
+
+
+def test_a_negative_payout_is_a_bank_debit(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    one = books.entry("refund", -4000, at=on(5))
+    books.payout(-4000, at=on(8), members=[one])
+    books.states(0, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert (report.payouts[0].direction, report.payouts[0].state) == ("bank debit", PayoutState.FOOTED)
+    assert net(report, "closing") == 0
+
+
+def test_a_payout_on_its_way_is_in_transit_and_in_the_bridge(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    one = books.entry("charge", 10000, at=on(5))
+    books.payout(10000, at=on(31), members=[one], status="in_transit", arrives=on(3, month=2))
+    books.states(0, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert report.payouts[0].state is PayoutState.IN_TRANSIT
+    assert (net(report, "closing"), net(report, "bridge")) == (0, 10000)
+
+
+def test_a_manual_payout_has_no_composition_and_its_own_line(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 10000, at=on(5))
+    books.payout(6000, at=on(8), automatic=False)
+    books.states(4000, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert report.payouts[0].state is PayoutState.NO_COMPOSITION
+    assert report.unsettled_totals[0].manual_payouts.minor == -6000
+    assert sum(each.net.minor for each in report.unsettled) == 4000
+
+
+def test_a_payout_that_the_bank_exchanged_has_a_rate_and_no_difference(books: Books) -> None:
+    """300.00 USD arrive as 276.30 EUR: the trace id proves it, 0.921 is what it came to."""
+    books.states(0, at=BEGINNING)
+    entry = books.entry("charge", 30000, at=on(3))
+    payout = books.payout(30000, at=on(4), members=[entry], arrives=on(6), trace_id={"value": "TRACE300"})
+    books.states(0, at=END)
+    books.covers()
+    booked = BankLine("giro", "2026-01", 1, "EUR", 27630, 2, on(6).date(), None, "PAYOUT TRACE300")
+    with books.ledger.store.write() as tx:
+        record_statement(tx, [booked], on(7))
+
+    report = books.report()
+
+    (found,) = report.payouts
+    assert (found.id, found.state, found.implied_rate) == (payout, PayoutState.FOOTED, "0.921000")
+    assert found.bank_difference is None
+    assert [(row.payout, row.difference, row.implied_rate) for row in report.bank] == [(found.ref, None, "0.921000")]
+    assert standing(report) == "BALANCED"
+
+
+# --- openings and totals --------------------------------------------------------------------------
+
+
+def test_a_later_total_is_rolled_back_and_the_page_says_so(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.entry("charge", 250, at=on(1, 3, month=2))
+    books.states(1250, at=on(1, 5, month=2))
+    books.covers()
+
+    report = books.report()
+
+    assert (net(report, "provider"), net(report, "difference")) == (1000, 0)
+    assert block(report).provider_basis == "rolled_back"
+    assert "rolled back" in " ".join(block(report).notes)
+
+
+def test_a_total_from_before_the_cut_off_proves_nothing(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.states(1000, at=on(31, 23))
+    books.covers()
+
+    report = books.report()
+
+    assert standing(report) == "UNPROVEN"
+    assert report.exit_code == 3
+    assert block(report).line("provider").net is None
+
+
+def test_an_opening_inside_the_history_is_anchored_once_and_swallows_nothing_later(books: Books) -> None:
+    books.entry("charge", 1000, at=on(2))
+    books.states(51000, at=on(3))
+    books.entry("charge", 500, at=on(20))
+    books.states(51700, at=END)
+    books.covers(since=START)
+
+    report = books.report()
+
+    assert net(report, "opening") == 50000
+    assert block(report).opening_basis == "anchored"
+    assert "anchored" in " ".join(block(report).notes)
+    assert (net(report, "closing"), net(report, "difference")) == (51500, 200)
+
+
+_BUSY = timedelta(milliseconds=400)
+
+
+def test_a_balance_read_in_a_second_that_moved_money_is_no_anchor(books: Books) -> None:
+    """Stripe dates in whole seconds: the entry moved after the read, and is dated before it."""
+    books.entry("charge", 1000, at=on(2))
+    books.states(50000, at=on(2) + _BUSY)
+    books.states(51000, at=on(3))
+    books.entry("charge", 500, at=on(31, 23))
+    books.states(51500, at=END)
+    books.covers(since=START)
+
+    report = books.report()
+
+    assert (net(report, "opening"), net(report, "difference")) == (50000, 0)
+    assert "uncertain" not in " ".join(block(report).notes)
+
+
+def test_a_closing_read_in_a_second_that_moved_money_gives_way_to_a_quieter_one(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.entry("charge", 250, at=on(1, 3, month=2))
+    books.states(1000, at=on(1, 3, month=2) + _BUSY)
+    books.states(1250, at=on(1, 5, month=2))
+    books.covers()
+
+    assert net(books.report(), "difference") == 0
+
+
+def test_where_every_balance_was_read_in_a_busy_second_the_page_says_so(books: Books) -> None:
+    books.entry("charge", 1000, at=on(2))
+    books.states(51000, at=on(2) + _BUSY)
+    books.entry("charge", 250, at=END)
+    books.states(51250, at=END + _BUSY)
+    books.covers(since=START)
+
+    notes = " ".join(block(books.report()).notes)
+
+    assert "The opening is uncertain" in notes
+    assert "The provider's balance is uncertain" in notes
+
+
+def test_a_day_keeps_its_balance_where_only_a_later_day_has_a_quieter_one(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.entry("charge", 250, at=on(6, 0))
+    books.states(1250, at=on(6, 0) + _BUSY)
+    books.states(1250, at=END)
+    books.covers()
+
+    fifth = block(books.report()).days[4]
+
+    assert (fifth.day, fifth.provider, fifth.unexplained) == (on(5).date(), fifth.closing, Amount(0, "USD", 2))
+
+
+def test_a_balance_read_at_a_full_second_precedes_what_is_dated_in_it(books: Books) -> None:
+    books.entry("charge", 1000, at=on(2))
+    books.states(50000, at=on(2))
+    books.states(51000, at=END)
+    books.covers(since=START)
+
+    report = books.report()
+
+    assert (net(report, "opening"), net(report, "difference")) == (50000, 0)
+    assert "uncertain" not in " ".join(block(report).notes)

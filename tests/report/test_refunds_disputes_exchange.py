@@ -1,0 +1,228 @@
+"""Worked examples, by hand and to the minor unit: what comes back, and what is exchanged."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.books import BEGINNING, END, Books, break_types, line, net, on, standing
+
+# --- refunds and captures -------------------------------------------------------------------------
+
+
+def test_a_refund_across_the_periods_end_waits_and_then_matches(books: Books) -> None:
+    """The shop refunds on the 31st, Stripe books it on 1 February: timing in January, matched in February."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    refund = books.refund(charge, 2500, at=on(1, month=2))
+    books.sale("25.00", kind="refund", at=on(31), authorization=refund)
+    books.states(10000, at=END)
+    books.states(7500, at=on(1, 0, month=3), known=on(1, 0, month=3))
+    books.covers(until=on(10, month=3))
+
+    january = books.report(as_of=on(10, month=3))
+    february = books.report(as_of=on(10, month=3), from_day=on(1, month=2).date(), to_day=on(28, month=2).date())
+
+    (waiting,) = january.timing
+    assert (waiting.type.value, waiting.left_amount.minor, waiting.right_amount.minor) == (
+        "MISSING_IN_STRIPE",
+        -2500,
+        0,
+    )
+    assert str(waiting.clears_on) == "2026-02-01"
+    assert standing(january) == "BALANCED_WITH_TIMING"
+    assert line(january, "timing").left.minor == -2500
+    assert not february.timing
+    assert line(february, "matched").right.minor == -2500
+    (moved,) = february.roll_forward
+    assert (moved.opening.count, moved.new.count, moved.cleared.count, moved.closing.count) == (1, 0, 1, 0)
+
+
+def test_partial_refunds_match_one_by_one(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    for day, amount, text in ((6, 3000, "30.00"), (7, 1500, "15.00")):
+        refund = books.refund(charge, amount, at=on(day))
+        books.sale(text, kind="refund", at=on(day), authorization=charge, receipt={"refund": {"id": refund}})
+    books.states(5500, at=END)
+    books.covers()
+
+    report = books.report()
+
+    matched = line(report, "matched")
+    assert (matched.count, matched.left.minor, matched.right.minor) == (3, 5500, 5500)
+    assert net(report, "refund") == -4500
+    assert standing(report) == "BALANCED"
+
+
+def test_a_charge_id_on_a_refund_names_the_charge_and_is_no_counterpart(books: Books) -> None:
+    """Shopify writes the refunded charge into `authorization` of a refund."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    books.sale("100.00", kind="refund", at=on(6), authorization=charge)
+    books.states(10000, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert line(report, "matched").count == 1
+    assert break_types(report) == ["MISSING_IN_STRIPE"]
+    assert report.breaks[0].difference.minor == -10000
+
+
+def test_a_partial_capture_by_an_older_api_version_is_two_rows_and_one_leg(books: Books) -> None:
+    """Authorised 100.00, captured 60.00: a full charge row and a reversal, and no refund in the shop's eyes."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5), amount_captured=6000)
+    reversal = books.next_id("re")
+    entry = books.entry("partial_capture_reversal", -4000, at=on(5), source=reversal)
+    books.read(
+        "refund",
+        {
+            "id": reversal,
+            "status": "succeeded",
+            "amount": 4000,
+            "currency": "usd",
+            "created": int(on(5).timestamp()),
+            "charge": charge,
+            "balance_transaction": entry,
+        },
+        at=on(5),
+    )
+    books.sale("60.00", kind="capture", at=on(5), authorization=charge)
+    books.states(6000, at=END)
+    books.covers()
+
+    report = books.report()
+
+    matched = line(report, "matched")
+    assert (matched.count, matched.left.minor, matched.right.minor) == (1, 6000, 6000)
+    assert not report.breaks
+    assert standing(report) == "BALANCED"
+
+
+def test_two_captures_of_one_charge_match_together(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("60.00", kind="capture", at=on(5), authorization=charge)
+    books.sale("40.00", kind="capture", at=on(6), authorization=charge)
+    books.states(10000, at=END)
+    books.covers()
+
+    report = books.report()
+
+    matched = line(report, "matched")
+    assert (matched.count, matched.left.minor, matched.right.minor) == (1, 10000, 10000)
+    assert len(report.pairs) == 2
+
+
+def test_a_failed_refund_comes_back(books: Books) -> None:
+    """The refund's own entry and the one that brought it back add up to nothing; the shop still believes in it."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    refund = books.refund(charge, 4000, at=on(6), status="failed")
+    books.entry("refund_failure", 4000, at=on(9), source=refund)
+    books.sale("40.00", kind="refund", at=on(6), authorization=refund)
+    books.states(10000, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert (net(report, "refund"), net(report, "refund_failure"), net(report, "closing")) == (-4000, 4000, 10000)
+    assert break_types(report) == ["MISSING_IN_STRIPE"]
+
+
+# --- disputes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "won", "lost", "cost"), [("won", 1, 0, -1500), ("lost", 0, 1, -4500)])
+def test_disputes_won_and_lost(books: Books, status: str, won: int, lost: int, cost: int) -> None:
+    """30.00 withdrawn with a fee of 15.00 inline: net -45.00. Won, the 30.00 come back; the fee does not, here."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(3000, at=on(5))
+    books.sale("30.00", at=on(5), authorization=charge)
+    books.entry("dispute", -3000, fee=1500, at=on(8), source="dp_1")
+    if won:
+        books.entry("dispute_reversal", 3000, at=on(20), source="dp_1")
+    for known, word in ((8, "needs_response"), (20, status)):
+        body = {"id": "dp_1", "status": word, "amount": 3000, "currency": "usd", "charge": charge}
+        books.read("dispute", body | {"created": int(on(8).timestamp())}, at=on(known))
+    books.states(3000 + cost, at=END)
+    books.covers()
+
+    report = books.report()
+
+    section = report.disputes["USD"]
+    assert (section.open, section.won, section.lost) == (0, won, lost)
+    assert (section.at_risk.minor, section.net_cost.minor) == (0, cost)
+    assert net(report, "dispute") == -4500
+    assert standing(report) == "BALANCED"
+
+
+def test_a_dispute_counts_by_what_was_known_at_the_cut_off(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    charge = books.charge(3000, at=on(5))
+    books.sale("30.00", at=on(5), authorization=charge)
+    books.entry("dispute", -3000, fee=1500, at=on(8), source="dp_1")
+    for known, word in ((on(8), "needs_response"), (on(3, month=2), "lost")):
+        body = {"id": "dp_1", "status": word, "amount": 3000, "currency": "usd", "charge": charge}
+        books.read("dispute", body | {"created": int(on(8).timestamp())}, at=known)
+    books.states(-1500, at=END)
+    books.covers()
+
+    section = books.report().disputes["USD"]
+
+    assert (section.open, section.lost, section.at_risk.minor, section.net_cost.minor) == (1, 0, 3000, 0)
+
+
+# --- exchange -------------------------------------------------------------------------------------
+
+
+def test_an_exchanged_charge_is_matched_in_its_own_currency_and_checked_at_its_rate(books: Books) -> None:
+    """10000 JPY at 0.0067 are 67.00 USD; the rate is between amounts in major units."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, currency="jpy", at=on(5), settled=(6700, "usd", 0.0067))
+    books.sale("10000", currency="JPY", at=on(5), authorization=charge)
+    books.states(6700, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert line(report, "matched", "JPY").right.minor == 10000
+    assert net(report, "charge") == 6700
+    assert not report.fx.exceptions
+    assert standing(report) == "BALANCED"
+
+
+def test_a_wrong_rate_is_a_break_beyond_one_minor_unit(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    for actual in (6701, 6702):
+        charge = books.charge(10000, currency="jpy", at=on(5), settled=(actual, "usd", 0.0067))
+        books.sale("10000", currency="JPY", at=on(5), authorization=charge)
+    books.states(13403, at=END)
+    books.covers()
+
+    report = books.report()
+
+    (fault,) = report.fx.exceptions
+    assert (fault.expected.minor, fault.actual.minor, fault.difference.minor) == (6700, 6702, 2)
+    assert break_types(report) == ["FX_DIFF"]
+    assert not report.open_items
+
+
+def test_a_refund_at_another_rate_realises_a_result(books: Books) -> None:
+    """100.00 EUR came as 110.00 USD; refunding 50.00 EUR cost 56.00 USD, of which 55.00 had come in."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, currency="eur", at=on(5), settled=(11000, "usd", 1.1))
+    books.sale("100.00", currency="EUR", at=on(5), authorization=charge)
+    refund = books.refund(charge, 5000, currency="eur", at=on(9), settled=(-5600, "usd", 1.12))
+    books.sale("50.00", currency="EUR", kind="refund", at=on(9), authorization=refund)
+    books.states(5400, at=END)
+    books.covers()
+
+    (result,) = books.report().fx.results
+
+    assert (result.refund, result.charge, result.amount.minor, result.amount.currency) == (refund, charge, -100, "USD")
