@@ -95,30 +95,31 @@ def midnight(day: date) -> datetime:
 class Trade:
     """A shop's and its processor's months, told to a ledger."""
 
-    def __init__(self, ledger: Ledger, orders: int, entries: int) -> None:
+    def __init__(self, ledger: Ledger, entries: int) -> None:
         self._ledger = ledger
-        self._orders = orders
-        self._plain = max(0, entries - orders - orders // 50 - 31)
+        self._entries = entries
         self._numbers = count(1)
         self._held = 0
         self._unpaid: list[tuple[str, int]] = []
         self.entries = 0
         ledger.record_control_totals([ControlTotal("main", "payments", Money(0, "USD"), BEGINNING)], BEGINNING)
 
-    def month(self, first: date) -> None:
+    def month(self, first: date, orders: int) -> None:
+        """As many entries as every other month, of which so many orders have their share."""
+        plain = max(0, self._entries - orders - orders // 50 - 31)
         start, end = midnight(first), midnight(month_after(first))
         known, days = end + timedelta(hours=1), (end - start).days
         for day in range(days):
             at = start + timedelta(days=day)
             with self._ledger.together() as tx:
-                self._page(self._orders_of(at, self._orders // days + (day < self._orders % days)), known)
-                plain = self._plain // days + (day < self._plain % days)
+                self._page(self._orders_of(at, orders // days + (day < orders % days)), known)
+                today = plain // days + (day < plain % days)
                 number = next(self._numbers)
-                self._numbers = count(number + plain)
-                told = tell_plain(tx, number=number, count=plain, start=at, known=known)
+                self._numbers = count(number + today)
+                told = tell_plain(tx, number=number, count=today, start=at, known=known)
                 self._unpaid += told
                 self._held += sum(net for _, net in told)
-                self.entries += plain
+                self.entries += today
                 self._page(self._payout(at + timedelta(hours=23)), known)
         self._ledger.record_control_totals([ControlTotal("main", "payments", Money(self._held, "USD"), end)], end)
         self._ledger.record_coverage(
@@ -243,19 +244,26 @@ def measured(config: Path, month: date, out: Path, server: Cluster | None) -> tu
 
 
 def curve(
-    url: str, folder: Path, at: Sequence[int], orders: int, entries: int, console: Console, server: Cluster | None
+    url: str,
+    folder: Path,
+    at: Sequence[int],
+    orders: int,
+    past_orders: int,
+    entries: int,
+    console: Console,
+    server: Cluster | None,
 ) -> list[Point]:
     config = folder / "config.toml"
     config.write_text(_CONFIG.format(url=url))
     ledger = open_ledger(url)
     ledger.require_current_schema()
-    trade = Trade(ledger, orders, entries)
+    trade = Trade(ledger, entries)
     points = []
     first = BEGINNING.date()
     for number in range(1, max(at) + 1):
         month = month_after(first, number - 1)
         began = time.monotonic()
-        trade.month(month)
+        trade.month(month, orders if number in at else past_orders)
         told = time.monotonic()
         SettingAside(TERMS, ("stripe",)).run(ledger)
         kept = time.monotonic()
@@ -275,10 +283,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.report", description=__doc__)
     parser.add_argument("--at", default="1,3,6,12", help="after which months to report, with commas")
     parser.add_argument("--orders", type=int, default=5000, help="orders a month")
+    parser.add_argument("--past-orders", type=int, help="orders in months that are not reported; default: as many")
     parser.add_argument("--entries", type=int, default=84_000, help="entries a month, those of the orders included")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
+    if asked.past_orders is None:
+        asked.past_orders = asked.orders
     console = Console(width=110)
     at = [int(text) for text in asked.at.split(",")]
     with ExitStack() as stack:
@@ -288,7 +299,7 @@ def main() -> int:
             server = stack.enter_context(postgres(folder))
             server.psql("CREATE DATABASE books")
             url, spent = server.get_uri("books"), Cluster.of_postgres(folder)
-        points = curve(url, folder, at, asked.orders, asked.entries, console, spent)
+        points = curve(url, folder, at, asked.orders, asked.past_orders, asked.entries, console, spent)
     table = Table(
         title=f"a month's report on {asked.database}: {asked.entries:,} entries, {asked.orders:,} orders a month"
     )
