@@ -132,10 +132,11 @@ _SPANS = text("SELECT since, until, known_at FROM carried_span WHERE account = :
 _COUNT_UNREAD = text(f"SELECT count(*) FROM (SELECT 1 AS one FROM unread LIMIT {_UNREAD + 1}) AS counted")
 _UNREAD_AT = text(
     """
-    SELECT DISTINCT e.effective_at FROM unread u JOIN entry e ON e.resource_id = u.resource_id
-    WHERE e.account = :account
+    SELECT DISTINCT e.effective_at FROM unread u CROSS JOIN entry e
+    WHERE e.resource_id = u.resource_id AND e.account = :account
     """
 )
+"""CROSS JOIN: SQLite would begin with all entries of the account, and look for each whether it is unread."""
 
 
 def spans(tx: Transaction, account: str) -> list[Span]:
@@ -176,9 +177,10 @@ _ENTRIES_AT = text("SELECT DISTINCT account, effective_at FROM entry WHERE resou
     bindparam("ids", expanding=True)
 )
 _OF_MEMBERS = text(
-    "SELECT DISTINCT e.effective_at FROM resource r JOIN entry e ON e.resource_id = r.id"
-    " WHERE r.account = :account AND r.kind = :kind AND r.remote_id IN :ids AND e.account = :account"
+    "SELECT DISTINCT e.effective_at FROM resource r CROSS JOIN entry e WHERE e.resource_id = r.id"
+    " AND r.account = :account AND r.kind = :kind AND r.remote_id IN :ids AND e.account = :account"
 ).bindparams(bindparam("ids", expanding=True))
+"""CROSS JOIN for the same reason: a payout's list of 5,400 cost 190,000 reads beside 384,000 entries."""
 _FORGET = tuple(
     text(f"DELETE FROM {table} WHERE account = :account AND since = :since")
     for table in ("carried_balance", "carried_paid", "carried_span")

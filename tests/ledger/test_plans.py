@@ -13,7 +13,7 @@ from sqlalchemy import Connection, CursorResult, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, listing
+from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, carried, listing
 from reconciler.ledger.listing import ResourceFilter
 from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Priority, Window
@@ -252,6 +252,17 @@ def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:
     require_index(planner.of(unseen), "ix_resource_(created|fetched|status)")
     require_index(planner.of(ever_unseen), "ix_resource_(created|fetched|status)")
     require_index(planner.of(overdue), "ix_resource_status")
+
+
+def test_a_list_of_members_finds_what_it_touches_by_name(large: tuple[Ledger, Planner]) -> None:
+    """Not by looking whether each entry of the account is one of them: a payout's list would read the whole ledger."""
+    ledger, planner = large
+    with ledger.together() as tx:
+        tx.run(text("INSERT INTO carried_span (account, since, until, known_at) VALUES ('main', 0, 1, 1)"))
+        members = {("charge", f"id_{number}") for number in range(1, 90)}
+        plan = planner.of(lambda: carried.forget_of_members(tx, "main", members))
+    require_index(plan, f"{KEY}|{ID}")
+    assert "ix_entry_source" not in plan
 
 
 def test_the_check_would_see_a_scan(large: tuple[Ledger, Planner]) -> None:
