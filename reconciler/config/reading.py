@@ -208,6 +208,10 @@ def _lines(
                 yield f"{where}: unknown key{_nearest(str(keys[-1]), known(inside[:-1]))}"
             case "missing":
                 yield f"{where}: missing; write {keys[-1]} = ..."
+            case "tuple_type" | "list_type":
+                yield f'{where}: expected a list, in brackets: ["..."]'
+            case "model_type" | "dict_type" | "mapping_type":
+                yield f"{where}: expected a table of keys and values"
             case _:
                 yield f"{where}: {_message(each)}"
 
