@@ -25,6 +25,10 @@ SEEDS = {"tiny": 300, "short": 4}
 _PARTS = 4
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+"""Of a process that was killed before they had their first turn."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
     quietly()
