@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test quick check audit format lock bench proof clean
+.PHONY: setup demo test quick check audit format lock bench coverage proof clean
 
 setup: $(VENV)/.installed
 
@@ -37,6 +37,13 @@ format: setup
 
 bench: setup             ## benchmarks: ratios to floors measured in the same run
 	$(BIN)/python -m tests.benchmarks
+
+coverage: setup          ## which branches of the ledger, worker, planner and sweeps the tests take, and which they do not
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m tests.simulation --profile tiny --seeds 30 --jobs 1
+	$(BIN)/coverage run -m pytest -n 0 tests/loop tests/ledger tests/outbox tests/moving tests/backup tests/status
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
 
 proof: setup             ## what is for a night or a week-end: seeds, weeks, kills, power cuts, nodes, fuzzing, mutations
 	$(BIN)/python -m tests.simulation --seeds 10000

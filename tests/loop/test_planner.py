@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.ledger import Density, Gate, Lane
 from reconciler.model import Window
-from reconciler.planner import TURN_FOR_THE_OLDEST, WALK_PAGES, Choice, Singly, Walk, choose, plan
+from reconciler.planner import TURN_FOR_THE_OLDEST, WALK_PAGES, Choice, Singly, Walk, choose, in_turn, plan
 from reconciler.provider import Kind
 
 NOW = datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -141,3 +141,24 @@ def test_a_list_is_walked_only_where_it_at_least_halves_the_requests(
 ) -> None:
     expected = Singly(kind.id_batch) if pages is None or density is None else Walk(density, pages)
     assert plan(kind, density) == expected
+
+
+@pytest.mark.parametrize(
+    ("due", "newest", "expected"),
+    [
+        (400, False, (Walk(dense(400, 400), 4), 1)),
+        (400, True, (Singly(1), 1)),
+        (25, True, (Singly(1), 1)),
+        (24, True, (Walk(dense(400, 24), 4), 1)),
+    ],
+)
+def test_the_newest_interrupt_a_walk_with_one_read_where_the_backlog_is_worth_it(
+    due: int, newest: bool, expected: tuple[Singly | Walk, int]
+) -> None:
+    """From a quarter of a page that is due on; below that the walk is over before anybody waits for long."""
+    assert in_turn(LISTED, Walk(dense(400, due), 4), 16, newest=newest) == expected
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_single_reads_take_all_the_room_there_is(newest: bool) -> None:
+    assert in_turn(LISTED, Singly(1), 16, newest=newest) == (Singly(1), 16)
