@@ -42,6 +42,11 @@ POSTGRES = Dialect(
 )
 
 
+_PATIENCE = text("SET LOCAL idle_in_transaction_session_timeout = '15min'")
+"""A session's own is ten seconds, after which a node that hangs lets go of its locks; who only reads has none. A report
+that reads every body, on a busy machine, thought for longer than that, and ended as "the ledger cannot be reached"."""
+
+
 class Transaction:
     """One open transaction: the only thing that statements may be run on."""
 
@@ -52,6 +57,11 @@ class Transaction:
         self._driver = connection.connection.cursor()
         self._depth = 0
         self.dialect = dialect
+
+    def take_time(self) -> None:
+        """What follows thinks for long between two statements, and only reads: Postgres shall not end it as idle."""
+        if self.dialect.is_postgres:
+            self.run(_PATIENCE)
 
     def run(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
         """Text is stored as `storable` leaves it, on both databases."""

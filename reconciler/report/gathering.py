@@ -34,7 +34,8 @@ _UNREAD_PAGES = 40
 
 
 def gather(tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> Facts:
-    """Everything that was known at `params.as_of`, of these accounts."""
+    """Everything that was known at `params.as_of`, of these accounts. `tx` only reads."""
+    tx.take_time()
     chosen = tuple(sorted((term for term in terms if term.name in params.accounts), key=lambda term: term.name))
     period = Period(params.from_day, params.to_day, Calendar.of(params.timezone, params.day_start))
     return _Gathering(tx, chosen, period, params, _Kept.of(tx, terms, params)).facts()

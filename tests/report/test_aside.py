@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import product
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from reconciler.ledger import Ledger
+from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Redaction
 from reconciler.movements import trait
@@ -208,3 +209,11 @@ def test_only_an_account_that_is_read_otherwise_is_read_again(ledger: Ledger) ->
 
     SettingAside(TERMS, RULES.gateways).run(ledger)
     assert answers(ledger, QUESTIONS[:3]) == plain
+
+
+def test_postgres_does_not_end_a_report_that_thinks_for_long(postgres_ledger_url: str) -> None:
+    """Where nothing is kept yet, minutes may lie between two statements."""
+    with closing(open_ledger(postgres_ledger_url)) as ledger, ledger.store.read() as tx:
+        before = tx.run(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+        gather(tx, TERMS, Params(*JANUARY, as_of=KNOWN, accounts=("main",)))
+        assert (before, tx.run(text("SHOW idle_in_transaction_session_timeout")).scalar_one()) == ("10s", "15min")
