@@ -161,12 +161,9 @@ def test_the_daemon_itself_works_under_its_role(roles: Roles, tmp_path: Path) ->
         shown = here.run("show", f"stripe/main/charge/{charge}").json
         assert [each["verdict"] for each in shown["deliveries"]].count("stored") >= 1
         assert shown["versions"][0]["cause"] == "webhook"
-        order = providers.ask(providers.shop.shop.place_order)
-        until(lambda: here.has("order", str(order["id"]), account="shopify/shop"), "the second account is read too")
         providers.ask(lambda: providers.stripe.keys.put(ApiKey(API_KEY, revoked=True)))
         until(lambda: here.alerted("gate-credentials"), "alerts are kept and told")
         providers.ask(lambda: providers.stripe.keys.put(ApiKey(API_KEY)))
-        assert here.check()[1].keys() & {"ledger", "encryption"} == set()
         report = here.run("report")
         assert report.code in (0, 1, 3), report.err
         assert report.json["evidence"]["resources"]["total"] > 0
