@@ -76,6 +76,9 @@ def offer_requests(
         asked = draw(bucket, _limit(limits, name), want=granted, priority=priority, now=at)
         granted, wait = asked.granted, asked.wait
         if not granted:
+            if asked.bucket.at < bucket.at:
+                # The clock was set back. Unless that is kept, the bucket stands still until the clock has caught up.
+                _save(tx, account, name, asked.bucket)
             break
     return Offer(account, endpoint, granted, wait, priority, at, limits, buckets)
 

@@ -247,3 +247,20 @@ def test_an_allocation_that_is_used_up_slows_sweeps_but_never_silences_them(
     assert stretched(timedelta(days=2), used=used, allocation=allocation, requests_per_run=requests) >= timedelta(
         days=2
     )
+
+
+def test_a_clock_that_was_set_back_while_the_bucket_was_empty_is_not_waited_for(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """Else every read of the account would wait an hour, asking the ledger all the time."""
+    limited = {ACCOUNT_LIMIT: Limit(rate=2, burst=4)}
+
+    def drawn(ahead: timedelta = timedelta(0)) -> int:
+        now = clock.now() + ahead
+        return ledger.draw_requests("main", "charge.list", limited, want=1, priority=Priority.LIVE, now=now)[0]
+
+    while drawn(ahead=timedelta(hours=1)):
+        continue
+    assert drawn() == 0, "it is as empty as it was, by whichever clock"
+    clock.advance(timedelta(seconds=2))
+    assert drawn() == 1
