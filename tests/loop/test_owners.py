@@ -32,7 +32,9 @@ def test_a_process_that_ended_is_gone_and_one_that_runs_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "owner", [f"elsewhere.{HOST}:{os.getpid()}:1", f"{HOST}:first:1", f"{HOST}:1:1", HOST, "", "node0:1:0"]
+    "owner",
+    [f"elsewhere.{HOST}:{os.getpid()}:1", f"{HOST}:first:1", f"{HOST}:1:1", HOST, "", "node0:1:0"],
+    ids=["elsewhere", "no number", "the first", "no process", "nobody", "a node"],  # alike in every worker
 )
 def test_in_doubt_nobody_is_gone(owner: str) -> None:
     """Another machine's, a name that is none of ours, and number 1, which always runs and may be somebody else's."""
