@@ -38,7 +38,7 @@ from reconciler.model import (
     Tombstone,
     Window,
 )
-from reconciler.provider import ACCOUNT_LIMIT, Kind, Provider
+from reconciler.provider import ACCOUNT_LIMIT, Kind, Limit, Provider
 from reconciler.retry import RetryPolicy, briefly, describe
 
 log = structlog.get_logger(__name__)
@@ -97,7 +97,8 @@ class Fetcher:
         self._on_read = on_read
         self._health = Health()
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
-        self._burst = _burst(provider)
+        self.limits = provider.limits
+        """The provider's, as our budget has them: it may learn of larger ones from its answers."""
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in provider.kinds.items()}
 
     # --- by ids ---
@@ -370,27 +371,38 @@ class Fetcher:
         """Requests that may be sent now, and with none how long to wait."""
         await self._learn_limit()
         now = self._clock.now()
-        limits = self.provider.limits
         return await self._ledger.call(
-            lambda ledger: ledger.draw_requests(self.account, endpoint, limits, want=want, priority=priority, now=now)
+            lambda ledger: ledger.draw_requests(
+                self.account, endpoint, self.limits, want=want, priority=priority, now=now
+            )
         )
 
     async def _learn_limit(self) -> None:
-        """A provider whose answers say how much it allows may have learned that it is more than was published."""
-        grown = _burst(self.provider) - self._burst
-        if grown == 0:
+        """A provider whose answers say how much it allows may have learned that it is more than was published.
+
+        What the limit grew by comes into the bucket in the transaction from which on the new limit counts: by the new
+        limit's reserve a bucket that was filled by the old one would be empty for minutes.
+        """
+        learned = self.provider.limits
+        if learned == self.limits:
             return
-        self._burst += grown
-        limits, now = self.provider.limits, self._clock.now()
-        if grown > 0:
-            await self._ledger.call(lambda ledger: ledger.widen_requests(self.account, limits, requests=grown, now=now))
+        now = self._clock.now()
+
+        def act(ledger: Ledger) -> None:
+            grown = _burst(learned) - _burst(self.limits)
+            if grown > 0:
+                ledger.widen_requests(self.account, learned, requests=grown, now=now)
+            self.limits = learned
+
+        await self._ledger.call(act)
 
     async def give_back(self, endpoint: str, priority: Priority) -> None:
         """A request that was drawn and not sent."""
         now = self._clock.now()
-        limits = self.provider.limits
         await self._ledger.call(
-            lambda ledger: ledger.return_requests(self.account, endpoint, limits, unused=1, priority=priority, now=now)
+            lambda ledger: ledger.return_requests(
+                self.account, endpoint, self.limits, unused=1, priority=priority, now=now
+            )
         )
 
     async def acquire(self, endpoint: str, priority: Priority) -> None:
@@ -418,8 +430,8 @@ class NoBudget(Throttled):
     """Our own budget has nothing left for this urgency; the provider was not asked."""
 
 
-def _burst(provider: Provider) -> int:
-    limit = provider.limits.get(ACCOUNT_LIMIT)
+def _burst(limits: Mapping[str, Limit]) -> int:
+    limit = limits.get(ACCOUNT_LIMIT)
     return 0 if limit is None else limit.burst
 
 

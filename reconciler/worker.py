@@ -201,7 +201,7 @@ class Worker:
             if kind.list_endpoint is not None and not choice.probe and fetcher.may_walk(kind, now)
             else None
         )
-        limits, priority = fetcher.provider.limits, Priority(lane.priority)
+        limits, priority = fetcher.limits, Priority(lane.priority)
 
         def ask(endpoint: str, want: int) -> Offer:
             return ledger.offer_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
@@ -215,7 +215,8 @@ class Worker:
             offer = ask(kind.endpoint, room[lane.account])
         granted = offer.granted
         if not granted:
-            return _Turn(choice, gates, wait=max(offer.wait, _LEAST_WAIT))
+            # The budget may become larger meanwhile, so that the wait is only a guess.
+            return _Turn(choice, gates, wait=min(max(offer.wait, _LEAST_WAIT), IDLE_POLL))
         if choice.probe:
             count = 1
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from reconciler.clock import Clock
-from reconciler.demo.children import Child, ChildFailed, free_port
+from reconciler.demo.children import Child, ChildFailed, reserved_port
 from reconciler.demo.comparing import Comparison, compare
 from reconciler.demo.looking import Backlog, Rest, backlog, findings, held, looked_once
 from reconciler.demo.outcome import Journal, Outcome, accepted_forgeries, deeds
@@ -87,7 +87,7 @@ class _Story:
             TOKEN_VARIABLE: "shpat_of_the_demo", CLIENT_VARIABLE: f"shpss_{secrets.token_hex(16)}",
         }  # fmt: skip
         self._ledger_url = plan.postgres or f"sqlite:///{folder / 'ledger.db'}"
-        self._port = free_port()
+        self._port = 0
         self._began: float | None = None
         self._dead = False
         self._struck: dict[Side, Mapping[str, int]] = {}
@@ -96,6 +96,7 @@ class _Story:
     async def run(self, stack: AsyncExitStack, acts: Acts) -> Outcome:
         plan, start = self._plan, self._clock.monotonic()
         ledger = self._open(stack)
+        self._port = stack.enter_context(reserved_port())
         # Playing a day is one request that is answered when the day is over; a flush may send thousands of webhooks.
         patience = plan.seconds + plan.rest_within.total_seconds()
         transport = HttpTransport(read_seconds=patience, total_seconds=patience, trust_env=False)

@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.cli.table import COMMANDS
 from reconciler.config import load
-from reconciler.demo.children import free_port
+from reconciler.demo.children import reserved_port
 from reconciler.loading import load_accounts
 from tests.databases import Postgres
 
@@ -97,6 +97,13 @@ MAKE_LINES = [line for line in LINES if line.startswith("make ")]
 BRIEF_LINES = [line for line in LINES if line.startswith("reconcile ") and not line.startswith(LASTING)]
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Nobody listens there, unless the test does."""
+    with reserved_port() as port:
+        yield port
+
+
 @pytest.mark.parametrize("line", MAKE_LINES)
 def test_make_knows_its_targets(line: str) -> None:
     """Only what they would run: `make test` would run this again; continuous integration runs both."""
@@ -108,9 +115,8 @@ def test_make_knows_its_targets(line: str) -> None:
 
 
 @pytest.mark.long
-def test_first_account_in_five_minutes_goes_as_told(command_folder: Path) -> None:
+def test_first_account_in_five_minutes_goes_as_told(command_folder: Path, port: int) -> None:
     """The sandbox's line, then the page's configuration and commands, with what the sandbox said to put where."""
-    port = free_port()
     told_to_send = SANDBOX_LINE.replace("12111", "0").replace("127.0.0.1:8080", f"127.0.0.1:{port}")
     plain = environment(command_folder)
     sender = f"{told_to_send} --secret {SECRET}".replace("--send-test-events 3", "")
@@ -135,20 +141,20 @@ def test_first_account_in_five_minutes_goes_as_told(command_folder: Path) -> Non
 
 
 @pytest.mark.long
-def test_sandbox_sends_test_events_and_says_how_they_were_answered(command_folder: Path) -> None:
+def test_sandbox_sends_test_events_and_says_how_they_were_answered(command_folder: Path, port: int) -> None:
     """Its line as it stands, but for the port; nobody listens, and it says so."""
-    line = SANDBOX_LINE.replace("12111", "0").replace(":8080", f":{free_port()}")
+    line = SANDBOX_LINE.replace("12111", "0").replace(":8080", f":{port}")
     with lasting(line, command_folder, environment(command_folder)) as sandbox:
         until(sandbox, "payment_intent.succeeded: waiting")
 
 
 @pytest.mark.long
-def test_line_for_postgres_runs(command_folder: Path, postgres: Postgres) -> None:
+def test_line_for_postgres_runs(command_folder: Path, postgres: Postgres, port: int) -> None:
     name = postgres.create()
     try:
         line = POSTGRES_LINE.replace("postgresql+psycopg://user@host/database", f"'{postgres.url(name)}'")
         keys = {"STRIPE_API_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": SECRET, "RECONCILER__SERVER__PORT": "0"}
-        nowhere = {"RECONCILER__ACCOUNTS__MAIN__BASE_URL": f"http://127.0.0.1:{free_port()}"}
+        nowhere = {"RECONCILER__ACCOUNTS__MAIN__BASE_URL": f"http://127.0.0.1:{port}"}
         with lasting(line, command_folder, environment(command_folder, **keys, **nowhere)) as daemon:
             until(daemon, '"running"')
     finally:

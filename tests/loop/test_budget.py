@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from typing import ClassVar, cast
 
 import pytest
 from hypothesis import given
@@ -13,9 +17,11 @@ from hypothesis import strategies as st
 from providers.stripe.kinds import PER_ACCOUNT, PER_ENDPOINT, limits
 from reconciler.budget import MILLI, RESERVED, SAFETY, draw, full, give_back, refill, stretched, throttle
 from reconciler.clock import ManualClock
-from reconciler.ledger import Ledger, open_ledger
+from reconciler.fetcher import Fetcher, FetchSettings
+from reconciler.ledger import GroupCommit, Ledger, Offer, open_ledger
 from reconciler.model import Priority
-from reconciler.provider import ACCOUNT_LIMIT, Limit
+from reconciler.provider import ACCOUNT_LIMIT, Kind, Limit, Provider
+from reconciler.retry import RetryPolicy
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -215,6 +221,46 @@ def test_reads_are_counted_for_a_month_and_unsent_ones_are_not(ledger: Ledger, c
     ledger.return_requests("main", "charge.list", TWO, unused=2, priority=Priority.SWEEP, now=clock.now())
     assert ledger.reads_used("main", period=month, now=clock.now()) == 3
     assert ledger.reads_used("main", period=month, now=clock.now() + timedelta(days=31)) == 0
+
+
+class Learning:
+    """As much of a provider as a budget needs: its limit is twenty times as large once an answer has said so."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {}
+
+    def __init__(self) -> None:
+        self.limits: Mapping[str, Limit] = {ACCOUNT_LIMIT: Limit(rate=2.0, burst=40)}
+
+    def answered(self) -> None:
+        self.limits = {ACCOUNT_LIMIT: Limit(rate=40.0, burst=800)}
+
+
+def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(ledger: Ledger, clock: ManualClock) -> None:
+    """By the larger limit's reserve the old bucket is empty: a worker that used it at once waited for a minute."""
+
+    async def story() -> None:
+        provider, commit = Learning(), GroupCommit(ledger, clock)
+        fetcher = Fetcher(
+            "main", cast("Provider", provider), commit, clock,
+            policy=RetryPolicy(), settings=FetchSettings(), rng=random.Random(1),
+        )  # fmt: skip
+        granted, _ = await fetcher.draw("order.list", Priority.SWEEP, want=12)
+        provider.answered()
+
+        def offered(ledger: Ledger) -> Offer:
+            """As the worker asks."""
+            return ledger.offer_requests(
+                "main", "order.read", fetcher.limits, want=1, priority=Priority.SWEEP, now=clock.now()
+            )
+
+        before = await commit.call(offered)
+        await fetcher.draw("order.list", Priority.SWEEP)
+        after = await commit.call(offered)
+        assert (granted, before.granted, after.granted) == (12, 1, 1)
+        assert fetcher.limits == provider.limits
+        await commit.close()
+
+    asyncio.run(story())
 
 
 # --- the monthly allocation -----------------------------------------------------------------------

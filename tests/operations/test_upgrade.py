@@ -11,7 +11,7 @@ import asyncio
 import io
 import re
 import subprocess
-import tarfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -80,12 +80,12 @@ def program_before_the_newest_step(folder: Path) -> Path:
     """As it was then, out of the history; skips where this is no clone with its history."""
     [step] = Path(shipped.__file__).parent.glob(f"versions/v{newest()}_*.py")
     added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", str(step)).decode().strip()
-    before = _git("archive", f"{added}^", "reconciler", "providers") if added else b""
+    before = _git("archive", "--format=zip", f"{added}^", "reconciler", "providers") if added else b""
     if not before:
         pytest.skip(f"the history does not say what this program was before it had {step.name}")
     folder.mkdir()
-    with tarfile.open(fileobj=io.BytesIO(before)) as archive:
-        archive.extractall(folder, filter="data")
+    with zipfile.ZipFile(io.BytesIO(before)) as archive:
+        archive.extractall(folder)
     return folder
 
 
