@@ -11,14 +11,18 @@ import asyncio
 import io
 import re
 import subprocess
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event
+from sqlalchemy.engine import make_url
 
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger import Ledger, open_ledger
@@ -205,6 +209,24 @@ def next_step(folder: Path) -> str:
         "        op.add_column(table, sa.Column('tint', sa.Text()))\n"
     )
     return str(folder)
+
+
+def test_a_migration_that_meets_a_node_in_a_deadlock_tries_again(postgres_ledger_url: str, tmp_path: Path) -> None:
+    """The node writes a delivery and then its resource; the step changes the resource and then the delivery."""
+    plain = make_url(postgres_ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'delivery'::regclass"
+    scripts = next_step(tmp_path / "migrations")
+    with closing(open_ledger(postgres_ledger_url)) as ledger, psycopg.connect(plain) as node:
+        node.execute("LOCK TABLE delivery IN ROW EXCLUSIVE MODE")
+        with ThreadPoolExecutor(1) as beside, psycopg.connect(plain, autocommit=True) as watching:
+            migrating = beside.submit(migrate, ledger.store, scripts)
+            give_up_at = time.monotonic() + 60
+            while watching.execute(waiting).fetchone() == (0,):
+                assert time.monotonic() < give_up_at, "the step never came to the delivery"
+                time.sleep(0.01)
+            node.execute("LOCK TABLE resource IN ROW EXCLUSIVE MODE")  # waits until the step is ended
+            node.commit()
+            assert migrating.result(120) == (newest(), "next")
 
 
 def test_a_node_goes_on_while_the_schema_moves_ahead_and_none_starts_on_it(ledger_url: str, tmp_path: Path) -> None:
