@@ -26,6 +26,7 @@ from reconciler.errors import (
 from reconciler.failures import Failures
 from reconciler.health import GATE_OUTAGE, GATE_STORM, STORM_LEAST, Health, storm_limit
 from reconciler.ledger import Answer, Applied, Claim, Gate, GroupCommit, Ledger, Outcome, PageRow, Release
+from reconciler.ledger.marks import EXISTS
 from reconciler.model import (
     Cause,
     Finding,
@@ -254,7 +255,7 @@ class Fetcher:
             applied = ledger.apply(answers, now=now, least_interval=self._settings.least_interval)
             for each in applied:
                 if each.ref in gone and each.outcome is Outcome.CHANGED:
-                    ledger.mark_parts(each.ref, kind.covers, each.cause, now)
+                    ledger.mark_parts(each.ref, kind.covers, each.cause, settle=kind.settle, now=now)
             return applied
 
         applied = await self._ledger.call(act)
@@ -275,11 +276,16 @@ class Fetcher:
             claim=claim,
             reading=reading,
             started_at=began,
-            satisfied=claim.hints is not None
-            and all(self.provider.satisfied(_expected(hint), reading) for hint in claim.hints),
+            satisfied=claim.hints is not None and all(self._is_shown(hint, reading) for hint in claim.hints),
             entries=() if snapshot is None else self.provider.entries(snapshot),
             control_totals=() if snapshot is None else self.provider.control_totals(snapshot, began),
+            settle=self._settle[claim.ref.kind],
         )
+
+    def _is_shown(self, hint: str, reading: Reading) -> bool:
+        if hint == EXISTS:
+            return isinstance(reading, Snapshot)
+        return self.provider.satisfied(_expected(hint), reading)
 
     def page_rows(self, snapshots: Sequence[Snapshot]) -> list[PageRow]:
         """Rows with their entries; one whose entries cannot be read is marked instead, and its own read names it."""

@@ -20,6 +20,7 @@ from reconciler.fetcher import Fetcher, NoBudget
 from reconciler.health import GATE_STORM
 from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark, Outcome
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
+from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
@@ -210,13 +211,15 @@ class Sweeper:
 
         def act(ledger: Ledger) -> list[Applied]:
             applied = ledger.apply_page(rows, start=start, started_at=began, cause=cause, settle=self._settle, now=now)
-            touched = {
-                ref
-                for each in applied
-                if each.outcome is Outcome.CHANGED and each.cause is cause
-                for ref in affects[each.ref]
-            }
-            ledger.mark([Mark(ref, cause) for ref in touched], now)
+            ledger.mark(
+                [
+                    follow_up(ref, cause, each.lag)
+                    for each in applied
+                    if each.outcome is Outcome.CHANGED and each.cause is cause
+                    for ref in affects[each.ref]
+                ],
+                now,
+            )
             ledger.renew_job(job, progress=progress, now=now)
             return applied
 

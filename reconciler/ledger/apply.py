@@ -16,14 +16,14 @@ from typing import Any
 from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
-from reconciler.clock import to_micros
+from reconciler.clock import from_micros, to_micros
 from reconciler.errors import LedgerError
 from reconciler.ledger import changes as feed
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.codec import storable
 from reconciler.ledger.deciding import Answer, Applied, Outcome, PageRow, decide_answer, decide_page_row, kept
 from reconciler.ledger.facts import record_control_totals, replace_entries
-from reconciler.ledger.marks import Mark, mark, mark_unknown
+from reconciler.ledger.marks import EXISTS, Mark, follow_up, mark, mark_unknown
 from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
@@ -162,8 +162,10 @@ def apply_answers(
         decision = decide_answer(row, answer, seq=seq, now=now, least_interval=least_interval)
         if decision.columns:
             writes.append({"id": row.id, "token": answer.claim.token} | decision.columns)
+        lag = timedelta(0)
         if decision.outcome is Outcome.CHANGED:
-            changes.append(_Change(row.id, answer.reading, cause.value, decision.columns, answer.entries))
+            lag = _lag(decision.columns, answer.settle)
+            changes.append(_Change(row.id, answer.reading, cause.value, decision.columns, answer.entries, lag))
         settled = decision.columns.get("settled_generation", row.settled_generation)
         applied.append(
             Applied(
@@ -173,6 +175,7 @@ def apply_answers(
                 cause=cause,
                 dirty=row.generation > settled,
                 drift=decision.outcome is Outcome.CHANGED and cause is not Cause.WEBHOOK and row.version > 0,
+                lag=lag,
             )
         )
         if decision.outcome in (Outcome.CHANGED, Outcome.UNCHANGED):
@@ -197,10 +200,12 @@ def apply_page(
     `settle` is the settle window of each kind. Rows that may be older than what is known are marked, not applied.
     """
     by_ref = {_as_stored(row.snapshot.ref): row for row in rows}
-    changes = _meet_strangers(tx, by_ref, started_at, cause)
+    changes = _meet_strangers(tx, by_ref, started_at, cause, settle)
     inserted = {_as_stored(change.reading.ref) for change in changes}
     met = _lock_by_ref(tx, [ref for ref in by_ref if ref not in inserted])
-    applied = [Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=False) for change in changes]
+    applied = [
+        Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=False, lag=change.lag) for change in changes
+    ]
     writes: list[dict[str, Any]] = []
     marks: list[Mark] = []
     for (ref, row), seq in zip(met.items(), tx.ticks(len(met)), strict=True):
@@ -213,8 +218,10 @@ def apply_page(
             writes.append({"id": row.id, "start": start} | decision.columns)
         if decision.mark:
             marks.append(Mark(ref, cause, settle=window))
+        lag = timedelta(0)
         if decision.outcome is Outcome.CHANGED:
-            changes.append(_Change(row.id, brought.snapshot, seen_first_by, decision.columns, brought.entries))
+            lag = _lag(decision.columns, window)
+            changes.append(_Change(row.id, brought.snapshot, seen_first_by, decision.columns, brought.entries, lag))
         applied.append(
             Applied(
                 ref=ref,
@@ -223,6 +230,7 @@ def apply_page(
                 cause=seen_first_by,
                 dirty=dirty or decision.mark,
                 drift=decision.outcome is Outcome.CHANGED and not dirty and row.version > 0,
+                lag=lag,
             )
         )
     _require_all(_WRITE_PAGE_ROW.run(tx, writes), len(writes))
@@ -240,10 +248,26 @@ class _Change:
     cause: str
     columns: Mapping[str, Any]
     entries: Sequence[Entry]
+    lag: timedelta
+    """How long the provider may still not show what follows from it."""
+
+
+def _lag(columns: Mapping[str, Any], settle: timedelta) -> timedelta:
+    """What is left of the settle window since the change. Only what is met for the first time, and says when it last
+    changed, says how long ago that was: of a known one, the time it bears may be that of an earlier change."""
+    changed_at = columns["provider_updated_at"]
+    if columns["version"] > 1 or changed_at is None:
+        return settle
+    age = from_micros(columns["fetched_at"]) - from_micros(changed_at)
+    return min(settle, max(timedelta(0), settle - age))
 
 
 def _meet_strangers(
-    tx: Transaction, rows: Mapping[ResourceRef, PageRow], started_at: datetime, cause: Cause
+    tx: Transaction,
+    rows: Mapping[ResourceRef, PageRow],
+    started_at: datetime,
+    cause: Cause,
+    settle: Mapping[str, timedelta],
 ) -> list[_Change]:
     """Insert those that the ledger meets here for the first time: those that can be read with their first version.
 
@@ -260,7 +284,9 @@ def _meet_strangers(
     ids = {columns["id"] for columns in offered.values()}
     ours = ids if inserted == len(ids) else _lock_by_id(tx, list(ids)).keys()
     return [
-        _Change(columns["id"], rows[ref].snapshot, cause.value, columns, rows[ref].entries)
+        _Change(
+            columns["id"], rows[ref].snapshot, cause.value, columns, rows[ref].entries, _lag(columns, settle[ref.kind])
+        )
         for ref, columns in offered.items()
         if columns["version"] and columns["id"] in ours
     ]
@@ -345,14 +371,14 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
         ],
         recorded_at=recorded_at,
     )
-    by_cause: dict[Cause, list[ResourceRef]] = defaultdict(list)
+    named: list[Mark] = []
     parts: list[Mark] = []
     for change in changes:
         if isinstance(change.reading, Snapshot):
-            by_cause[Cause(change.cause)].extend(change.reading.related)
-            parts.extend(Mark(ref, Cause(change.cause)) for ref in change.reading.parts)
-    for cause, refs in by_cause.items():
-        mark_unknown(tx, refs, cause, now)
+            cause = Cause(change.cause)
+            named.extend(Mark(ref, cause, settle=change.lag, expected=EXISTS) for ref in change.reading.related)
+            parts.extend(follow_up(ref, cause, change.lag) for ref in change.reading.parts)
+    mark_unknown(tx, named, now)
     mark(tx, parts, now)
 
 

@@ -49,6 +49,8 @@ class Answer:
     """The reading visibly shows everything that the pending hints announced."""
     entries: Sequence[Entry] = ()
     control_totals: Sequence[ControlTotal] = ()
+    settle: timedelta = timedelta(0)
+    """How long the provider's reads of what follows from this resource may lag behind a change of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Applied:
     """Whether the resource still waits for a settling read."""
     drift: bool = False
     """It was clean and known, and yet different: a missed delivery, found."""
+    lag: timedelta = timedelta(0)
+    """Where it has changed: how long reads of what moves with it may still lag behind that."""
 
 
 @dataclass(slots=True)

@@ -103,13 +103,11 @@ class Ledger:
         with self._store.write() as tx:
             return marks.mark(tx, wanted, now)
 
-    def mark_unknown(self, refs: Sequence[ResourceRef], cause: Cause, now: datetime) -> int:
+    def mark_parts(
+        self, ref: ResourceRef, kinds: Sequence[str], cause: Cause, *, settle: timedelta, now: datetime
+    ) -> int:
         with self._store.write() as tx:
-            return marks.mark_unknown(tx, refs, cause, now)
-
-    def mark_parts(self, ref: ResourceRef, kinds: Sequence[str], cause: Cause, now: datetime) -> int:
-        with self._store.write() as tx:
-            return marks.mark_parts(tx, ref, kinds, cause, now)
+            return marks.mark_parts(tx, ref, kinds, cause, settle, now)
 
     # --- what people asked to be forgotten ---
 

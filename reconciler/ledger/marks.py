@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import text
@@ -24,6 +25,10 @@ ROLL_LIMIT = 6
 
 _HINTS_LIMIT = 4000
 """Characters of pending hints kept; beyond it the settle window decides instead."""
+
+EXISTS: Final = '{"exists":true}'
+"""What a resource announces of another one that it names: a read that shows it settles at once, and "missing" is
+believed only when reads no longer lag behind the change that named it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,53 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterabl
     Rows are written in key order, so that concurrent transactions on Postgres cannot deadlock.
     """
     merged = _merge(marks)
-    at = to_micros(now)
-    rows = [
+    rows = _rows(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, to_micros(now))
+    _MARK.run_rows(tx, rows)
+    return len(rows)
+
+
+_MEET = Bulk(
+    f"INSERT INTO resource ({', '.join(_COLUMNS)}) {{_source}} ON CONFLICT (account, kind, remote_id) DO NOTHING",
+    _COLUMNS,
+)
+
+
+def mark_unknown(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
+    """Mark those that the ledger has never heard of; how many that were."""
+    merged = _merge(marks)
+    return _MEET.run_rows(tx, _rows(merged, tx.ticks(len(merged)), to_micros(now)))
+
+
+def follow_up(ref: ResourceRef, cause: Cause, lag: timedelta) -> Mark:
+    """Have a resource read because another one, that it moves with, has changed. Nothing announces what it will show,
+    so it is read once, when reads no longer lag behind that change."""
+    return Mark(ref, cause, settle=lag, delay=lag)
+
+
+_PARTS = text(
+    """
+    SELECT provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND state = 'present'
+      AND (remote_id = :id OR remote_id >= :first AND remote_id < :last)
+    """
+)
+
+
+def mark_parts(
+    tx: Transaction, ref: ResourceRef, kinds: Sequence[str], cause: Cause, settle: timedelta, now: datetime
+) -> int:
+    """Mark what is known of the parts of a resource that is gone: of `kinds`, under its own id or under ids that begin
+    with `ID/`. `settle` is how long they may still be shown after it."""
+    # '0' follows '/' in every collation that compares bytes; a row too many is only a read too many.
+    within = {"account": ref.account, "id": ref.id, "first": f"{ref.id}/", "last": f"{ref.id}0"}
+    found = [row for kind in kinds for row in tx.run(_PARTS, within | {"kind": kind})]
+    refs = [ResourceRef(row.provider, row.account, row.kind, row.remote_id) for row in found]
+    return mark(tx, [follow_up(part, cause, settle) for part in refs], now)
+
+
+def _rows(marks: Iterable[Mark], row_ids: Iterable[int], at: int) -> list[tuple[Any, ...]]:
+    """In the order of `_COLUMNS`, with an id for each that turns out to be new."""
+    return [
         (
             row_id,
             each.ref.provider,
@@ -157,60 +207,8 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterabl
             each.expected if each.expected is None or len(each.expected) <= _HINTS_LIMIT else None,
             None if each.created_at is None else to_micros(each.created_at),
         )
-        for each, row_id in zip(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, strict=False)
+        for each, row_id in zip(marks, row_ids, strict=False)
     ]
-    _MARK.run_rows(tx, rows)
-    return len(rows)
-
-
-_MEET = Bulk(
-    f"INSERT INTO resource ({', '.join(_COLUMNS)}) {{_source}} ON CONFLICT (account, kind, remote_id) DO NOTHING",
-    _COLUMNS,
-)
-
-
-def mark_unknown(tx: Transaction, refs: Sequence[ResourceRef], cause: Cause, now: datetime) -> int:
-    """Mark those of `refs` that the ledger has never heard of; how many that were."""
-    at = to_micros(now)
-    wanted = sorted(set(refs))
-    rows = [
-        {
-            "id": row_id,
-            "provider": ref.provider,
-            "account": ref.account,
-            "kind": ref.kind,
-            "remote_id": ref.id,
-            "generation": 1,
-            "priority": PRIORITY_OF[cause],
-            "cause": cause.value,
-            "due_at": at,
-            "first_marked_at": at,
-            "last_marked_at": at,
-            "settle_at": 0,
-            "hints": None,
-            "created_at": None,
-        }
-        for row_id, ref in zip(tx.ticks(len(wanted)), wanted, strict=True)
-    ]
-    return _MEET.run(tx, rows)
-
-
-_PARTS = text(
-    """
-    SELECT provider, account, kind, remote_id FROM resource
-    WHERE account = :account AND kind = :kind AND state = 'present'
-      AND (remote_id = :id OR remote_id >= :first AND remote_id < :last)
-    """
-)
-
-
-def mark_parts(tx: Transaction, ref: ResourceRef, kinds: Sequence[str], cause: Cause, now: datetime) -> int:
-    """Mark what is known of a resource's parts: of `kinds`, under its own id or under ids that begin with `ID/`."""
-    # '0' follows '/' in every collation that compares bytes; a row too many is only a read too many.
-    within = {"account": ref.account, "id": ref.id, "first": f"{ref.id}/", "last": f"{ref.id}0"}
-    found = [row for kind in kinds for row in tx.run(_PARTS, within | {"kind": kind})]
-    refs = [ResourceRef(row.provider, row.account, row.kind, row.remote_id) for row in found]
-    return mark(tx, [Mark(part, cause) for part in refs], now)
 
 
 def _merge(marks: Iterable[Mark]) -> list[Mark]:

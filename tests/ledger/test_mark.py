@@ -252,19 +252,17 @@ def test_mark_of_a_hint_carries_its_expectation() -> None:
 # --- strangers ------------------------------------------------------------------------------------
 
 
-def test_mark_unknown_marks_only_strangers(ledger: Ledger, clock: ManualClock) -> None:
+def test_only_strangers_are_marked_where_they_are_named(ledger: Ledger, clock: ManualClock) -> None:
     settle(ledger, CHARGE, snapshot(CHARGE), clock.now())
     stranger = ref("ch_9")
-    assert ledger.mark_unknown([CHARGE, stranger, stranger], Cause.SWEEP, clock.now()) == 1
-    assert not row(ledger, CHARGE).dirty
-    assert row(ledger, stranger).dirty
-    assert ledger.mark_unknown([CHARGE, stranger], Cause.SWEEP, clock.now()) == 0
-    assert row(ledger, stranger).generation == 1
+    for value in (1, 2):
+        settle(ledger, ref("ch_2"), snapshot(ref("ch_2"), value, related=(CHARGE, stranger, stranger)), clock.now())
+        assert not row(ledger, CHARGE).dirty
+        assert row(ledger, stranger).generation == 2, "named twice, when nobody knew it"
 
 
 def test_nothing_to_mark_is_nothing(ledger: Ledger, clock: ManualClock) -> None:
     assert ledger.mark([], clock.now()) == 0
-    assert ledger.mark_unknown([], Cause.SWEEP, clock.now()) == 0
 
 
 def test_accounts_and_kinds_do_not_meet(ledger: Ledger, clock: ManualClock) -> None:

@@ -83,7 +83,7 @@ def test_lost_doubled_reordered_and_forged_webhooks_end_at_the_truth(tmp_path: P
 
     chaos = FaultPlan(
         seed=5, drop=Chance(0.2), duplicate=Chance(0.2), reorder=Chance(0.4), forge=Chance(0.1),
-        wrong_secret=Chance(0.1), server_error=Chance(0.05), stale=Chance(0.1), stale_seconds=1.0,
+        wrong_secret=Chance(0.1), server_error=Chance(0.05), stale=Chance(0.5), stale_seconds=3.0,
     )  # fmt: skip
     with closing(_told(tmp_path, sqlite_ledger_url, story, faults=chaos)) as ledger, ledger.view() as view:
         counts = view.delivery_counts()

@@ -1,0 +1,109 @@
+"""What is read because another resource changed: its parts, what it affects, what it names. Such a read may come from a
+replica that lags behind the very change, and nothing else would ever ask again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from reconciler.clock import ManualClock
+from reconciler.ledger import Answer, Ledger, Outcome
+from reconciler.ledger.marks import EXISTS
+from reconciler.model import Cause, Snapshot
+from tests.ledger.factories import (
+    LEASE,
+    LEAST,
+    NOON,
+    SETTLE,
+    by_hand,
+    claim_all,
+    claim_one,
+    ref,
+    row,
+    seconds,
+    settle,
+    show_page,
+    snapshot,
+    tombstone,
+)
+
+ORDER, PARTS, NAMED = ref("1", kind="order"), ref("1", kind="lines"), ref("7", kind="customer")
+
+
+def read(ledger: Ledger, now: datetime, shown: Snapshot) -> None:
+    """A worker's read of a kind whose reads lag by `SETTLE`."""
+    ledger.mark([by_hand(shown.ref)], now)
+    given = Answer(claim_one(ledger, now, kind=shown.ref.kind), shown, now, settle=SETTLE)
+    (applied,) = ledger.apply([given], now=now, least_interval=LEAST)
+    assert applied.outcome is Outcome.CHANGED
+
+
+def order(value: int = 1, *, age: timedelta | None = None) -> Snapshot:
+    return snapshot(
+        ORDER, value, parts=(PARTS,), related=(NAMED,), updated_at=None if age is None else NOON - age
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"),
+    [(timedelta(0), 5.0), (seconds(2), 3.0), (SETTLE, 0.0), (timedelta(days=9), 0.0), (-seconds(60), 5.0), (None, 5.0)],
+    ids=["now", "two seconds ago", "a window ago", "days ago", "in the future", "nobody knows when"],
+)
+@pytest.mark.parametrize("seen_by", ["worker", "page"])
+def test_parts_are_read_once_and_late_enough_to_be_believed(
+    ledger: Ledger, clock: ManualClock, age: timedelta | None, wait: float, seen_by: str
+) -> None:
+    now = clock.now()
+    if seen_by == "worker":
+        read(ledger, now, order(age=age))
+    else:
+        show_page(ledger, order(age=age), start=ledger.tick(), started_at=now, now=now)
+    assert row(ledger, PARTS).due_at == now + seconds(wait)
+    clock.advance(seconds(wait))
+    (claim,) = claim_all(ledger, clock.now(), kind="lines")
+    (applied,) = ledger.apply([Answer(claim, tombstone(PARTS), clock.now())], now=clock.now(), least_interval=LEAST)
+    assert (applied.outcome, applied.dirty) == (Outcome.CHANGED, False)
+
+
+def test_a_known_one_that_changed_says_nothing_of_when(ledger: Ledger, clock: ManualClock) -> None:
+    """A refund that moves no timestamp: the order's own time is that of an earlier change."""
+    settle(ledger, ORDER, order(1, age=timedelta(days=9)), clock.now())
+    settle(ledger, PARTS, snapshot(PARTS), clock.now())
+    clock.advance(LEASE)
+    read(ledger, clock.now(), order(2, age=timedelta(days=9)))
+    assert row(ledger, PARTS).due_at == clock.now() + SETTLE
+
+
+def test_what_is_named_is_read_at_once_and_believed_when_it_is_there(ledger: Ledger, clock: ManualClock) -> None:
+    read(ledger, clock.now(), order(age=timedelta(0)))
+    claim = claim_one(ledger, clock.now(), kind="customer")
+    assert claim.hints == (EXISTS,)
+    given = Answer(claim, snapshot(NAMED), clock.now(), satisfied=True)
+    (applied,) = ledger.apply([given], now=clock.now(), least_interval=LEAST)
+    assert (applied.outcome, applied.dirty) == (Outcome.CHANGED, False)
+
+
+def test_what_is_named_and_missing_is_asked_for_again_when_reads_no_longer_lag(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    read(ledger, clock.now(), order(age=timedelta(0)))
+    given = Answer(claim_one(ledger, clock.now(), kind="customer"), tombstone(NAMED), clock.now())
+    (applied,) = ledger.apply([given], now=clock.now(), least_interval=LEAST)
+    assert (applied.outcome, applied.version) == (Outcome.PROVISIONAL, 0)
+    assert row(ledger, NAMED).due_at == clock.now() + SETTLE
+
+
+def test_what_a_page_s_row_affects_knows_how_long_to_wait(ledger: Ledger, clock: ManualClock) -> None:
+    now = clock.now()
+    shown = [order(age=seconds(2)), snapshot(ref("2", kind="order"), updated_at=NOON - timedelta(days=9))]
+    applied = show_page(ledger, *shown, start=ledger.tick(), started_at=now, now=now)
+    assert {each.ref.id: each.lag for each in applied} == {"1": seconds(3), "2": seconds(0)}
+
+
+def test_parts_of_what_is_gone_wait_for_its_end_to_show(ledger: Ledger, clock: ManualClock) -> None:
+    inner = ref("1/5", kind="lines")
+    settle(ledger, inner, snapshot(inner), clock.now())
+    clock.advance(LEASE)
+    assert ledger.mark_parts(ORDER, ["lines"], Cause.WEBHOOK, settle=SETTLE, now=clock.now()) == 1
+    assert row(ledger, inner).due_at == clock.now() + SETTLE
