@@ -12,7 +12,7 @@ from reconciler.intake import IntakeLimits
 from tests.intake.acme import event
 from tests.intake.serving import Served, connection, read_reply, serving
 
-FLOOD = 2000
+FLOOD = 5000
 SENDERS = 16
 HONEST = 60
 

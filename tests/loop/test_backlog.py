@@ -1,4 +1,4 @@
-"""Four thousand dirty payments at once: read by the page, inside every limit, while a fresh payment hardly waits."""
+"""Ten thousand dirty payments at once: read by the page, inside every limit, while a fresh payment hardly waits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.ledger import Mark
 from reconciler.model import Cause
 from tests.loop.harness import SECOND, Loop, looping
 
-MANY = 4_000
+MANY = 10_000
 PER_SECOND = 25
 RETRY_AFTER = 3 * SECOND
 
@@ -78,12 +78,12 @@ def busiest_second(requests: Sequence[Entry]) -> int:
 
 
 @pytest.mark.long
-def test_dirty_payments_cost_at_most_a_tenth_of_their_number_in_requests_and_delay_no_fresh_one(url: str) -> None:
+def test_ten_thousand_dirty_payments_cost_at_most_a_thousand_requests_and_delay_no_fresh_one(url: str) -> None:
     async def story() -> None:
         async with looping(url, work=False) as loop:
             await a_backlog(loop)
             loop.server.limiter.limits = Limits(per_endpoint=PER_SECOND, per_account=PER_SECOND)
-            throttled = {"only": "GET /v1/payment_intents", "after": 10, "rate": 0.2, "times": 4}
+            throttled = {"only": "GET /v1/payment_intents", "after": 40, "rate": 0.05, "times": 4}
             loop.server.set_faults(
                 FaultPlan.parse({"throttle": throttled, "retry_after_seconds": int(RETRY_AFTER.total_seconds())})
             )
@@ -93,7 +93,7 @@ def test_dirty_payments_cost_at_most_a_tenth_of_their_number_in_requests_and_del
             waits = await waits_of_fresh_payments(loop)
             requests = loop.requests()
             fresh = len(waits)
-            assert len(requests) - 2 * fresh <= MANY // 10, len(requests)
+            assert len(requests) - 2 * fresh <= 1_000, len(requests)
             assert waits[int(0.99 * fresh)] <= 10 * SECOND
             assert loop.unlike_truth(["payment_intent"]) == []
 
