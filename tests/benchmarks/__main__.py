@@ -127,7 +127,8 @@ def _ledgers(database: str, folder: Path, names: Sequence[str]) -> Iterator[list
     if database == "sqlite":
         yield [f"sqlite:///{folder}/{name}.db" for name in names]
         return
-    with postgres(folder) as server:
+    # A place of its own for each: the wheel remembers a server that was stopped, and would not start it again.
+    with postgres(Path(tempfile.mkdtemp(prefix="server-", dir=folder))) as server:
         for name in names:
             server.psql(f"CREATE DATABASE {name}")
         yield [server.get_uri(name) for name in names]
