@@ -24,6 +24,7 @@ from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
 from reconciler.ledger.failing import mapping_errors
 from reconciler.ledger.packing import PLAIN, Packing
 from reconciler.ledger.room import Room, room_in
+from reconciler.ledger.statistics import Statistics
 from reconciler.ledger.transaction import POSTGRES, SQLITE, Dialect, Transaction
 from reconciler.ledger.turn import FileTurn
 
@@ -100,6 +101,7 @@ class Store:
         each time, on Postgres a round trip more."""
         self._kept_until = 0.0
         self._siblings: list[Store] = []
+        self._statistics = Statistics(self.engine) if self.dialect.is_postgres else None
 
     # --- transactions ---
 
@@ -218,6 +220,8 @@ class Store:
         for each in (*self._siblings, self):
             with each._turn:
                 each._let_go()
+            if each._statistics is not None:
+                each._statistics.end()
         with self._turn:
             self._reader.dispose()
             self.engine.dispose()
@@ -294,7 +298,9 @@ class Store:
             yield
 
     def _after_commit(self) -> None:
-        """Checkpoint now and then; a failure only means a longer journal, and the next commit tries again."""
+        """SQLite: checkpoint now and then; a failure only means a longer journal, and the next commit tries again."""
+        if self._statistics is not None:
+            self._statistics.committed()
         if self._lock is None:
             return
         self._commits_since_checkpoint += 1

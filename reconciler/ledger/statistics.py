@@ -1,0 +1,57 @@
+"""On Postgres: what the planner knows of tables that have just begun to grow.
+
+A planner that knows nothing of a table takes "of this account and of this kind" for a handful of rows, and prefers an
+index on these two to the one on the whole key: every page of a first backfill then walked all that it had stored until
+then. Autovacuum ends that, but looks once a minute at most, and a minute is all that a first backfill may take.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from threading import Thread
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+_FIRST_LOOK, _LAST_LOOK = 16, 4096
+"""Commits of this process: it looks at each power of two between them. Later, autovacuum is quick enough."""
+_LEAST_ROWS = 500
+"""Of a smaller table any plan is good."""
+_LONGEST_SECONDS = 20
+
+_GROWN = text(
+    "SELECT quote_ident(relname) FROM pg_class JOIN pg_stat_user_tables USING (relname)"
+    " WHERE pg_class.oid = relid AND relnamespace = current_schema()::regnamespace"
+    " AND n_mod_since_analyze > greatest(:least, reltuples) ORDER BY relname"
+)
+
+
+class Statistics:
+    """Has tables analyzed that have at least doubled since the last time, beside the commits and not in them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._commits = 0
+        self._looking: Thread | None = None
+
+    def committed(self) -> None:
+        self._commits += 1
+        at = self._commits
+        if at & (at - 1) or not _FIRST_LOOK <= at <= _LAST_LOOK:
+            return
+        if self._looking is None or not self._looking.is_alive():
+            self._looking = Thread(target=self.refresh, name="statistics", daemon=True)
+            self._looking.start()
+
+    def refresh(self) -> None:
+        """One look. A failure, or tables of another role, only mean that autovacuum decides alone."""
+        with suppress(SQLAlchemyError), self._engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL statement_timeout = '{_LONGEST_SECONDS}s'"))
+            grown = connection.execute(_GROWN, {"least": _LEAST_ROWS}).scalars().all()
+            if grown:
+                connection.execute(text(f"ANALYZE {', '.join(grown)}"))
+
+    def end(self) -> None:
+        """Wait for a look that is under way."""
+        if self._looking is not None:
+            self._looking.join()
