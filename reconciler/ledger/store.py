@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
 from reconciler.ledger.failing import mapping_errors
@@ -273,8 +273,14 @@ class Store:
         return engine
 
     def _sqlite_reader(self) -> Engine:
+        # Kept, because a new connection reads the whole schema first: 2 ms of CPU, for questions that take 0.3 ms.
         engine = create_engine(
-            self.url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": self._busy_seconds}
+            self.url,
+            hide_parameters=True,
+            poolclass=QueuePool,
+            pool_size=2,
+            max_overflow=-1,
+            connect_args={"check_same_thread": False, "timeout": self._busy_seconds},
         )
 
         @event.listens_for(engine, "connect")
