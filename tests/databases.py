@@ -18,7 +18,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,21 @@ from typing import Any
 import psycopg
 from platformdirs.api import RuntimeDirWarning
 from psycopg import sql
+from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.engine import URL, make_url
 
 from reconciler.ledger import open_ledger
 
 SERVER_VARIABLE = "RECONCILER_TEST_POSTGRES"
 
-_START_TRIES = 18
-"""The wheel gives a start ten seconds, which a busy machine may exceed while the server is in fact coming up."""
+_START_SECONDS = 300
+_START_EVERY = 0.5
 
+_PATIENCE_SECONDS = 180
+"""How long the product's own connections wait in these processes, for the server and for each other's locks."""
+
+_DROP_TRIES = 12
+"""Of five seconds each, in which the server itself waits for whoever has hung up and is not gone yet."""
 
 _LOOKS = 20
 _LOOK_EVERY = 0.01
@@ -231,9 +237,14 @@ class Postgres:
             return connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
 
     def _execute(self, statement: str, *names: str) -> None:
+        # Every statement is a literal of this class; names are quoted by psycopg.
+        composed = sql.SQL(statement).format(*map(sql.Identifier, names))
         with self._connect() as connection:
-            # Every statement is a literal of this class; names are quoted by psycopg.
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+            for _ in range(_DROP_TRIES - 1):
+                with suppress(psycopg.errors.ObjectInUse):
+                    connection.execute(composed)
+                    return
+            connection.execute(composed)
 
     def _connect(self, database: str | None = None) -> psycopg.Connection[tuple[Any, ...]]:
         url = self._url.set(drivername="postgresql")
@@ -262,14 +273,20 @@ def own_server(run: TestRun) -> Iterator[Any]:
 
 
 def start(server: Any) -> None:
-    """Returns once it runs."""
-    for attempt in range(1, _START_TRIES + 1):
+    """Returns once it runs.
+
+    The wheel gives a start ten seconds, which a busy machine may exceed while the server is in fact coming up; asked
+    again, it then says at once that the server is not ready. And what is left of a killed one may take a while to go.
+    """
+    give_up_at = time.monotonic() + _START_SECONDS
+    while True:
         try:
             server.start()
             return
-        except (subprocess.SubprocessError, AssertionError):
-            if attempt == _START_TRIES:
+        except (subprocess.SubprocessError, AssertionError, OSError):
+            if time.monotonic() > give_up_at:
                 raise
+            time.sleep(_START_EVERY)
 
 
 def _start_server(run: TestRun) -> URL:
@@ -283,6 +300,36 @@ def _start_server(run: TestRun) -> URL:
                 connection.execute(sql.SQL("ALTER SYSTEM SET ") + sql.SQL(setting))
             connection.execute("SELECT pg_reload_conf()")
     return url
+
+
+@dataclass(slots=True)
+class _Patience:
+    in_force: bool = True
+
+
+_PATIENCE = _Patience()
+
+
+@contextmanager
+def as_shipped() -> Iterator[None]:
+    """Connections that are made meanwhile wait as long as the product has them wait: seconds."""
+    _PATIENCE.in_force = False
+    try:
+        yield
+    finally:
+        _PATIENCE.in_force = True
+
+
+@event.listens_for(Engine, "do_connect")
+def _be_patient(dialect: Dialect, _record: object, _given: object, parameters: dict[str, Any]) -> None:
+    """A machine that stands still for a while must not look like a server that is away, nor like a lock that is held:
+    the product gives up within seconds, because a provider waits for its answer. No provider waits for these tests."""
+    if dialect.name != "postgresql" or not _PATIENCE.in_force:
+        return
+    parameters["connect_timeout"] = _PATIENCE_SECONDS
+    milliseconds = _PATIENCE_SECONDS * 1000
+    for setting in ("lock_timeout", "idle_in_transaction_session_timeout"):
+        parameters["options"] = f"{parameters.get('options', '')} -c {setting}={milliseconds}"
 
 
 def _wheel() -> Any:

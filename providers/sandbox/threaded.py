@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from providers.sandbox.server import SandboxServer
 
 T = TypeVar("T")
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 180.0
 
 
 class ThreadedSandbox:

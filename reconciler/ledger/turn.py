@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,13 +19,24 @@ from sqlalchemy.engine import URL
 from reconciler.errors import LedgerUnavailable
 
 _POLL_SECONDS = 0.001
+_LONGEST_POLL_SECONDS = 0.25
+"""Of which a waiting counts no more: whoever slept meanwhile, a laptop or a machine that was moved, has not waited, and
+the holder has slept as well."""
 
 
 class FileTurn:
     """One process's place in the queue for a file. Used by one thread at a time, and by that one also nested."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._path = path
+        self._monotonic = monotonic
+        self._pause = pause
         self._descriptor: int | None = None
         self._depth = 0
 
@@ -51,19 +62,17 @@ class FileTurn:
 
     def _take(self, patience_seconds: float) -> None:
         descriptor = self._opened()
-        give_up_at = time.monotonic() + patience_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= give_up_at:
-                    raise LedgerUnavailable(
-                        f"another process has held {self._path} for {patience_seconds:g} s; "
-                        "see which with `fuser`, or wait for its transaction to end"
-                    ) from None
-                time.sleep(_POLL_SECONDS)
-                continue
-            return
+        waited, looked_at = 0.0, self._monotonic()
+        while not _taken_now(descriptor):
+            if waited >= patience_seconds:
+                raise LedgerUnavailable(
+                    f"another process has held {self._path} for {patience_seconds:g} s; "
+                    "see which with `fuser`, or wait for its transaction to end"
+                )
+            self._pause(_POLL_SECONDS)
+            now = self._monotonic()
+            waited += min(now - looked_at, _LONGEST_POLL_SECONDS)
+            looked_at = now
 
     def _opened(self) -> int:
         if self._descriptor is None:
@@ -79,3 +88,12 @@ class FileTurn:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _taken_now(descriptor: int) -> bool:
+    """Whether nobody else had it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reconciler.ledger import open_ledger
 from tests.crashes.verifying import verify
-from tests.ledger.processes import child
+from tests.ledger.processes import PATIENCE_SECONDS, child
 
 AT_ONCE = 2
 
@@ -38,7 +38,7 @@ def kill_in_the_middle(url: str, folder: Path, kills: int, *, seed: int = 7) -> 
                 acknowledged |= _acknowledged(path)
             verify(ledger, acknowledged)
         breeder.terminate()
-        _, complaints = breeder.communicate(timeout=30)
+        _, complaints = breeder.communicate(timeout=PATIENCE_SECONDS)
     assert "Traceback" not in complaints, complaints
     assert len(acknowledged) > 2 * kills, "they lived long enough to be killed in the middle of something"
     return len(acknowledged)
@@ -66,7 +66,7 @@ def _has_content(path: Path) -> bool:
 
 
 def _until(true: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 60
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not true():
         assert time.monotonic() < give_up_at, "a process neither began nor ended"
         time.sleep(0.002)

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from reconciler.ledger import Ledger
 from tests.ledger.factories import table
+from tests.ledger.processes import PATIENCE_SECONDS
 
 _UNDER_WAY = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -17,7 +18,7 @@ _UNDER_WAY = text(
 
 def _wait_for_the_servers_side(ledger: Ledger) -> None:
     """A COMMIT that was sent before the kill is carried out after it: what is looked at must stand still."""
-    give_up_at = time.monotonic() + 60
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while True:
         with ledger.store.read() as tx:
             if not tx.run(_UNDER_WAY).scalar_one():

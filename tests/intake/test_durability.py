@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from reconciler.ledger import open_ledger
 from tests.benchmarks.events import Deliveries
-from tests.databases import TestRun, own_server, start
+from tests.databases import TestRun, as_shipped, own_server, start
 from tests.intake.acme import event
 from tests.intake.serving import Reply, Served, connection, read_reply, serving
 
@@ -125,7 +125,8 @@ def test_a_locked_ledger_is_503_and_recovers_by_itself(ledger_url: str) -> None:
             reasons = await served.rows("SELECT reason FROM delivery WHERE verdict = 'rejected' ORDER BY reason")
             assert reasons == [("unavailable",), ("wrong",)]
 
-    asyncio.run(story())
+    with as_shipped():
+        asyncio.run(story())
 
 
 @asynccontextmanager

@@ -9,15 +9,16 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from reconciler.clock import SystemClock
 from reconciler.errors import LedgerUnavailable
-from reconciler.ledger import Answer, GroupCommit, open_ledger
+from reconciler.ledger import Answer, GroupCommit, Ledger, Store, open_ledger
 from reconciler.model import Cause, Snapshot
 from tests.ledger.factories import LEASE, by_hand, claim_all, receipt, ref, webhook
+from tests.ledger.processes import PATIENCE_SECONDS
 
 
 def say(*words: object) -> None:
@@ -26,9 +27,14 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
+def patient_ledger(url: str) -> Ledger:
+    """Where the point is what comes of it, and not who gives up when the machine stands still."""
+    return Ledger(Store(url, busy_seconds=PATIENCE_SECONDS))
+
+
 def start(url: str) -> None:
     """A node that starts: the schema is checked, and made where there is none."""
-    with closing(open_ledger(url)) as ledger:
+    with closing(patient_ledger(url)) as ledger:
         say("ready")
         sys.stdin.readline()
         ledger.require_current_schema()
@@ -37,7 +43,7 @@ def start(url: str) -> None:
 
 def mark(url: str, count: str) -> None:
     """One mark per commit on each of the same few resources, as a command line or a daemon would make them."""
-    with closing(open_ledger(url)) as ledger:
+    with closing(patient_ledger(url)) as ledger:
         say("ready")
         sys.stdin.readline()
         for number in range(int(count)):
@@ -92,10 +98,15 @@ async def _commit(url: str, seed: int, *, breeder: int) -> None:
 
         async def deliver(number: int) -> None:
             name = f"ch_{number % 40}"
-            verdict = await writer.receive(receipt(f"evt_{number}", webhook(ref(name), settle=timedelta(0))))
-            say("A", number, name, verdict)
+            with suppress(LedgerUnavailable):  # 503: the provider is promised nothing
+                verdict = await writer.receive(receipt(f"evt_{number}", webhook(ref(name), settle=timedelta(0))))
+                say("A", number, name, verdict)
 
         async def work() -> None:
+            with suppress(LedgerUnavailable):
+                await read_what_is_due()
+
+        async def read_what_is_due() -> None:
             now = clock.now()
             claims = await writer.call(lambda ledger: claim_all(ledger, now, lease=LEASE))
             answers = [Answer(each, Snapshot(each.ref, {"value": chance.randrange(5)}), now) for each in claims]

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from reconciler.ledger import open_ledger
 from reconciler.ledger.signal import CHANNEL, MarkSignal
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 
 def server(url: str) -> psycopg.Connection:
@@ -73,7 +73,7 @@ def test_one_connection_serves_many_signals_and_a_lost_one_is_replaced(postgres_
                         speaker.send()
                         await woken.wait()
                         woken.clear()
-                        pids += [each.pid for each in watching.notifies(timeout=5, stop_after=1)]
+                        pids += [each.pid for each in watching.notifies(timeout=PATIENCE_SECONDS, stop_after=1)]
                     watching.execute("SELECT pg_terminate_backend(%s)", [pids[0]])
                     while not woken.is_set():  # the one that found its connection lost is lost too: nobody relies on it
                         speaker.send()

@@ -22,6 +22,7 @@ from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
 from reconciler.ledger import Ledger, Mark, Store, dictionary, open_ledger
 from reconciler.ledger.codec import pack, storable, unpack
 from reconciler.ledger.store import BUSY_SECONDS
+from reconciler.ledger.turn import FileTurn
 from tests.benchmarks.events import Deliveries
 from tests.databases import sqlite_url
 from tests.ledger.factories import by_hand, ref, row, table
@@ -287,6 +288,26 @@ def test_a_process_that_holds_the_file_lock_is_reported_and_survived(
         assert ledger.mark([by_hand(CHARGE)], clock.now()) == 1
 
 
+def test_a_machine_that_was_asleep_has_not_waited_for_its_turn(tmp_path: Path) -> None:
+    """The holder slept as well: it lets go a moment after both have woken up."""
+    elapsed, pauses = 0.0, 0
+    with (tmp_path / "ledger.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def pause(seconds: float) -> None:
+            nonlocal elapsed, pauses
+            pauses += 1
+            elapsed += 3600.0 if pauses == 1 else seconds
+            if pauses == 3:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+        turn = FileTurn(tmp_path / "ledger.db.lock", monotonic=lambda: elapsed, pause=pause)
+        with closing(turn), turn.taken(BUSY_SECONDS):
+            assert pauses == 3
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def test_a_start_waits_longer_than_a_write_for_another_nodes_migration(
     sqlite_ledger_url: str, clock: ManualClock
 ) -> None:
@@ -323,11 +344,17 @@ def test_a_checkpoint_that_cannot_run_is_no_failure_of_the_commit(sqlite_ledger_
         with ledger.together():
             ledger.mark([by_hand(CHARGE)], clock.now())
             other.start()
-            _until(lambda: str(path.stat().st_ino) in Path("/proc/locks").read_text().split("->")[-1])
+            _until(lambda: _somebody_waits_for(path))
         release.set()
         other.join(120)
         assert row(ledger, CHARGE).generation == 1
         assert ledger.mark([by_hand(CHARGE)], clock.now()) == 1
+
+
+def _somebody_waits_for(path: Path) -> bool:
+    """For a lock on it: the line of one who waits has an arrow."""
+    inode = f":{path.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -21,6 +21,9 @@ from reconciler.model import Cause, Snapshot
 from tests.ledger.factories import claim_all, receipt, ref, values, webhook
 
 SECONDS = 5.0
+PATIENCE_SECONDS = 180
+LEAST = {"acknowledged": 51, "changed": 21, "claim lost": 6}
+"""What has to have happened, and how often, for the stress to be one: on a slow machine it takes longer."""
 KEYS = [f"ch_{number}" for number in range(8)]
 SHORT = timedelta(milliseconds=20)
 NOTHING = timedelta(0)
@@ -42,9 +45,12 @@ class Stress:
         for each in threads:
             each.start()
         self.over.wait(SECONDS)
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while not self.over.wait(0.1) and not self.was_stress() and time.monotonic() < give_up_at:
+            continue
         self.over.set()
         for each in threads:
-            each.join(180)
+            each.join(PATIENCE_SECONDS)
             assert not each.is_alive(), "somebody waits for somebody"
         assert self.failures == []
 
@@ -64,6 +70,10 @@ class Stress:
     def count(self, what: str) -> None:
         with self.lock:
             self.counted[what] += 1
+
+    def was_stress(self) -> bool:
+        with self.lock:
+            return all(self.counted[what] >= least for what, least in LEAST.items())
 
     def see(self, name: str) -> int:
         with self.lock:
@@ -124,9 +134,7 @@ def test_versions_never_go_back_and_everything_converges(postgres_ledger_url: st
     stress = Stress(postgres_ledger_url)
     stress.run(*[stress.hook] * 2, *[stress.work] * 4, stress.sweep)
     assert stress.counted["contention"] == 0, "everybody locks rows in one order, so nobody deadlocks"
-    assert stress.counted["acknowledged"] > 50
-    assert stress.counted["changed"] > 20
-    assert stress.counted["claim lost"] > 5, f"late workers were the rule: {stress.counted}"
+    assert stress.was_stress(), f"late workers were the rule: {stress.counted}"
     with closing(open_ledger(postgres_ledger_url)) as ledger:
         _work_until_idle(ledger, stress)
         for name in KEYS:
@@ -215,7 +223,7 @@ def test_a_page_that_inserts_a_stranger_beside_another_page(postgres_ledger_url:
             thread.start()
             thread.join(0.3)
             assert thread.is_alive(), "it waits"
-        thread.join(180)
+        thread.join(PATIENCE_SECONDS)
         assert second == [["deferred"]]
         assert values(one, of) == ["first"]
 
@@ -239,15 +247,20 @@ def test_a_page_and_a_webhook_never_wait_for_each_other(postgres_ledger_url: str
             thread.start()
             _until_somebody_waits(postgres_ledger_url)
             webhook_side.mark([webhook(known, settle=NOTHING)], now)
-        thread.join(180)
+        thread.join(PATIENCE_SECONDS)
         assert [(each.ref.id, each.outcome.value) for each in came] == [("ch_1", "changed"), ("ch_2", "changed")]
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+"""Of this test: others have databases of their own on the server, and wait in them."""
 
 
 def _until_somebody_waits(ledger_url: str) -> None:
     url = make_url(ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as watching:
-        for _ in range(24_000):
-            (waiting,) = watching.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < give_up_at:
+            (waiting,) = watching.execute(_WAITING).fetchone() or (0,)
             if waiting:
                 return
             time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""These stories read what the ledger says: no log lines, and no fsync where the machine offers a disk in memory."""
+"""These stories read what the ledger says: no log lines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import structlog
 
 from tests.databases import sqlite_url
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a fresh folder is made in it
-
 
 @pytest.fixture(autouse=True, scope="package")
 def _quiet_logs() -> Iterator[None]:
@@ -25,7 +23,7 @@ def _quiet_logs() -> Iterator[None]:
 
 @pytest.fixture
 def url(_sqlite_template: Path) -> Iterator[str]:
-    """A fresh SQLite ledger that survives everything but a power cut."""
-    with tempfile.TemporaryDirectory(prefix="loop-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+    """A fresh SQLite ledger whose file is gone with the test."""
+    with tempfile.TemporaryDirectory(prefix="loop-") as folder:
         shutil.copy(_sqlite_template, Path(folder) / "ledger.db")
         yield sqlite_url(Path(folder) / "ledger.db")

@@ -39,7 +39,6 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_no_seed_breaks_a_promise(part: int) -> None:
     for profile, seeds in SEEDS.items():
