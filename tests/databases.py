@@ -302,6 +302,21 @@ def _start_server(run: TestRun) -> URL:
     return url
 
 
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+"""Others have databases of their own on the server, and wait in them."""
+
+
+def until_somebody_waits(ledger_url: str) -> None:
+    """For a lock in this database; raises TimeoutError when nobody ever does."""
+    url = make_url(ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as watching:
+        give_up_at = time.monotonic() + _PATIENCE_SECONDS
+        while watching.execute(_WAITING).fetchone() == (0,):
+            if time.monotonic() > give_up_at:
+                raise TimeoutError("nobody waits")
+            time.sleep(_LOOK_EVERY)
+
+
 @dataclass(slots=True)
 class _Patience:
     in_force: bool = True

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from reconciler.errors import LedgerContention
 from reconciler.ledger import Answer, Applied, Ledger, PageRow, open_ledger
 from reconciler.model import Cause, Snapshot
+from tests.databases import until_somebody_waits
 from tests.ledger.factories import claim_all, receipt, ref, values, webhook
 
 SECONDS = 5.0
@@ -245,23 +246,7 @@ def test_a_page_and_a_webhook_never_wait_for_each_other(postgres_ledger_url: str
         with webhook_side.together():
             webhook_side.mark([webhook(stranger, settle=NOTHING)], now)
             thread.start()
-            _until_somebody_waits(postgres_ledger_url)
+            until_somebody_waits(postgres_ledger_url)
             webhook_side.mark([webhook(known, settle=NOTHING)], now)
         thread.join(PATIENCE_SECONDS)
         assert [(each.ref.id, each.outcome.value) for each in came] == [("ch_1", "changed"), ("ch_2", "changed")]
-
-
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-"""Of this test: others have databases of their own on the server, and wait in them."""
-
-
-def _until_somebody_waits(ledger_url: str) -> None:
-    url = make_url(ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as watching:
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < give_up_at:
-            (waiting,) = watching.execute(_WAITING).fetchone() or (0,)
-            if waiting:
-                return
-            time.sleep(0.005)
-    pytest.fail("nobody waits")

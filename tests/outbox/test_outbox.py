@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Ledger
+from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.outbox import Attempt, Ending, Outcome, Parcel, Replay
 from reconciler.ledger.redaction import Asked
 from reconciler.ledger.subscriptions import Origin, Standing, Subscription
 from reconciler.model import Cause, Redaction
+from tests.databases import until_somebody_waits
 from tests.ledger.factories import LEASE, NOON, ref, seconds, settle, show_page, snapshot, table
 
 ERP = Subscription("erp", "https://erp.example/hook")
@@ -238,3 +240,23 @@ def test_the_leases_of_the_dead_end(ledger: Ledger, owner: str) -> None:
     assert ledger.telling.void_leases(owner, NOON) == (1 if owner == "node" else 0)
     assert len(claim(ledger, NOON)) == (1 if owner == "node" else 0)
     assert ledger.telling.end(Ending(parcel, Outcome.DELIVERED), NOON).lost is (owner == "node")
+
+
+def test_a_claim_passes_over_what_a_late_answer_ends_at_that_moment(postgres_ledger_url: str) -> None:
+    """Its lease is over, so that it is chosen; but its holder is just writing down that it arrived after all."""
+    with closing(open_ledger(postgres_ledger_url)) as late, closing(open_ledger(postgres_ledger_url)) as quick:
+        late.telling.declare([ERP], NOON)
+        changes(late, 1)
+        now = NOON + seconds(30)
+        (held,) = claim(late, now)
+        changes(late, 1, name="ch_2")
+        now += LEASE
+        with ThreadPoolExecutor(1) as beside:
+            with late.together():
+                late.telling.end(Ending(held, Outcome.DELIVERED), now)
+                claiming = beside.submit(claim, quick, now)
+                until_somebody_waits(postgres_ledger_url)
+            (claimed,) = claiming.result()
+        assert claimed.resource_id != held.resource_id
+        assert not quick.telling.end(Ending(claimed, Outcome.DELIVERED), now).lost
+        assert pending(quick) == 0

@@ -105,7 +105,9 @@ def claim(tx: Transaction, name: str, *, room: int, owner: str, lease: timedelta
                 "owner": owner,
                 "now": at,
             },
-        ).one()
+        ).one_or_none()
+        if leased is None:
+            continue  # it was chosen for a lease that is over, and has just ended after all
         parcels.append(
             Parcel(
                 name,
