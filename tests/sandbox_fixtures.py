@@ -24,6 +24,8 @@ from reconciler.clock import Clock, ManualClock
 
 START = datetime(2026, 11, 2, 12, tzinfo=UTC)
 SECRET = "whsec_of_the_sandbox"
+PATIENT = RetrySchedule(timeout_seconds=180)
+"""A machine that stands still for ten seconds is no receiver that does not answer."""
 
 
 def a_world(*, seed: int = 7, clock: Clock | None = None, pace: Pace | None = None, **options: Any) -> World:
@@ -34,7 +36,7 @@ def a_world(*, seed: int = 7, clock: Clock | None = None, pace: Pace | None = No
 @contextlib.asynccontextmanager
 async def serving(world: World | None = None, **options: Any) -> AsyncIterator[SandboxServer]:
     """A server on a real socket, in this loop. Options as for `SandboxServer`."""
-    async with SandboxServer(world or a_world(), **options) as server:
+    async with SandboxServer(world or a_world(), **{"retries": PATIENT, **options}) as server:
         yield server
 
 
@@ -171,6 +173,6 @@ def sandbox() -> Iterator[ThreadedSandbox]:
 
 
 __all__ = [
-    "SECRET", "START", "ApiKey", "FaultPlan", "Limits", "Received", "Receiver", "RetrySchedule", "Told", "a_world",
-    "ask", "receiving", "sandbox", "serving", "wired",
+    "PATIENT", "SECRET", "START", "ApiKey", "FaultPlan", "Limits", "Received", "Receiver", "RetrySchedule", "Told",
+    "a_world", "ask", "receiving", "sandbox", "serving", "wired",
 ]  # fmt: skip

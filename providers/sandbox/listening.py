@@ -17,6 +17,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _MOST_BODY_BYTES = 1 << 20
+_KEEP_ALIVE_SECONDS = 600
+"""Longer than whoever asks keeps a connection: a write on one that was closed meanwhile is never sent again."""
 
 
 class Listening:
@@ -41,7 +43,7 @@ class Listening:
         self._port = self._socket.getsockname()[1]
         config = uvicorn.Config(self._application, lifespan="off", log_config=None, log_level=None, access_log=False,
                                 date_header=False, server_header=False, ws="none",
-                                timeout_graceful_shutdown=1)  # fmt: skip
+                                timeout_graceful_shutdown=1, timeout_keep_alive=_KEEP_ALIVE_SECONDS)  # fmt: skip
         config.load()
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)

@@ -354,13 +354,21 @@ class Store:
             max_overflow=4,
             pool_pre_ping=True,
             pool_timeout=self._busy_seconds,
-            connect_args={
-                "connect_timeout": max(2, round(self._busy_seconds)),
-                **NOTICE_A_DEAD_NETWORK,
-                "options": f"-c lock_timeout={round(self._busy_seconds * 1000)}"
-                " -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
-            },
+            connect_args=self._postgres_arguments(),
         )
+
+    def _postgres_arguments(self) -> dict[str, str | int]:
+        """What the driver is told, beside the URL. What the URL says itself holds, but for the time zone."""
+        ours = {"connect_timeout": max(2, round(self._busy_seconds)), **NOTICE_A_DEAD_NETWORK}
+        settings = (
+            f"-c lock_timeout={round(self._busy_seconds * 1000)}",
+            "-c idle_in_transaction_session_timeout=10000",
+            *self.url.normalized_query.get("options", ()),
+            "-c timezone=UTC",
+        )
+        return {name: value for name, value in ours.items() if name not in self.url.query} | {
+            "options": " ".join(settings)  # of two that speak of the same one Postgres takes the later
+        }
 
 
 def _parse(url: str) -> URL:

@@ -1,6 +1,7 @@
 """The server under test: the real intake with the real Stripe provider on a real ledger, in a process of its own.
 
-`python -m tests.benchmarks.receiver LEDGER_URL` prints its port and serves until its standard input closes.
+`python -m tests.benchmarks.receiver LEDGER_URL [SECONDS]` prints its port and serves until its standard input closes;
+a delivery waits so long for its commit, if that is not to be as long as the product has it wait.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from providers.stripe.provider import Stripe
 from providers.stripe.settings import StripeSettings
 from reconciler.clock import SystemClock
-from reconciler.intake import Intake, IntakeMetrics
+from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
 from reconciler.ledger import GroupCommit, open_ledger
 from reconciler.provider import Provider, Reply, Request
 from reconciler.web import Readiness, Site, WebServer
@@ -31,7 +32,7 @@ class _NoTransport:
         raise AssertionError(f"intake asked the provider: {request.method} {request.url}")
 
 
-async def serve(url: str) -> None:
+async def serve(url: str, limits: IntakeLimits) -> None:
     clock = SystemClock()
     ledger = open_ledger(url)
     ledger.require_current_schema()
@@ -42,7 +43,7 @@ async def serve(url: str) -> None:
     providers = {ACCOUNT: cast("Provider", Stripe(ACCOUNT, settings, _NoTransport(), clock))}
     commit = GroupCommit(ledger, clock)
     registry = CollectorRegistry()
-    intake = Intake(providers, commit, clock, IntakeMetrics(registry))
+    intake = Intake(providers, commit, clock, IntakeMetrics(registry), limits)
     site = Site(readiness=Readiness(commit, providers, clock), registry=registry)
     async with WebServer(site, webhooks=intake) as server:
         print(server.port, flush=True)  # noqa: T201 - how the benchmark learns the port
@@ -53,4 +54,5 @@ async def serve(url: str) -> None:
 
 if __name__ == "__main__":
     gc.freeze()  # as `reconcile run` does
-    uvloop.run(serve(sys.argv[1]))
+    _, ledger_url, *seconds = sys.argv
+    uvloop.run(serve(ledger_url, IntakeLimits(store_seconds=float(seconds[0])) if seconds else IntakeLimits()))

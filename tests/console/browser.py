@@ -32,7 +32,9 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("chromium is not installed (Debian: chromium)")
     with sync_playwright() as playwright:
         # Inside a container nobody may make the sandbox's namespaces; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=180_000
+        )
         try:
             yield browser
         finally:

@@ -24,7 +24,7 @@ from reconciler.web import Readiness, Site, WebServer
 from tests.console.shop import NOW, PASSWORD, config_of
 
 T = TypeVar("T")
-_PATIENCE = 180
+PATIENCE = 180
 
 
 class Served:
@@ -61,12 +61,12 @@ class Served:
         self._clients.close()
         self.run(self._stack.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_PATIENCE)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         done: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return done.result(_PATIENCE)
+        return done.result(PATIENCE)
 
     async def _open(self) -> None:
         self._ledger = open_ledger(self.config.ledger.url)
@@ -87,7 +87,7 @@ class Served:
 
     def client(self, name: str | None = None, password: str = PASSWORD) -> Browser:
         """A browser without a screen; logged in where a name is given."""
-        client = self._clients.enter_context(httpx.Client(base_url=self.base, timeout=_PATIENCE))
+        client = self._clients.enter_context(httpx.Client(base_url=self.base, timeout=PATIENCE))
         browser = Browser(client)
         if name is not None:
             answer = browser.login(name, password)

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from reconciler.console.access import machines
 from reconciler.console.access.machines import SCOPES
 from reconciler.ledger.breaks import audit_rows
-from tests.console.serving import Served
+from tests.console.serving import PATIENCE, Served
 from tests.console.shop import CHARGE, DEAD, EMAIL, NOW
 
 PROBLEM = "application/problem+json"
@@ -33,16 +33,18 @@ def token(console: Served, *scopes: str, **more: Any) -> str:
 
 def program(console: Served, *scopes: str) -> httpx.Client:
     headers = {"authorization": f"Bearer {token(console, *scopes)}"}
-    return httpx.Client(base_url=console.base, timeout=60, headers=headers)
+    return httpx.Client(base_url=console.base, timeout=PATIENCE, headers=headers)
 
 
 def test_a_program_without_a_token_is_told_so(reading: Served) -> None:
     for header in ({}, {"authorization": "Bearer rct_x"}, {"authorization": "Basic b3Blcjp4"}):
-        answer = httpx.get(f"{reading.base}/api/v1/status", headers=header)
+        answer = httpx.get(f"{reading.base}/api/v1/status", headers=header, timeout=PATIENCE)
         assert (answer.status_code, answer.headers["content-type"]) == (401, PROBLEM)
         assert answer.json()["detail"].startswith("send Authorization: Bearer")
     cookie = {"cookie": f"reconciler_session={reading.known('oper').client.cookies['reconciler_session']}"}
-    assert httpx.get(f"{reading.base}/api/v1/status", headers=cookie).status_code == 401, "a person's session is none"
+    assert httpx.get(f"{reading.base}/api/v1/status", headers=cookie, timeout=PATIENCE).status_code == 401, (
+        "no person's session"
+    )
 
 
 def test_a_token_may_what_its_scopes_say_and_no_more(console: Served) -> None:
@@ -55,9 +57,9 @@ def test_a_token_may_what_its_scopes_say_and_no_more(console: Served) -> None:
 def test_a_revoked_or_expired_token_is_worth_nothing(console: Served) -> None:
     secret = token(console, "status")
     headers = {"authorization": f"Bearer {secret}"}
-    assert httpx.get(f"{console.base}/api/v1/status", headers=headers).status_code == 200
+    assert httpx.get(f"{console.base}/api/v1/status", headers=headers, timeout=PATIENCE).status_code == 200
     assert console.client("oper").post("/console/tokens/revoke", {"id": secret[4:16]}).status_code == 303
-    assert httpx.get(f"{console.base}/api/v1/status", headers=headers).status_code == 401
+    assert httpx.get(f"{console.base}/api/v1/status", headers=headers, timeout=PATIENCE).status_code == 401
 
 
 def test_lists_page_by_key_and_miss_nothing(console: Served) -> None:
@@ -138,6 +140,6 @@ def _fuzz(operation: Any, headers: dict[str, str]) -> None:
     @settings(max_examples=15, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def never(case: Any) -> None:
-        case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)
+        case.call_and_validate(headers=headers, checks=CHECKS, timeout=PATIENCE)
 
     never()

@@ -24,7 +24,7 @@ from reconciler.ledger.people import Role
 from reconciler.provider import Reply, Request
 from tests.cli.conftest import config_file, reconcile  # noqa: F401  # fixtures
 from tests.cli.running import Ran
-from tests.console.serving import Served
+from tests.console.serving import PATIENCE, Served
 from tests.console.shop import PASSWORD, config_of
 
 ISSUER = "https://id.example"
@@ -46,7 +46,9 @@ def test_a_trusted_proxy_says_who_somebody_is(sqlite_ledger_url: str) -> None:
         assert (page.status_code, "pia" in page.text, ">finance<" in page.text) == (200, True, True)
         assert ">viewer<" in browser.get("/console/me", headers={"x-user": "pia", "x-role": "root"}).text
         assert browser.get("/console/me").status_code == 303, "it says nobody"
-        twice = httpx.get(f"{console.base}/console/me", headers=[("x-user", "pia"), ("x-user", "oper")])
+        twice = httpx.get(
+            f"{console.base}/console/me", headers=[("x-user", "pia"), ("x-user", "oper")], timeout=PATIENCE
+        )
         assert twice.status_code == 303, "one of them came from outside"
         assert browser.post("/console/me/sessions", csrf="x", headers={"x-user": "pia"}).status_code == 403
 

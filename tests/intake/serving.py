@@ -21,6 +21,12 @@ from tests.intake import acme
 
 PATIENCE_SECONDS = 180.0
 
+PATIENT = IntakeLimits(body_seconds=PATIENCE_SECONDS, store_seconds=PATIENCE_SECONDS)
+PATIENT_SERVER = ServerLimits(
+    header_seconds=PATIENCE_SECONDS, body_seconds=PATIENCE_SECONDS, idle_seconds=PATIENCE_SECONDS, stop_seconds=2
+)
+"""A machine that stands still for ten seconds has no slow sender and no ledger that is away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -102,8 +108,8 @@ async def serving(
     *,
     providers: Mapping[str, Provider] | None = None,
     clock: Clock | None = None,
-    limits: IntakeLimits = IntakeLimits(),  # noqa: B008 - frozen
-    server_limits: ServerLimits = ServerLimits(stop_seconds=2),  # noqa: B008 - frozen
+    limits: IntakeLimits = PATIENT,
+    server_limits: ServerLimits = PATIENT_SERVER,
     console: ASGIApp | None = None,
     accounts: Mapping[str, DoorLimits] = {},
     queue_bound: int = 10_000,

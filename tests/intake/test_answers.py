@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ import structlog
 from reconciler.clock import ManualClock
 from reconciler.intake import IntakeLimits
 from tests.intake.acme import ACCOUNT, SECRET, acme, event, signature
-from tests.intake.serving import PATIENCE_SECONDS, connection, read_reply, serving
+from tests.intake.serving import PATIENCE_SECONDS, PATIENT, connection, read_reply, serving
 
 LOG = "SELECT account, verdict, reason, event_id, size FROM delivery ORDER BY id"
 MARKS = "SELECT kind, remote_id, generation FROM resource ORDER BY id"
@@ -231,7 +232,7 @@ def test_too_large_a_body_is_refused_before_any_of_it_is_sent(sqlite_ledger_url:
 
 def test_a_chunked_body_is_read_and_counted(ledger_url: str) -> None:
     async def story() -> None:
-        async with serving(ledger_url, limits=IntakeLimits(body_bytes=2000)) as served:
+        async with serving(ledger_url, limits=replace(PATIENT, body_bytes=2000)) as served:
             for size, status in ((100, 200), (5000, 413)):
                 body = event(size, pad="x" * size)
                 head = served.request(
@@ -253,7 +254,7 @@ def test_a_chunked_body_is_read_and_counted(ledger_url: str) -> None:
 def test_a_body_that_does_not_arrive_is_given_up(ledger_url: str) -> None:
     async def story() -> None:
         async with (
-            serving(ledger_url, limits=IntakeLimits(body_seconds=0.3)) as served,
+            serving(ledger_url, limits=replace(PATIENT, body_seconds=0.3)) as served,
             connection(served.port) as (reader, writer),
         ):
             writer.write(served.request(event())[:-5])
@@ -281,7 +282,7 @@ def test_a_sender_that_hangs_up_is_noted(ledger_url: str) -> None:
 
 def test_bodies_that_do_not_fit_into_memory_are_put_off(sqlite_ledger_url: str) -> None:
     async def story() -> None:
-        limits = IntakeLimits(held_bytes=150_000, body_seconds=2 * PATIENCE_SECONDS)
+        limits = replace(PATIENT, held_bytes=150_000, body_seconds=2 * PATIENCE_SECONDS)
         async with serving(sqlite_ledger_url, limits=limits) as served, connection(served.port) as (reader, writer):
             large = served.request(event(1, pad="x" * 100_000))
             writer.write(large[:-1])
@@ -303,7 +304,7 @@ def test_bodies_that_do_not_fit_into_memory_are_put_off(sqlite_ledger_url: str) 
 
 def test_a_source_over_its_rate_is_told_when_to_come_back(ledger_url: str, clock: ManualClock) -> None:
     async def story() -> None:
-        async with serving(ledger_url, clock=clock, limits=IntakeLimits(requests_per_second=3)) as served:
+        async with serving(ledger_url, clock=clock, limits=replace(PATIENT, requests_per_second=3)) as served:
             statuses = [(await served.post(event(number))).status for number in range(4)]
             assert statuses == [200, 200, 200, 429]
             reply = await served.post(event(9))

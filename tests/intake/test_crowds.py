@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.intake import IntakeLimits
 from reconciler.web import ServerLimits
 from tests.intake.acme import event
-from tests.intake.serving import PATIENCE_SECONDS, connection, read_reply, serving
+from tests.intake.serving import PATIENCE_SECONDS, PATIENT, connection, read_reply, serving
 
 SLOW = 200
 LARGE = 40
@@ -25,7 +25,7 @@ def test_slow_senders_delay_nobody(sqlite_ledger_url: str) -> None:
         # Nobody waits for one of them, or would wait as long as they are given: longer than this test is.
         ages = 10 * PATIENCE_SECONDS
         limits, server_limits = (
-            IntakeLimits(body_seconds=ages),
+            replace(PATIENT, body_seconds=ages),
             ServerLimits(header_seconds=ages, body_seconds=ages, stop_seconds=2),
         )
         async with (
@@ -49,7 +49,7 @@ def test_forged_bodies_of_a_mebibyte_leave_almost_nothing(
     sqlite_ledger_url: str, secret: str | None, clock: ManualClock
 ) -> None:
     async def story() -> None:
-        async with serving(sqlite_ledger_url, clock=clock, limits=IntakeLimits(audited_per_minute=10)) as served:
+        async with serving(sqlite_ledger_url, clock=clock, limits=replace(PATIENT, audited_per_minute=10)) as served:
             body = event(pad="x" * (MEBIBYTE - 100))
             signed = {} if secret else {"acme-signature": None}
             forged = served.request(body, secret=secret or "", headers={"x-noise": "n" * 10_000, **signed})

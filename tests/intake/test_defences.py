@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
 
@@ -12,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.clock import ManualClock
-from reconciler.intake import DoorLimits, IntakeLimits
+from reconciler.intake import DoorLimits
 from reconciler.intake.limits import SourceRate
 from reconciler.intake.sources import Networks, Proxies, sender_of
 from tests.intake.acme import ACCOUNT, acme, event
-from tests.intake.serving import serving
+from tests.intake.serving import PATIENT, serving
 
 LOG = "SELECT account, verdict, reason, source FROM delivery ORDER BY id"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
-PROXIED = IntakeLimits(trusted_proxies=LOOPBACK)
+PROXIED = replace(PATIENT, trusted_proxies=LOOPBACK)
 
 
 def forwarded(chain: str) -> dict[str, str]:
@@ -48,7 +49,7 @@ def test_only_the_allowed_addresses_may_send_and_the_others_are_noted(ledger_url
 
 def test_a_header_of_somebody_who_is_no_proxy_of_ours_is_not_believed(sqlite_ledger_url: str) -> None:
     async def story() -> None:
-        limits = IntakeLimits(trusted_proxies=(ip_network("10.0.0.0/8"),))
+        limits = replace(PATIENT, trusted_proxies=(ip_network("10.0.0.0/8"),))
         accounts = {ACCOUNT: DoorLimits(sources=(ip_network("54.187.174.0/24"),))}
         async with serving(sqlite_ledger_url, limits=limits, accounts=accounts) as served:
             assert (await served.post(event(), headers=forwarded("54.187.174.169"))).status == 403
@@ -59,7 +60,7 @@ def test_a_header_of_somebody_who_is_no_proxy_of_ours_is_not_believed(sqlite_led
 
 def test_senders_behind_one_proxy_are_counted_apart(sqlite_ledger_url: str, clock: ManualClock) -> None:
     async def story() -> None:
-        limits = IntakeLimits(trusted_proxies=LOOPBACK, requests_per_second=2)
+        limits = replace(PROXIED, requests_per_second=2)
         async with serving(sqlite_ledger_url, clock=clock, limits=limits) as served:
             loud = [(await served.post(event(1), headers=forwarded("8.8.8.8"))).status for _ in range(3)]
             assert loud == [200, 200, 429]

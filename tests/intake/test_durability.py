@@ -20,7 +20,7 @@ from reconciler.ledger import open_ledger
 from tests.benchmarks.events import Deliveries
 from tests.databases import TestRun, as_shipped, own_server, start
 from tests.intake.acme import event
-from tests.intake.serving import Reply, Served, connection, read_reply, serving
+from tests.intake.serving import PATIENCE_SECONDS, Reply, Served, connection, read_reply, serving
 
 ROOT = Path(__file__).parents[2]
 KILLS = 4
@@ -55,16 +55,16 @@ def test_what_was_acknowledged_survives_a_kill_at_any_moment(ledger_url: str) ->
 async def _killed_under_load(url: str, run: str, after_seconds: float, *, answers: int) -> set[str]:
     """The event ids that were answered 200 before the receiver died, so long after so many of them."""
     receiver = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.receiver", url,
+        sys.executable, "-m", "tests.benchmarks.receiver", url, str(PATIENCE_SECONDS),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,
     )  # fmt: skip
     try:
         assert receiver.stdout is not None
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             port = int(await receiver.stdout.readline())
         answered: set[str] = set()
         senders = [asyncio.create_task(_send(port, f"{run}s{number}", answered)) for number in range(SENDERS)]
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(answered) < answers:  # noqa: ASYNC110 - the senders ring no bell
                 await asyncio.sleep(0.001)
         await asyncio.wait(senders, timeout=after_seconds)

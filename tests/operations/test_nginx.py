@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import os
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -20,14 +19,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from reconciler.intake import DoorLimits, IntakeLimits
+from reconciler.demo.children import reserved_port
+from reconciler.intake import DoorLimits
 from tests.intake.acme import ACCOUNT, event
-from tests.intake.serving import PATIENCE_SECONDS, Reply, Served, read_reply, serving
+from tests.intake.serving import PATIENCE_SECONDS, PATIENT, Reply, Served, read_reply, serving
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "operations" / "nginx.conf"
 NAME = "hooks.example.com"
 LOG = "SELECT verdict, reason, source FROM delivery ORDER BY id"
-LIMITS = IntakeLimits(trusted_proxies=(ip_network("127.0.0.1/32"),), body_seconds=2 * PATIENCE_SECONDS)
+LIMITS = replace(PATIENT, trusted_proxies=(ip_network("127.0.0.1/32"),), body_seconds=2 * PATIENCE_SECONDS)
 HASTY = replace(LIMITS, body_seconds=1.0)
 
 _MAIN = """
@@ -111,10 +111,14 @@ class Proxy:
 
 @asynccontextmanager
 async def nginx(program: str, folder: Path, behind: int) -> AsyncIterator[Proxy]:
+    with reserved_port() as port:
+        async with _listening(program, folder, behind, port):
+            yield Proxy(port, ssl.create_default_context(cafile=str(folder / "hooks.pem")))
+
+
+@asynccontextmanager
+async def _listening(program: str, folder: Path, behind: int, port: int) -> AsyncIterator[None]:
     certificate(folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     (folder / "site.conf").write_text(site(port, behind, folder))
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
@@ -130,7 +134,7 @@ async def nginx(program: str, folder: Path, behind: int) -> AsyncIterator[Proxy]
                     continue
                 writer.close()
                 break
-        yield Proxy(port, ssl.create_default_context(cafile=str(folder / "hooks.pem")))
+        yield
     finally:
         with suppress(ProcessLookupError):
             running.terminate()

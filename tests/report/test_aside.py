@@ -22,7 +22,7 @@ from reconciler.report.aside import BEGINNING, SettingAside
 from reconciler.report.engine import report
 from reconciler.report.gathering import gather
 from reconciler.report.model import FeeRule, Params, Report, Rules
-from tests.databases import as_shipped
+from tests.databases import as_shipped, plain_address
 from tests.report.books import TERMS, Books, break_types, on
 from tests.report.histories import KNOWN, SECOND, THIRD, Story, Teller, stories, write
 from tests.report.test_invariants import BOTH, FEBRUARY, JANUARY, PROPERTY, fill
@@ -214,7 +214,7 @@ def test_only_an_account_that_is_read_otherwise_is_read_again(ledger: Ledger) ->
 
 def test_postgres_does_not_end_a_report_that_thinks_for_long(postgres_ledger_url: str) -> None:
     """Where nothing is kept yet, minutes may lie between two statements."""
-    with as_shipped(), closing(open_ledger(postgres_ledger_url)) as ledger, ledger.store.read() as tx:
+    with as_shipped(), closing(open_ledger(plain_address(postgres_ledger_url))) as ledger, ledger.store.read() as tx:
         before = tx.run(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
         gather(tx, TERMS, Params(*JANUARY, as_of=KNOWN, accounts=("main",)))
         assert (before, tx.run(text("SHOW idle_in_transaction_session_timeout")).scalar_one()) == ("10s", "15min")

@@ -47,8 +47,8 @@ def test_actions_drive_the_world_by_name(control: httpx.Client) -> None:
 def test_requests_are_counted_per_endpoint_and_per_object(sandbox: ThreadedSandbox, control: httpx.Client) -> None:
     charge = sandbox.act("payments.pay", amount=1_000)["latest_charge"]
     for _ in range(3):
-        httpx.get(f"{sandbox.url}/v1/charges/{charge}", auth=(sandbox.api_key, ""))
-    httpx.get(f"{sandbox.url}/v1/charges", auth=("sk_wrong_key", ""))
+        httpx.get(f"{sandbox.url}/v1/charges/{charge}", auth=(sandbox.api_key, ""), timeout=120)
+    httpx.get(f"{sandbox.url}/v1/charges", auth=("sk_wrong_key", ""), timeout=120)
     counted = control.get("/requests").json()
     assert counted["operations"] == {"GET /v1/charges": {"401": 1}, "GET /v1/charges/{id}": {"200": 3}}
     assert counted["objects"] == {charge: 3}
@@ -58,7 +58,7 @@ def test_requests_are_counted_per_endpoint_and_per_object(sandbox: ThreadedSandb
 
 
 def test_faults_keys_and_clock_are_set_while_running(sandbox: ThreadedSandbox, control: httpx.Client) -> None:
-    read = httpx.Client(base_url=sandbox.url, auth=(sandbox.api_key, ""))
+    read = httpx.Client(base_url=sandbox.url, auth=(sandbox.api_key, ""), timeout=120)
     assert control.post("/faults", json={"deny": 1.0}).status_code == 200
     assert read.get("/v1/charges").status_code == 403
     assert control.get("/faults").json()["struck"] == {"deny": 1}
@@ -92,7 +92,7 @@ def test_test_event_reports_how_the_receiver_took_it() -> None:
     async def run() -> None:
         async with (
             wired() as (server, receiver),
-            httpx.AsyncClient(base_url=f"{server.url}/_sandbox") as client,
+            httpx.AsyncClient(base_url=f"{server.url}/_sandbox", timeout=120) as client,
         ):
             receiver.answers = [401]
             told = (await client.post("/send_test_event", json={"amount": 700})).json()
@@ -156,7 +156,7 @@ def test_the_process_says_where_it_is_and_ends_cleanly() -> None:
     )
     try:
         assert (ready["api_key"], ready["secret"], len(ready["endpoints"])) == ("sk_test_sandbox", "whsec_known", 1)
-        told = httpx.get(f"{ready['url']}/v1/webhook_endpoints", auth=(ready["api_key"], ""))
+        told = httpx.get(f"{ready['url']}/v1/webhook_endpoints", auth=(ready["api_key"], ""), timeout=120)
         assert [row["id"] for row in told.json()["data"]] == ready["endpoints"]
     finally:
         process.send_signal(signal.SIGTERM)

@@ -100,8 +100,7 @@ def test_thin_events_name_and_do_not_tell() -> None:
 
 def test_refused_delivery_is_tried_again_and_then_succeeds() -> None:
     async def run() -> None:
-        retries = RetrySchedule(first=timedelta(milliseconds=10))
-        async with wired(retries=retries) as (server, receiver):
+        async with wired() as (server, receiver):
             receiver.answers = [500, 302]
             server.world.customers.create()
             await server.flush()

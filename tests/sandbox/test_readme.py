@@ -28,5 +28,5 @@ def test_the_shown_code_runs() -> None:
 
 def test_the_named_paths_are_all_there_are(sandbox: ThreadedSandbox) -> None:
     named = set(re.findall(r"`(?:GET|POST|DELETE) (\w+)`", PAGE))
-    there = {path.rpartition("/")[2] for path in httpx.get(f"{sandbox.url}/_sandbox/").json()["there_are"]}
+    there = {path.rpartition("/")[2] for path in httpx.get(f"{sandbox.url}/_sandbox/", timeout=120).json()["there_are"]}
     assert named == there

@@ -103,6 +103,13 @@ async def living(
         await running
 
 
+async def delivered(server: ShopServer) -> None:
+    """Until no webhook waits: one that was put off is sent again, and not in a minute."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while (await server.flush())["waiting"]:  # noqa: ASYNC110 - asking is what sends them
+            await asyncio.sleep(1)
+
+
 def differences(server: ShopServer, ledger: Ledger) -> list[str]:
     """Where the ledger is not the truth, or still has something to do."""
     found: list[str] = []

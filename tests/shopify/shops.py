@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from providers.sandbox.shopify import Shop, ShopServer
+from providers.sandbox.shopify.sending import ShopRetries
 from providers.sandbox.shopify.server import DEFAULT_SECRET, DEFAULT_TOKEN
 from providers.shopify import Shopify, ShopifySettings
 from reconciler.clock import Clock, ManualClock
@@ -16,6 +17,8 @@ from reconciler.provider import Transport
 
 ACCOUNT = "shop"
 START = datetime(2026, 11, 2, 12, tzinfo=UTC)
+PATIENT = ShopRetries(timeout_seconds=180)
+"""A machine that stands still for five seconds is no receiver that does not answer."""
 
 
 def a_shop(*, seed: int = 7, clock: Clock | None = None, **options: Any) -> Shop:

@@ -14,50 +14,60 @@ from providers.sandbox.shopify.bodies import Body
 from providers.sandbox.shopify.bucket import BucketLimit
 from providers.sandbox.shopify.server import DEFAULT_SECRET
 from providers.shopify import Shopify, reading
-from reconciler.clock import SystemClock
+from reconciler.clock import ManualClock
 from reconciler.fetcher import Fetcher, FetchSettings
-from reconciler.ledger import GroupCommit, PageRow, Receipt, mark_of, open_ledger
+from reconciler.ledger import PageRow, Receipt, mark_of, open_ledger
 from reconciler.model import Cause, Delivery
 from reconciler.retry import RetryPolicy
 from reconciler.transport import HttpTransport
-from reconciler.worker import Worker, WorkerSettings
+from reconciler.worker import IDLE_POLL, Worker, WorkerSettings
+from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
 from tests.shopify import server as scripted
-from tests.shopify.shops import ACCOUNT, a_shop, reader_of
+from tests.shopify.shops import ACCOUNT, START, a_shop, reader_of
 
 _PRODUCTS = 5_000
+_MOMENT = timedelta(milliseconds=1)
 
 
 @pytest.mark.long
 def test_five_thousand_product_updates_cost_at_most_twenty_five_requests(sqlite_ledger_url: str) -> None:
+    """All of them come before the first one's company is complete, however slow the machine is: time stands still."""
+
     async def story() -> tuple[int, int, int]:
-        clock = SystemClock()
+        clock, under_way = ManualClock(START), UnderWay()
+        timeline = Timeline(clock)
         shop = a_shop(clock=clock)
         products = [shop.create_product(f"Thing {n}")["id"] for n in range(_PRODUCTS)]
         transport = HttpTransport(trust_env=False)
         with closing(open_ledger(sqlite_ledger_url)) as ledger:
-            writer = GroupCommit(ledger, clock)
+            writer = WatchedLedger(ledger, clock, under_way)
             async with ShopServer(shop, bucket=BucketLimit()) as server:
-                provider = reader_of(server, transport)
+                provider = reader_of(server, WatchedTransport(transport, under_way))
                 # Known before, as after a sweep: now all of them change at once.
                 known = _known(shop)
                 await writer.call(
                     lambda ledger: ledger.apply_page(
-                        known, start=ledger.tick(), started_at=clock.now() - timedelta(minutes=5), cause=Cause.SWEEP,
+                        known, start=ledger.tick(), started_at=clock.now(), cause=Cause.SWEEP,
                         settle={"product": timedelta(0), "inventory_item": timedelta(0)}, now=clock.now(),
                     )
                 )  # fmt: skip
+                clock.advance(timedelta(minutes=5))
                 fetcher = Fetcher(ACCOUNT, provider, writer, clock, policy=RetryPolicy(), settings=FetchSettings(),
-                                  rng=random.Random(7))  # fmt: skip
-                worker = Worker({ACCOUNT: fetcher}, writer, clock, owner="burst", settings=WorkerSettings())
+                                  rng=random.Random(7), sleep=timeline.sleep)  # fmt: skip
+                worker = Worker({ACCOUNT: fetcher}, writer, clock, owner="burst", settings=WorkerSettings(),
+                                wait=timeline.wait)  # fmt: skip
                 writer.on_marked = worker.wake
                 running = asyncio.create_task(worker.run())
                 for at in range(0, _PRODUCTS, 250):
                     changed = [shop.update_product(one, title="Changed") for one in products[at : at + 250]]
                     receipts = [_receipt(provider, shop.domain, one) for one in changed]
                     await asyncio.gather(*(writer.receive(receipt) for receipt in receipts))
-                async with asyncio.timeout(300):
-                    while await writer.read(lambda ledger: ledger.unsettled()):  # noqa: ASYNC110 - another thread's state
-                        await asyncio.sleep(0.2)
+                over = clock.now() + timedelta(minutes=5)
+                while ledger.unsettled():
+                    assert clock.now() < over
+                    await under_way.quiet()
+                    clock.advance(max((timeline.next or clock.now() + IDLE_POLL) - clock.now(), _MOMENT))
+                    timeline.arrive()
                 worker.stop()
                 await running
                 requests = server.journal.count()

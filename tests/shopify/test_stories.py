@@ -13,7 +13,7 @@ import pytest
 from providers.sandbox import FaultPlan
 from providers.sandbox.faults import Chance
 from providers.sandbox.post import post
-from providers.sandbox.shopify import ShopServer
+from providers.sandbox.shopify import Shop, ShopServer
 from providers.sandbox.shopify.bucket import BucketLimit
 from providers.sandbox.shopify.sending import ShopSending
 from providers.sandbox.shopify.server import DEFAULT_SECRET
@@ -21,14 +21,18 @@ from providers.sandbox.shopify.shop import TOPICS
 from providers.shopify.topics import REQUIRED
 from reconciler.clock import SystemClock
 from reconciler.ledger import Ledger, open_ledger
-from tests.shopify.living import Living, differences, living
+from tests.shopify.living import Living, delivered, differences, living
 from tests.shopify.server import signed
-from tests.shopify.shops import a_shop, ref
+from tests.shopify.shops import PATIENT, a_shop, ref
 
 pytestmark = pytest.mark.long
 
 _WIDE = BucketLimit(size=800, leak_per_second=40.0)
 """A shop on a large plan: these stories are about what is read, not how fast."""
+
+
+def _open(shop: Shop, faults: FaultPlan | None = None) -> ShopServer:
+    return ShopServer(shop, bucket=_WIDE, faults=faults, retries=PATIENT)
 
 
 def _told(
@@ -45,11 +49,11 @@ def _told(
     async def run() -> None:
         shop = a_shop(clock=SystemClock())
         async with (
-            ShopServer(shop, bucket=_WIDE, faults=faults) as server,
+            _open(shop, faults) as server,
             living(server, folder, url, subscribe=subscribe, full_every=full_every) as daemon,
         ):
             await story(server, daemon)
-            await server.flush()
+            await delivered(server)
             await daemon.until(lambda ledger: differences(server, ledger))
 
     asyncio.run(run())
@@ -96,7 +100,7 @@ def test_a_retry_hours_late_with_its_old_payload_does_no_harm(tmp_path: Path, sq
     async def story(server: ShopServer, daemon: Living) -> None:
         order = server.shop.place_order()["id"]
         server.shop.pay(order)
-        await server.flush()
+        await delivered(server)
         await daemon.until(lambda ledger: differences(server, ledger))
         created = next(each for each in server.sender.record if each.happening.topic == "orders/create")
         assert orjson.loads(created.body)["financial_status"] == "pending"
@@ -108,7 +112,7 @@ def test_a_retry_hours_late_with_its_old_payload_does_no_harm(tmp_path: Path, sq
 def test_orders_that_change_while_nobody_is_subscribed_are_found(tmp_path: Path, sqlite_ledger_url: str) -> None:
     async def story(server: ShopServer, daemon: Living) -> None:
         orders = [server.shop.place_order()["id"] for _ in range(25)]
-        await server.flush()
+        await delivered(server)
         await daemon.until(lambda ledger: differences(server, ledger))
         for key, _ in list(server.shop.shelf.all("webhook")):
             server.shop.unsubscribe(int(key))
@@ -124,7 +128,7 @@ def test_a_refund_that_moves_no_timestamp_and_tells_nobody_is_found(tmp_path: Pa
     async def story(server: ShopServer, daemon: Living) -> None:
         order = server.shop.place_order()["id"]
         server.shop.pay(order)
-        await server.flush()
+        await delivered(server)
         await daemon.until(lambda ledger: differences(server, ledger))
         before = server.shop.shelf.need("order", order)["updated_at"]
         server.shop.refund(order, 250, touch=False, silent=True)
@@ -142,7 +146,7 @@ def test_what_was_deleted_is_deleted_with_its_parts_told_or_not(tmp_path: Path, 
             shop.refund(order, 100)
         product = shop.create_product()["id"]
         item = shop.create_product()["variants"][0]["inventory_item_id"]
-        await server.flush()
+        await delivered(server)
         await daemon.until(lambda ledger: differences(server, ledger))
         shop.delete_order(told)
         server.set_faults(FaultPlan(drop=Chance(1.0)))
@@ -176,9 +180,9 @@ def test_an_order_that_changes_between_a_page_and_its_transactions_ends_at_the_t
 def test_app_uninstalled_closes_the_account_at_once(tmp_path: Path, sqlite_ledger_url: str) -> None:
     async def run() -> None:
         shop = a_shop(clock=SystemClock())
-        async with ShopServer(shop, bucket=_WIDE) as server, living(server, tmp_path, sqlite_ledger_url) as daemon:
+        async with _open(shop) as server, living(server, tmp_path, sqlite_ledger_url) as daemon:
             shop.place_order()
-            await server.flush()
+            await delivered(server)
             await daemon.until(lambda ledger: differences(server, ledger))
             server.grants.revoke_all()
             webhook = next(row for _, row in shop.shelf.all("webhook") if row["topic"] == "app/uninstalled")
@@ -200,15 +204,15 @@ def test_a_customer_s_redaction_reaches_the_ledger_through_the_webhook(
 ) -> None:
     async def run() -> None:
         shop = a_shop(clock=SystemClock())
-        async with ShopServer(shop, bucket=_WIDE) as server, living(server, tmp_path, postgres_ledger_url) as daemon:
+        async with _open(shop) as server, living(server, tmp_path, postgres_ledger_url) as daemon:
             server.declare(daemon.address, ["customers/redact"])
             buyer = shop.create_customer("ada@example.com")["id"]
             order = shop.place_order(customer=buyer)["id"]
             shop.pay(order)
-            await server.flush()
+            await delivered(server)
             await daemon.until(lambda ledger: differences(server, ledger))
             shop.redact_customer(buyer)
-            await server.flush()
+            await delivered(server)
             async with daemon.looking() as ledger:
                 asked = await asyncio.to_thread(ledger.pending_redactions, "shop")
             assert [(each.what.kind, each.what.id) for each in asked] == [

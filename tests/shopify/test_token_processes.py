@@ -10,7 +10,6 @@ from contextlib import closing
 import pytest
 
 from providers.sandbox.shopify import ShopServer
-from reconciler.clock import SystemClock
 from reconciler.ledger import open_ledger
 from tests.shopify.shops import ACCOUNT, a_shop
 
@@ -31,9 +30,12 @@ async def _line(node: Process) -> str:
 
 
 async def _ready(*nodes: Process) -> None:
-    """Released at one instant."""
     for node in nodes:
         assert await _line(node) == "ready"
+
+
+async def _go(*nodes: Process) -> None:
+    """Released at one instant."""
     for node in nodes:
         assert node.stdin is not None
         node.stdin.write(b"go\n")
@@ -51,7 +53,7 @@ async def _last(node: Process) -> str:
 @pytest.mark.long
 def test_processes_spend_a_refresh_token_once_and_lose_none_when_one_is_killed(ledger_url: str) -> None:
     async def story() -> None:
-        shop = a_shop(clock=SystemClock())
+        shop = a_shop()  # nobody's clock moves: the turn of whoever died lasts as long as the test wants
         async with ShopServer(shop) as server:
             refresh = server.grants.first_refresh_token()
             dying, first, second, later = await asyncio.gather(
@@ -61,17 +63,18 @@ def test_processes_spend_a_refresh_token_once_and_lose_none_when_one_is_killed(l
                 _node(ledger_url, server, refresh),
             )
             try:
-                await _ready(dying)
+                await _ready(dying, first, second, later)
+                await _go(dying)
                 assert await _line(dying) == "answered"
                 dying.kill()
                 await dying.wait()
                 assert server.grants.granted == 1
                 # Its turn lasts: nobody takes what it may still be using, and who waits says for what.
-                await _ready(later)
+                await _go(later)
                 assert "another process is renewing" in await _line(later)
                 assert server.grants.granted == 1
                 # When its turn is over, two at once ask with the token before, which Shopify still takes: once.
-                await _ready(first, second)
+                await _go(first, second)
                 assert [await _last(first), await _last(second)] == ["read", "read"]
                 assert server.grants.granted == 2
                 assert await _last(later) == "read"

@@ -1,7 +1,7 @@
 """A node of its own that needs a token: `python -m tests.shopify.token_child LEDGER SHOP DOMAIN REFRESH MODE AHEAD`.
 
 MODE `dies` stands still between Shopify's answer and keeping it, so that the test can kill it there; AHEAD is by how
-many seconds its clock is ahead.
+many seconds its clock, which stands still, is ahead.
 """
 
 from __future__ import annotations
@@ -10,32 +10,23 @@ import asyncio
 import base64
 import sys
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pydantic import SecretStr
 
 from providers.sandbox.shopify.server import CLIENT_ID, DEFAULT_SECRET
 from providers.shopify import Shopify, ShopifySettings
-from reconciler.clock import SystemClock
-from reconciler.errors import Unavailable
+from reconciler.clock import ManualClock
+from reconciler.errors import LedgerUnavailable, Unavailable
 from reconciler.ledger import GroupCommit, open_ledger
 from reconciler.provider import Reply, Request
 from reconciler.sealing import seal_of
 from reconciler.tokens import keep_tokens
 from reconciler.transport import HttpTransport
 from tests.ledger.children import say
-from tests.shopify.shops import ACCOUNT, ref
+from tests.shopify.shops import ACCOUNT, START, ref
 
 KEY = base64.b64encode(bytes(range(32))).decode()
-
-
-class _Ahead(SystemClock):
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._ahead = timedelta(seconds=seconds)
-
-    def now(self) -> datetime:
-        return super().now() + self._ahead
 
 
 class _Hears(HttpTransport):
@@ -50,7 +41,7 @@ class _Hears(HttpTransport):
 
 
 async def _node(url: str, shop: str, domain: str, refresh: str, mode: str, ahead: str) -> None:
-    clock = _Ahead(float(ahead))
+    clock = ManualClock(START + timedelta(seconds=float(ahead)))
     settings = ShopifySettings(
         provider="shopify", shop=domain, base_url=shop, client_id=CLIENT_ID, client_secret=SecretStr(DEFAULT_SECRET),
         refresh_token=SecretStr(refresh), webhook_secrets=(SecretStr(DEFAULT_SECRET),),
@@ -71,7 +62,9 @@ async def _node(url: str, shop: str, domain: str, refresh: str, mode: str, ahead
                 if not waited:
                     say(f"waits: {error}")
                 waited = True
-                await asyncio.sleep(0.05)
+            except LedgerUnavailable:
+                pass  # several nodes write into one file, and the machine may stand still meanwhile
+            await asyncio.sleep(0.05)
         say("read")
         await writer.close()
     await transport.aclose()

@@ -16,13 +16,13 @@ from providers.sandbox.api import read_call
 from providers.sandbox.faults import Chance
 from providers.sandbox.shopify import Shop, ShopServer
 from providers.sandbox.shopify.bucket import BucketLimit
-from providers.sandbox.shopify.sending import CLASSIC, EVENTS, ShopRetries
+from providers.sandbox.shopify.sending import CLASSIC, EVENTS
 from providers.sandbox.shopify.server import DEFAULT_TOKEN
 from reconciler.clock import ManualClock
 from tests import corpus
 from tests.sandbox_fixtures import receiving
 from tests.shopify.server import sample
-from tests.shopify.shops import a_shop
+from tests.shopify.shops import PATIENT, a_shop
 
 _API = "/admin/api/2026-10"
 
@@ -163,9 +163,9 @@ def test_a_balance_adds_up_to_its_transactions_and_a_payout_to_its_members() -> 
     assert shop.balance()["balance"][0]["amount"] == "0.00"
 
 
-def _sent(story: Callable[[ShopServer, Any], Any], **options: Any) -> None:
+def _sent(story: Callable[[ShopServer, Any], Any]) -> None:
     async def run() -> None:
-        async with receiving() as receiver, ShopServer(a_shop(), **options) as server:
+        async with receiving() as receiver, ShopServer(a_shop(), retries=PATIENT) as server:
             server.subscribe(receiver.url, ["orders/create", "orders/updated"])
             await story(server, receiver)
 
@@ -201,7 +201,7 @@ def test_after_eight_failures_the_subscription_is_gone() -> None:
         await server.flush()
         assert len(receiver.received) == 9
 
-    _sent(story, retries=ShopRetries(speed=1.0))
+    _sent(story)
 
 
 def test_what_the_app_s_file_declares_is_sent_and_never_shown() -> None:
@@ -231,7 +231,7 @@ def test_the_corpus_is_the_one_that_this_was_written_against() -> None:
 
 def test_both_families_of_headers_are_sent_in_turns() -> None:
     async def story() -> list[set[str]]:
-        async with receiving() as receiver, ShopServer(a_shop(), families=(CLASSIC, EVENTS)) as server:
+        async with receiving() as receiver, ShopServer(a_shop(), families=(CLASSIC, EVENTS), retries=PATIENT) as server:
             server.subscribe(receiver.url, ["products/update"])
             product = server.shop.create_product()["id"]
             for _ in range(4):

@@ -1,0 +1,33 @@
+"""What a ledger's address may say beside where the database is."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from reconciler.ledger import Ledger, open_ledger
+from tests.databases import as_shipped, plain_address
+
+SETTINGS = ("lock_timeout", "idle_in_transaction_session_timeout", "TimeZone")
+
+
+def settings(ledger: Ledger) -> list[str]:
+    with ledger.store.read() as tx:
+        return [tx.run(text(f"SHOW {each}")).scalar_one() for each in SETTINGS]
+
+
+def test_what_it_says_of_postgres_holds_and_the_rest_is_ours(postgres_ledger_url: str) -> None:
+    address = make_url(plain_address(postgres_ledger_url))
+    said = {"connect_timeout": "77", "options": "-clock_timeout=5000 -ctimezone=Asia/Tokyo"}
+    for url, expected, seconds in (
+        (address, ["2s", "10s", "UTC"], "2"),
+        (address.update_query_dict(said), ["5s", "10s", "UTC"], "77"),
+    ):
+        with as_shipped(), closing(open_ledger(url.render_as_string(hide_password=False))) as ledger:
+            assert settings(ledger) == expected
+            with ledger.store.engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                assert driver.info.get_parameters()["connect_timeout"] == seconds
