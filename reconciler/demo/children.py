@@ -18,7 +18,7 @@ from reconciler.demo.plan import CONFIG
 from reconciler.errors import ReconcilerError
 
 _SOURCES = Path(reconciler.__file__).resolve().parents[1]
-_PATIENCE = timedelta(seconds=40)
+_PATIENCE = timedelta(minutes=2)
 """The daemon takes ten seconds at most to stop, and longer where the machine is very busy."""
 
 

@@ -99,7 +99,9 @@ class _Story:
         self._port = stack.enter_context(reserved_port())
         # Playing a day is one request that is answered when the day is over; a flush may send thousands of webhooks.
         patience = plan.seconds + plan.rest_within.total_seconds()
-        transport = HttpTransport(read_seconds=patience, total_seconds=patience, trust_env=False)
+        transport = HttpTransport(
+            connect_seconds=patience, read_seconds=patience, total_seconds=patience, trust_env=False
+        )
         stack.push_async_callback(transport.aclose)
         sandbox_child, sandboxes = await self._start_sandbox(stack, transport)
         config = config_text(ledger_url=self._ledger_url, port=self._port, stripe_url=sandboxes[STRIPE].url,
@@ -291,16 +293,20 @@ class _Story:
         while True:
             with suppress(LedgerError):  # a busy moment; the next look is half a second away
                 last = await asyncio.to_thread(backlog, ledger, self._clock.now())
-            way, read = Counter[str](), Counter[str]()
-            for side, sandbox in sandboxes.items():
-                told = await sandbox.deliveries()
-                way += fates({**told, "faults": self._struck.get(side, told["faults"])})
-                read += answers(await sandbox.requests())
-            elapsed = -1.0 if self._began is None else self._clock.monotonic() - self._began
-            self._watcher.moment(
-                Moment(elapsed, self._plan.seconds, self._plan.payments, way, read, last, daemon_dead=self._dead)
-            )
+            with suppress(Unavailable):
+                await self._show(sandboxes, last)
             await asyncio.sleep(_LOOK_EVERY)
+
+    async def _show(self, sandboxes: Sandboxes, last: Backlog) -> None:
+        way, read = Counter[str](), Counter[str]()
+        for side, sandbox in sandboxes.items():
+            told = await sandbox.deliveries()
+            way += fates({**told, "faults": self._struck.get(side, told["faults"])})
+            read += answers(await sandbox.requests())
+        elapsed = -1.0 if self._began is None else self._clock.monotonic() - self._began
+        self._watcher.moment(
+            Moment(elapsed, self._plan.seconds, self._plan.payments, way, read, last, daemon_dead=self._dead)
+        )
 
 
 async def compare_all(sandboxes: Sandboxes, ledger: Ledger) -> Comparison:

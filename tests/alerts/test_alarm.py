@@ -74,8 +74,13 @@ def address() -> Iterator[Address]:
         server.server_close()
 
 
+def address_of(port: int) -> str:
+    """For apprise, whose own patience is four seconds."""
+    return f"json://127.0.0.1:{port}/?cto=120&rto=120"
+
+
 def alarm(writer: GroupCommit, clock: ManualClock, *ports: int, **more: Any) -> Alarm:
-    sender = AppriseSender([f"json://127.0.0.1:{port}/" for port in ports]) if ports else None
+    sender = AppriseSender([address_of(port) for port in ports]) if ports else None
     return Alarm(
         [FOLLOWED], writer, clock, sender=sender, rules=Rules(), manners=Manners(), every=timedelta(seconds=30), **more
     )

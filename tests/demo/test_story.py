@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -69,6 +70,7 @@ def stopped(notes: Notes, ledger_url: str) -> Iterator[psycopg.Connection[TupleR
                 except psycopg.errors.LockNotAvailable:
                     ours.execute("ROLLBACK")
                     os.kill(pid, signal.SIGCONT)  # it was stopped with the ledger in its hand
+                    time.sleep(0.1)  # in which it lets go
             yield ours
         finally:
             with suppress(ProcessLookupError):
@@ -183,7 +185,7 @@ def test_other_signals_end_the_story_in_the_same_way(number: signal.Signals) -> 
 def test_json_is_one_document_with_the_report(tmp_path: Path) -> None:
     ran = subprocess.run(
         command("demo", "--seed", "5", "--payments", "60", "--seconds", "6", "--format", "json"),
-        capture_output=True, text=True, timeout=400, check=False, cwd=tmp_path,
+        capture_output=True, text=True, timeout=840, check=False, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -18,6 +18,7 @@ from reconciler.app import Daemon, Given
 from reconciler.clock import SystemClock
 from reconciler.config import Config, load
 from reconciler.ledger import Ledger, open_ledger
+from reconciler.ledger.store import BUSY_SECONDS
 from reconciler.loading import load_accounts
 from tests.intake.serving import connection, read_reply
 
@@ -33,7 +34,7 @@ port = 0
 provider = "stripe"
 api_key = "file:{folder}/key"
 webhook_secrets = ["file:{folder}/secret"]
-base_url = "http://127.0.0.1:9"
+base_url = "{stripe}"
 """
 
 
@@ -52,7 +53,8 @@ class Running:
         return self.folder / "config.toml"
 
     async def send(self, secret: str) -> int:
-        """One delivery; its answer."""
+        """One delivery; its answer. Put off after all of the ledger's patience, on a machine that stood still, it comes
+        again, as from a provider; a refusal that comes sooner is the answer."""
         content = {"id": f"evt_{next(self._numbers)}", "object": "event", "type": "charge.updated", "livemode": False,
                    "created": int(time.time()), "data": {"object": {"id": "ch_1", "object": "charge"}}}  # fmt: skip
         body = orjson.dumps(content)
@@ -60,9 +62,13 @@ class Running:
             f"POST /webhooks/stripe/main HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nstripe-signature: {signature(body, (secret,), int(time.time()))}\r\n\r\n"
         )
-        async with connection(int((self.daemon.url or "").rpartition(":")[2])) as (reader, writer):
-            writer.write(head.encode() + body)
-            return (await read_reply(reader)).status
+        while True:
+            began = time.monotonic()
+            async with connection(int((self.daemon.url or "").rpartition(":")[2])) as (reader, writer):
+                writer.write(head.encode() + body)
+                status = (await read_reply(reader)).status
+            if status != 503 or time.monotonic() - began < BUSY_SECONDS:
+                return status
 
     async def reload(self, content: str | None = None) -> None:
         """Returns once the file was taken."""
@@ -95,7 +101,7 @@ async def running(folder: Path, ledger_url: str) -> AsyncIterator[Running]:
     for name, secret in {"key": "rk_test_x", "secret": OLD, "second": NEW}.items():
         (folder / name).write_text(secret)
     path = folder / "config.toml"
-    path.write_text(CONFIG.format(ledger=ledger_url, folder=folder), encoding="utf-8")
+    path.write_text(CONFIG.format(ledger=ledger_url, folder=folder, stripe="http://127.0.0.1:9"), encoding="utf-8")
 
     def given() -> Given:
         config = load(path, {})

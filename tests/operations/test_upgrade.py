@@ -34,7 +34,7 @@ from tests.databases import Postgres
 from tests.intake.serving import connection, read_reply
 from tests.operations.providers import API_KEY, WEBHOOK_SECRET, Providers
 from tests.operations.running import Daemon, until
-from tests.operations.test_reload import OLD, running
+from tests.operations.test_reload import CONFIG, OLD, running
 
 PROMISED_SINCE = "0010"
 """From here on steps only add. What came before was never run by two programs at once."""
@@ -65,19 +65,6 @@ def faults(statements: list[str]) -> list[str]:
         if indexed is not None and indexed not in made and "CONCURRENTLY" not in plain.upper():
             found.append(plain)  # it would hold up every write of a large table
     return found
-
-
-CONFIG = """
-[ledger]
-url = "{ledger}"
-[server]
-port = 0
-[accounts.main]
-provider = "stripe"
-api_key = "file:{folder}/key"
-webhook_secrets = ["file:{folder}/secret"]
-base_url = "{stripe}"
-"""
 
 
 def program_before_the_newest_step(folder: Path) -> Path:

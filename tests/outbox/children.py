@@ -34,6 +34,16 @@ def subscription(url: str) -> Subscription:
 
 
 async def live(url: str, receiver: str, seed: int) -> None:
+    """Until it is killed. A ledger that does not answer at first, on a machine that stands still, is asked again."""
+    while True:
+        try:
+            await _live(url, receiver, seed)
+            return
+        except LedgerError:
+            await asyncio.sleep(0.05)
+
+
+async def _live(url: str, receiver: str, seed: int) -> None:
     clock, chance, parent = SystemClock(), random.Random(seed), os.getppid()
     owner = owner_name(clock.now())
     async with node(

@@ -36,6 +36,8 @@ LOOPBACK = Guard((ipaddress.ip_network("127.0.0.0/8"),), only_allowed=True)
 QUICK = Policy(first_wait=timedelta(milliseconds=20), max_wait=timedelta(milliseconds=200),
                probe_wait=timedelta(milliseconds=50))  # fmt: skip
 SECRET = new_secret()
+PATIENT = PoolSettings(lease=timedelta(seconds=2 * PATIENCE_SECONDS), drain=timedelta(seconds=1))
+"""Nobody is told twice because the machine stood still in the middle of an answer."""
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -155,9 +157,9 @@ class Node:
         }
 
 
-def sender(clock: SystemClock, stack: contextlib.AsyncExitStack, *, seconds: float = 20.0) -> Sender:
+def sender(clock: SystemClock, stack: contextlib.AsyncExitStack, *, seconds: float = PATIENCE_SECONDS) -> Sender:
     options: dict[str, Any] = {
-        "connect_seconds": 5.0,
+        "connect_seconds": seconds,
         "read_seconds": seconds,
         "total_seconds": seconds,
         "connections": 500,
@@ -179,8 +181,8 @@ async def node(
     *,
     secrets: Mapping[str, Sequence[str]] | None = None,
     policy: Policy = QUICK,
-    settings: PoolSettings = PoolSettings(drain=timedelta(seconds=1)),  # noqa: B008 - frozen
-    seconds: float = 20.0,
+    settings: PoolSettings = PATIENT,
+    seconds: float = PATIENCE_SECONDS,
     owner: str = "node1",
     is_gone: Callable[[str], bool] = lambda _: False,
 ) -> AsyncIterator[Node]:

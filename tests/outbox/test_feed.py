@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import text
 
-from reconciler.errors import UsageError
-from reconciler.ledger import Answer, Ledger, PageRow, open_ledger
+from reconciler.errors import LedgerUnavailable, UsageError
+from reconciler.ledger import Answer, Ledger, Mark, PageRow, open_ledger
 from reconciler.ledger.changes import Change, Cursor, Filter, ForeignCursor, place
 from reconciler.ledger.moving import import_lines
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Cause, Redaction, ResourceRef, State
 from tests.ledger.factories import NOON, by_hand, claim_all, ref, seconds, settle, show_page, snapshot, tombstone
 from tests.moving.ledgers import READERS, exported, numbered
+
+T = TypeVar("T")
 
 
 def told(ledger: Ledger, after: Cursor | None = None, wanted: Filter | None = None) -> list[tuple[str, int]]:
@@ -165,6 +169,20 @@ def test_a_placer_that_dies_in_the_middle_loses_nothing(second: tuple[Ledger, Le
     assert [each.position for each in follow(reader)] == [1]
 
 
+def patiently(act: Callable[[], T]) -> T:
+    """As the daemon does: what could not be done, because somebody else was at it for too long, is done again."""
+    while True:
+        with suppress(LedgerUnavailable):
+            return act()
+
+
+def show(ledger: Ledger, rows: list[PageRow], now: datetime, mark: Mark) -> None:
+    start = ledger.tick()
+    with ledger.together():
+        ledger.apply_page(rows, start=start, started_at=now, cause=Cause.SWEEP, settle={"charge": seconds(0)}, now=now)
+        ledger.mark([mark], now)
+
+
 def test_readers_beside_writers_miss_nothing_and_see_nothing_twice(ledger_url: str) -> None:
     """Four writers on shared resources, two of whom place as well, and a reader who follows from the first moment."""
     rounds, names = 12, ("a", "b", "c")
@@ -175,17 +193,14 @@ def test_readers_beside_writers_miss_nothing_and_see_nothing_twice(ledger_url: s
             for round_ in range(rounds):
                 now = NOON + timedelta(minutes=round_)
                 rows = [PageRow(snapshot(ref(f"p_{number}_{name}"), round_)) for name in names]
-                start = ledger.tick()
-                with ledger.together():
-                    ledger.apply_page(
-                        rows, start=start, started_at=now, cause=Cause.SWEEP, settle={"charge": seconds(0)}, now=now
-                    )
-                    ledger.mark([by_hand(ref(f"c_{number}"))], now)
-                claims = [each for each in claim_all(ledger, now) if each.ref.id == f"c_{number}"]
-                answers = [Answer(each, snapshot(each.ref, round_), now) for each in claims]
-                ledger.apply(answers, now=now, least_interval=timedelta(0))
+                patiently(partial(show, ledger, rows, now, by_hand(ref(f"c_{number}"))))
+                claims = patiently(partial(claim_all, ledger, now))
+                answers = [
+                    Answer(each, snapshot(each.ref, round_), now) for each in claims if each.ref.id == f"c_{number}"
+                ]
+                patiently(partial(ledger.apply, answers, now=now, least_interval=timedelta(0)))
                 if number % 2:
-                    ledger.changes.place(limit=5)
+                    patiently(partial(ledger.changes.place, limit=5))
 
     def guarded(number: int) -> None:
         try:
