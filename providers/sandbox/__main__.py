@@ -23,7 +23,8 @@ from providers.sandbox.server import DEFAULT_KEY, SandboxServer
 from providers.sandbox.shopify.bucket import SECONDS_TO_EMPTY, BucketLimit
 from providers.sandbox.shopify.sending import CLASSIC, EVENTS, ShopRetries
 from providers.sandbox.shopify.server import DEFAULT_TOKEN, ShopServer
-from providers.sandbox.shopify.shop import TOPICS, Shop
+from providers.sandbox.shopify.shop import Shop
+from providers.sandbox.shopify.topics import TOPICS
 from providers.sandbox.truth import Pace
 from providers.sandbox.world import World
 from reconciler.clock import Clock, ManualClock, SystemClock

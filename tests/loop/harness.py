@@ -30,7 +30,7 @@ from reconciler.model import Cause, ResourceRef, State, content_hash
 from reconciler.transport import HttpTransport
 from reconciler.worker import IDLE_POLL, wait_for
 from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
-from tests.loop.wiring import Account, Node, Setup, Wiring
+from tests.loop.wiring import Account, Node, Setup, Wiring, stripe_reader
 from tests.sandbox_fixtures import SECRET
 
 T = TypeVar("T")
@@ -65,9 +65,10 @@ class Loop(Wiring):
         self.transport = WatchedTransport(self.http, self.under_way)
         self.commit = WatchedLedger(self.ledger, clock, self.under_way)
         real = not isinstance(clock, ManualClock)
+        self.shops = shops
         super().__init__(
             setup,
-            shops,
+            {name: stripe_reader(server, setup) for name, server in shops.items()},
             clock,
             self.commit,
             self.transport,
@@ -360,7 +361,8 @@ async def looping(
                 server.set_faults(faults)
         loop.nodes = [Node(loop, loop.setup.owner.format(number=number)) for number in range(1, nodes + 1)]
         for account in loop.node.accounts.values():
-            account.world.listen(lambda occurrence, events=account.events: events.append(occurrence.event))  # type: ignore[misc]  # mypy does not infer a default's type
+            world = shops[account.name].world
+            world.listen(lambda occurrence, events=account.events: events.append(occurrence.event))  # type: ignore[misc]  # mypy does not infer a default's type
         providers = {name: each.provider for name, each in loop.node.accounts.items()}
         loop.intake = Intake(providers, loop.commit, clock, IntakeMetrics(CollectorRegistry()))
 

@@ -28,7 +28,7 @@ NO_FAULTS = FaultPlan()
 
 async def known_payments(loop: Loop, count: int, account: str = "main") -> list[str]:
     """Payments that are in the ledger, clean; their ids."""
-    world = loop.node.accounts[account].world
+    world = loop.shops[account].world
     ids = [world.payments.pay(1_000 + number)["id"] for number in range(count)]
     await loop.deliver_all(account)
     await loop.settle()

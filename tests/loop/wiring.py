@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
-from providers.sandbox import SandboxServer, World
+from providers.sandbox import SandboxServer
 from providers.sandbox.store import Body
 from providers.stripe import Stripe, StripeSettings
 from reconciler.clock import Clock
@@ -45,13 +45,31 @@ class Setup:
     seed: int = 1
 
 
+Reader = Callable[[str, Transport, Clock], Provider]
+"""Makes what reads the account of a name."""
+
+
+def stripe_reader(server: SandboxServer, setup: Setup) -> Reader:
+    """Of a shop at the Stripe look-alike."""
+
+    def reader(name: str, transport: Transport, clock: Clock) -> Provider:
+        settings = StripeSettings(
+            provider="stripe",
+            api_key=SecretStr(setup.key or server.api_key),
+            webhook_secrets=(SecretStr(SECRET),),
+            base_url=server.url,
+            monthly_reads=setup.monthly_reads,
+        )
+        return setup.provider(name, settings, transport, clock)
+
+    return reader
+
+
 @dataclass
 class Account:
-    """One account: a shop at the sandbox, and our parts that read for it."""
+    """One account: our parts that read a shop of the sandbox."""
 
     name: str
-    world: World
-    server: SandboxServer
     provider: Provider
     fetcher: Fetcher
     sweeper: Sweeper
@@ -68,7 +86,7 @@ class Node:
     def __init__(self, loop: Wiring, owner: str, more: Sequence[Periodic] = ()) -> None:
         setup = loop.setup
         self.owner = owner
-        self.accounts = {account: loop.connect(account, self) for account in loop.shops}
+        self.accounts = {account: loop.connect(account, self) for account in loop.readers}
         self.worker = Worker(
             {each.name: each.fetcher for each in self.accounts.values()},
             loop.commit,
@@ -123,7 +141,7 @@ class Wiring:
     def __init__(
         self,
         setup: Setup,
-        shops: Mapping[str, SandboxServer],
+        readers: Mapping[str, Reader],
         clock: Clock,
         commit: GroupCommit,
         transport: Transport,
@@ -133,7 +151,7 @@ class Wiring:
         on_applied: Callable[[], None] = lambda: None,
     ) -> None:
         self.setup = setup
-        self.shops = shops
+        self.readers = readers
         self.clock = clock
         self.commit: GroupCommit = commit
         self.transport: Transport = transport
@@ -143,15 +161,8 @@ class Wiring:
         self._on_applied = on_applied
 
     def connect(self, name: str, node: Node) -> Account:
-        server, setup = self.shops[name], self.setup
-        settings = StripeSettings(
-            provider="stripe",
-            api_key=SecretStr(setup.key or server.api_key),
-            webhook_secrets=(SecretStr(SECRET),),
-            base_url=server.url,
-            monthly_reads=setup.monthly_reads,
-        )
-        provider = setup.provider(name, settings, self.transport, self.clock)
+        setup = self.setup
+        provider = self.readers[name](name, self.transport, self.clock)
 
         def read(results: Sequence[Applied]) -> None:
             self.applied.extend(results)
@@ -176,7 +187,7 @@ class Wiring:
         rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]
         deadlines = Deadlines(name, provider.kinds, rules, self.commit, self.clock)
         allocation = Allocation(name, setup.monthly_reads, 2 * len(provider.kinds))
-        return Account(name, server.world, server, provider, fetcher, sweeper, deadlines, allocation)
+        return Account(name, provider, fetcher, sweeper, deadlines, allocation)
 
     def jobs_of(self, account: Account) -> list[Periodic]:
         return jobs_of(

@@ -17,7 +17,7 @@ from providers.sandbox.shopify import Shop, ShopServer
 from providers.sandbox.shopify.bucket import BucketLimit
 from providers.sandbox.shopify.sending import ShopSending
 from providers.sandbox.shopify.server import DEFAULT_SECRET
-from providers.sandbox.shopify.shop import TOPICS
+from providers.sandbox.shopify.topics import TOPICS
 from providers.shopify.topics import REQUIRED
 from reconciler.clock import SystemClock
 from reconciler.ledger import Ledger, open_ledger

@@ -11,6 +11,7 @@ from reconciler.clock import to_micros
 from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import Answer, Applied, Claim, Coverage, Job, JobLost, Ledger, Outcome, PageRow, Release, Store
 from reconciler.ledger.transaction import Transaction
+from reconciler.model import ResourceRef
 from tests.simulation.oracle import Oracle
 
 
@@ -92,6 +93,14 @@ class Checked(Ledger):
             if each.complete:
                 self._oracle.coverage_recorded(each.kind, each.window.since, each.window.until)
         return recorded
+
+    def record_payout_members(
+        self, payout: ResourceRef, members: Sequence[ResourceRef], *, complete: bool, now: datetime
+    ) -> int:
+        written = super().record_payout_members(payout, members, complete=complete, now=now)
+        if complete:
+            self._oracle.members_recorded(payout, members)
+        return written
 
     def renew_job(self, job: Job, *, now: datetime, watermark: datetime | None = None, **more: Any) -> None:
         with self._fenced(job):

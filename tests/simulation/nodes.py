@@ -43,8 +43,9 @@ T = TypeVar("T")
 
 
 def jobs_of(scenario: Scenario) -> tuple[str, ...]:
-    listed = (f"{what}/main/{kind}" for what in ("recent", "complete", "open", "members") for kind in scenario.kinds)
-    return ("deadlines", "feed", "outbox", *listed)
+    whats = ("recent", "complete", "known", "open", "members")
+    listed = (f"{what}/main/{kind}" for what in whats for kind in scenario.kinds)
+    return ("deadlines", "feed", "counts", "outbox", *listed)
 
 
 _OURS = "https://books.example"
@@ -186,13 +187,12 @@ class Host:
             fetch=FetchSettings(lease=self._scenario.lease),
             worker=WorkerSettings(lease=self._scenario.lease),
             jobs=jobs_of(self._scenario),
-            provider=self._mutant.provider,
             seed=self._dice.randrange(1 << 30),
         )
         applied = Bell()
         wiring = Wiring(
             setup,
-            {"main": self._shop.server},
+            {"main": self._shop.reader(self._mutant.provider)},
             self.clock,
             commit,
             self._shop,

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
-from providers.stripe import Stripe
-from providers.stripe.events import ALL_TYPES
-from reconciler.clock import from_micros, to_micros
+from reconciler.clock import to_micros
 from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import entry_row
+from reconciler.loading import Remembering
 from reconciler.model import ResourceRef
+from reconciler.provider import Provider
 from tests.ledger.promises import broken_row, broken_versions
 from tests.simulation.feed import FeedOracle
 from tests.simulation.listening import SIGNING_SECRET, SUBSCRIPTIONS
 from tests.simulation.loop import EPOCH, SimulatedLoop
 from tests.simulation.scenario import Scenario
-from tests.simulation.shop import GONE, Shop
+from tests.simulation.shop import GONE, Shop, Told
 
 _COLUMNS = (
     "id, account, kind, remote_id, generation, settled_generation, due_at, not_before, lease_token, lease_until,"
@@ -134,17 +134,18 @@ class Oracle:
                 self.missed.add(event_id)
             else:
                 continue
-            if event_id not in self._shop.events:
-                continue
-            kind, object_id, number, _ = self._shop.events[event_id]
-            self.announced[kind, object_id] = max(self.announced.get((kind, object_id), 0), number)
-            row_id = self._one(
-                "SELECT id FROM resource WHERE account = 'main' AND kind = ? AND remote_id = ?", kind, object_id
-            )
-            if row_id is None:
-                self.broken(f"invariant 1: {event_id} is on record, and {kind}/{object_id} was not marked")
-            else:
-                self._touched.add(row_id)
+            for told in self._shop.events.get(event_id, ()):
+                self._announce(event_id, told)
+
+    def _announce(self, event_id: str, told: Told) -> None:
+        self.announced[told.kind, told.id] = max(self.announced.get((told.kind, told.id), 0), told.number)
+        row_id = self._one(
+            "SELECT id FROM resource WHERE account = 'main' AND kind = ? AND remote_id = ?", told.kind, told.id
+        )
+        if row_id is None:
+            self.broken(f"invariant 1: {event_id} is on record, and {told.kind}/{told.id} was not marked")
+        else:
+            self._touched.add(row_id)
 
     def _look(self, row: Mapping[str, Any], known: _Known) -> None:
         name = f"{row['kind']}/{row['remote_id']}"
@@ -231,14 +232,10 @@ class Oracle:
         if kind not in self._scenario.kinds or not self._scenario.lists_are_whole or not self._scenario.clocks_agree:
             return
         skew = abs(self._scenario.provider_skew)
-        for body in self._shop.world.truth.all_of(kind):
-            created = from_micros(int(body["created"]) * 1_000_000)
-            if (
-                since <= created
-                and created + timedelta(seconds=1 + skew) <= until
-                and not self._holds(kind, body["id"])
-            ):
-                self.broken(f"invariant 8: {kind}/{body['id']} lies in a window that counts as looked at")
+        for object_id, created in self._shop.existing(kind):
+            inside = since <= created and created + timedelta(seconds=1 + skew) <= until
+            if inside and not self._holds(kind, object_id):
+                self.broken(f"invariant 8: {kind}/{object_id} lies in a window that counts as looked at")
 
     def _holds(self, kind: str, object_id: str) -> bool:
         return bool(
@@ -259,30 +256,33 @@ class Oracle:
             self.broken(f"invariant 10: the watermark of {job} is closer than the overlap")
         if not self._scenario.lists_are_whole:
             return  # a feed that leaves events out is beyond what is promised
-        for event_id, (_, _, _, created) in self._shop.events.items():
-            at = from_micros(created * 1_000_000)
+        for event_id, told in self._shop.events.items():
+            at = told[0].at
             if self.first_watermark < at and at + timedelta(seconds=1) <= watermark and not self._recorded(event_id):
                 self.broken(f"invariant 10: {job} passed {event_id} of {at:%H:%M:%S}, which is not on record")
 
     def _recorded(self, event_id: str) -> bool:
         if event_id in self.logged or event_id in self.missed:
             return True
-        row = self._shop.world.store.row(event_id)
-        return row is None or row.body is None or row.body["type"] not in ALL_TYPES
+        return not self._shop.follows(event_id)
 
     # --- bounds, and the end ---
 
     def overdue(self, bound: timedelta) -> None:
         """Whatever was announced longer ago than `bound` is known, or dirty and so named in the report."""
-        for event_id, (kind, object_id, number, created) in self._shop.events.items():
-            if self._now() - from_micros(created * 1_000_000) < bound:
-                continue
-            row_id = self._ids.get((kind, object_id))
-            row: Mapping[str, Any] = {} if row_id is None else self._known[row_id].row
-            if row and row["generation"] > row["settled_generation"]:
-                continue
-            if not row or row["content_hash"] not in self._history.contents_since(kind, object_id, number):
-                self.broken(f"{kind}/{object_id} is wrong since {event_id}, longer than {bound}, and nobody says so")
+        for event_id, events in self._shop.events.items():
+            for told in events:
+                if self._now() - told.at >= bound and self._is_unnamed(told):
+                    self.broken(f"{told.kind}/{told.id} is wrong since {event_id}, longer than {bound}, and unnamed")
+
+    def _is_unnamed(self, told: Told) -> bool:
+        """Whether it is not known here, and nothing says so."""
+        row_id = self._ids.get((told.kind, told.id))
+        if row_id is None:
+            return True
+        row = self._known[row_id].row
+        dirty = row["generation"] > row["settled_generation"]
+        return not dirty and row["content_hash"] not in self._history.contents_since(told.kind, told.id, told.number)
 
     def differences(self) -> list[str]:
         """How the ledger differs from the truth now, one line each."""
@@ -302,9 +302,31 @@ class Oracle:
                 found.append(
                     f"{name} is dirty ({self._one('SELECT last_error FROM resource WHERE id = ?', row['id'])})"
                 )
-        return found + self.feed.differences()
+        return found + self._unlike_payouts() + self.feed.differences()
 
-    def finish(self, provider: Stripe) -> None:
+    def members_recorded(self, payout: ResourceRef, members: Collection[ResourceRef]) -> None:
+        """A payout is said to be itemised: nothing asks again."""
+        wanted = self._shop.itemised().get(payout.id)
+        if not self._scenario.lists_are_whole or not self._believes_no_replica or wanted is None:
+            return
+        if {each.id for each in members} != wanted:
+            self.broken(f"{payout} is itemised with {len(members)} of {len(wanted)} members, and for good")
+
+    def _unlike_payouts(self) -> list[str]:
+        """Payouts that are not itemised as they should be."""
+        if "payout" not in self._scenario.kinds or not self._scenario.lists_are_whole:
+            return []
+        listed = {
+            row["payout_id"]: {ResourceRef.parse(each).id for each in orjson.loads(row["members"])}
+            for row in self._all("SELECT payout_id, members FROM payout_members ORDER BY recorded_at")
+        }
+        return [
+            f"payout/{payout} is not itemised"
+            for payout, members in self._shop.itemised().items()
+            if listed.get(payout) != members
+        ]
+
+    def finish(self, provider: Provider) -> None:
         """What holds of a whole ledger at the end: entries, and the log of deliveries."""
         self.feed.finish()
         stored = self._all("SELECT * FROM entry ORDER BY resource_id, version, ordinal")
@@ -320,8 +342,9 @@ class Oracle:
             if self._one("SELECT 1 FROM delivery WHERE event_id = ? AND verdict <> 'rejected'", event_id) is None:
                 self.broken(f"invariant 1: {event_id} was accepted and is no longer in the log")
 
-    def _rebuilt(self, provider: Stripe) -> list[dict[str, Any]]:
+    def _rebuilt(self, provider: Provider) -> list[dict[str, Any]]:
         """All entries, from nothing but the versions."""
+        assert isinstance(provider, Remembering)
         rebuilt: list[dict[str, Any]] = []
         versions = self._all(
             "SELECT v.resource_id, v.version, v.body, v.recorded_at, v.api_version, r.kind, r.remote_id,"
@@ -331,7 +354,7 @@ class Oracle:
         for row in versions:
             if row["body"] is None:
                 continue
-            ref = ResourceRef("stripe", "main", row["kind"], row["remote_id"])
+            ref = ResourceRef(self._shop.provider, "main", row["kind"], row["remote_id"])
             snapshot = provider.snapshot(ref, orjson.loads(unpack(row["body"])), row["api_version"])
             rebuilt += [
                 entry_row(row["resource_id"], row["version"], ordinal, entry, recorded_at=row["recorded_at"],

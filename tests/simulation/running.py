@@ -8,14 +8,11 @@ import random
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
-import orjson
-
 from providers.sandbox.post import PostFailed
-from providers.stripe import Stripe
 from reconciler.ledger import Ledger, Store
 from reconciler.ledger.subscriptions import Standing
 from tests.ledger.seams import Faults
@@ -25,7 +22,11 @@ from tests.simulation.nodes import Host, Mutant
 from tests.simulation.oracle import Oracle
 from tests.simulation.scenario import Incident, Scenario, calm
 from tests.simulation.shop import Shop
+from tests.simulation.shopify_shop import ShopifyShop
 from tests.simulation.statements import QuickFaults
+from tests.simulation.stripe_shop import StripeShop
+
+_SHOPS: Mapping[str, type[StripeShop | ShopifyShop]] = {each.provider: each for each in (StripeShop, ShopifyShop)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Simulation:
         self.scenario = scenario
         self.loop = SimulatedLoop(scenario.seed)
         self._dice = random.Random(f"network/{scenario.seed}")
-        self.shop = Shop(
+        self.shop: Shop = _SHOPS[scenario.provider](
             scenario, self.loop, SimulatedClock(self.loop, timedelta(seconds=scenario.provider_skew)), self._post
         )
         faults = faults or QuickFaults()
@@ -62,7 +63,6 @@ class Simulation:
         self.oracle = Oracle(scenario, self.loop, self.shop, _filled(store))
         self.subscribers = Subscribers(scenario, self.loop, self.oracle.feed)
         self.reader = Reader(scenario, self.oracle.feed, lambda: self._dice.choice(self.hosts))
-        mutant = replace(mutant, provider=mutant.provider or Stripe)
         self.hosts = [
             Host(number, scenario, self.loop, self.shop, store, faults, self.oracle, self.subscribers, mutant)
             for number in range(scenario.nodes)
@@ -104,7 +104,7 @@ class Simulation:
     # --- its course ---
 
     async def _live(self) -> None:
-        self.shop.server.start_sending()
+        self.shop.start_sending()
         for host in self.hosts:
             host.start()
         self.loop.create_task(self.shop.live())
@@ -117,7 +117,7 @@ class Simulation:
             await self._stay_calm()
         for host in self.hosts:
             if host.life is not None:
-                self.oracle.finish(host.life.node.accounts["main"].provider)  # type: ignore[arg-type]  # it is Stripe
+                self.oracle.finish(host.life.node.accounts["main"].provider)
         self._check()
 
     async def _pass(self, seconds: float) -> None:
@@ -223,6 +223,9 @@ class Simulation:
                 self.shop.new_api_version()
             case "backfill":
                 host.backfill(lasts)
+            case "count":
+                Ledger(self._store).hurry_job("counts/main", host.clock.now())
+                self.oracle.committed()
             case _:
                 raise ValueError(f"nobody knows what {incident.what!r} is")
 
@@ -242,7 +245,11 @@ class Simulation:
         try:
             async with asyncio.timeout(timeout_seconds):
                 status = await host.deliver(
-                    "/webhooks/stripe/main", headers, body, _event_id(body), announce is not None
+                    f"/webhooks/{self.shop.provider}/main",
+                    headers,
+                    body,
+                    self.shop.event_id(headers, body),
+                    announce is not None,
                 )
         except TimeoutError as late:
             raise PostFailed("no answer in time") from late
@@ -250,15 +257,6 @@ class Simulation:
         if self.scenario.rates and self._dice.random() < 0.01:
             raise PostFailed("the answer was lost")
         return status
-
-
-def _event_id(body: bytes) -> str | None:
-    """None where the body is no JSON, as it may be on its way."""
-    try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return str(event.get("id")) if isinstance(event, dict) else None
 
 
 @cache

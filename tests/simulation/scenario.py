@@ -13,7 +13,25 @@ from reconciler.retry import RetryPolicy
 from reconciler.sweeps import SweepSettings
 
 KINDS = ("payment_intent", "charge", "refund", "balance_transaction", "customer", "product", "payout")
-"""What the simulated shop has; the other kinds stay empty, and their sweeps are left out."""
+"""What the simulated Stripe account has; the other kinds stay empty, and their sweeps are left out."""
+
+SHOPIFY_KINDS = (
+    "order",
+    "order_transactions",
+    "transaction",
+    "refund",
+    "fulfillment",
+    "draft_order",
+    "product",
+    "customer",
+    "inventory_item",
+    "inventory_level",
+    "dispute",
+    "payout",
+    "balance_transaction",
+    "tender_transaction",
+)
+"""All that a shop has, but for its balance and the app's own scopes."""
 
 SETTLE_SECONDS = 5.0
 
@@ -56,8 +74,13 @@ class Scenario:
     sweeps: SweepSettings = field(default_factory=SweepSettings)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     lease: timedelta = timedelta(seconds=60)
+    provider: str = "stripe"
     kinds: tuple[str, ...] = KINDS
     """What the shop has."""
+    page_rows: int = 250
+    """Rows on a page of Shopify's lists, also where more are asked for."""
+    bucket: int = 400
+    """Requests that Shopify's bucket holds; a twentieth of it leaks each second."""
     calm_hours: float = 0.0
     """How long everything is watched after the ledger has become the truth: a clock that was an hour ahead leaves what
     comes due an hour later."""
@@ -109,7 +132,8 @@ class Scenario:
     def __str__(self) -> str:
         rates = ", ".join(f"{name} {rate:.0%}" for name, rate in self.rates.items())
         lines = [
-            f"seed {self.seed}: {self.nodes} node(s), {self.minutes:g} minutes, an act every {self.pace:.1f} s",
+            f"seed {self.seed}: {self.provider}, {self.nodes} node(s), {self.minutes:g} minutes,"
+            f" an act every {self.pace:.1f} s",
             f"  rates: {rates or 'none'}",
             *(f"  {each}" for each in self.incidents),
         ]
@@ -143,6 +167,7 @@ _READ_FAULTS = {
     "skip_row": 0.1,
     "repeat_row": 0.2,
 }
+_STRIPE_ONLY = frozenset({"lock_timeout"})
 _TELLING_FAULTS = {
     "told_lost": 0.3,
     "told_unanswered": 0.3,
@@ -250,6 +275,47 @@ def tiny(seed: int) -> Scenario:
     )
 
 
+def shopify(seed: int) -> Scenario:
+    """A storm over a Shopify shop, mostly with replicas that lag, and with counts that are taken in its midst."""
+    dice = random.Random(f"shopify/{seed}")
+    like = short(seed)
+    return _as_shopify(
+        replace(
+            like,
+            minutes=dice.choice([1.0, 2.0, 3.0]),
+            pace=dice.choice([2.0, 4.0, 8.0]),
+            sweeps=replace(
+                like.sweeps,
+                every=timedelta(seconds=dice.choice([20, 60])),
+                full_every=timedelta(seconds=dice.choice([45, 240])),
+            ),
+        ),
+        dice,
+    )
+
+
+def shopify_tiny(seed: int) -> Scenario:
+    """Seconds of it, and no calm: for many seeds in a test."""
+    dice = random.Random(f"shopify-tiny/{seed}")
+    return _as_shopify(replace(tiny(seed), pace=dice.choice([1.0, 2.0])), dice)
+
+
+def _as_shopify(like: Scenario, dice: random.Random) -> Scenario:
+    rates = {name: rate for name, rate in like.rates.items() if name not in _STRIPE_ONLY}
+    if rates and dice.random() < 0.6:
+        rates["stale"] = round(dice.uniform(0.2, 0.7), 3)
+    counts = [Incident(dice.uniform(5.0, like.minutes * _MINUTE), "count") for _ in range(dice.choice([0, 1, 3]))]
+    return replace(
+        like,
+        provider="shopify",
+        kinds=SHOPIFY_KINDS,
+        rates=rates,
+        incidents=tuple(sorted((*like.incidents, *counts), key=lambda each: each.at)),
+        page_rows=dice.choice([2, 4, 250]),
+        bucket=dice.choice([40, 400, 800]),
+    )
+
+
 def calm(scenario: Scenario) -> Scenario:
     """The same shop at the pace of a quiet one: idle processes look once in minutes, and sweeps every half hour."""
     return replace(scenario, stretch=60.0, sweeps=SweepSettings(every=timedelta(minutes=30)))
@@ -285,4 +351,4 @@ def week(seed: int) -> Scenario:
     )
 
 
-PROFILES = {"short": short, "tiny": tiny, "week": week}
+PROFILES = {"short": short, "tiny": tiny, "week": week, "shopify": shopify, "shopify-tiny": shopify_tiny}

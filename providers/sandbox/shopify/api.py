@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -58,6 +58,22 @@ _COLLECTIONS: Mapping[str, Collection] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """What goes wrong with one request."""
+
+    faults: Faults
+    subjects: tuple[str, str, str]
+    """The operation, the kind and the id: what a fault can be narrowed to."""
+    struck: list[str] = field(default_factory=list)
+
+    def strikes(self, name: str) -> bool:
+        hit = self.faults.strikes(name, *self.subjects)
+        if hit:
+            self.struck.append(name)
+        return hit
+
+
 class Refused(Exception):
     def __init__(self, status: int, errors: Any, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(str(errors))
@@ -73,34 +89,36 @@ class ShopApi:
         self._bucket = bucket
         self._faults = faults
         self._journal = journal
+        self.most_rows = _MOST_ROWS
+        """On a page, also where more were asked for."""
         self.deprecated: list[Body] = []
         """What `deprecated_api_calls.json` says."""
 
     def answer(self, call: Call) -> Answer:
         operation, target = _operation(call)
-        struck: list[str] = []
+        luck = Luck(self._faults(), (operation, _kind(operation), target))
         try:
-            answer = self._answer(call, operation, target, struck)
+            answer = self._answer(call, luck)
         except Refused as refusal:
             answer = Answer(refusal.status, orjson.dumps({"errors": refusal.errors}), refusal.headers)
-        answer = self._mistreated(answer, operation, target, struck)
+        answer = _mistreated(answer, luck)
         standing = {
             "x-shopify-shop-api-call-limit": str(self._bucket),
             "content-type": "application/json; charset=utf-8",
         }
         status = 0 if answer.mishap is Mishap.HANG else answer.status
         query = urlencode([(name, value) for name, values in call.query.items() for value in values])
-        self._journal.note(self._shop.domain, operation, target, query, status, tuple(struck))
+        self._journal.note(self._shop.domain, operation, target, query, status, tuple(luck.struck))
         return answer.but(headers={**standing, **answer.headers})
 
-    def _answer(self, call: Call, operation: str, target: str, struck: list[str]) -> Answer:
+    def _answer(self, call: Call, luck: Luck) -> Answer:
         if call.path == "/admin/oauth/access_token":
             return self._grants.grant(call)
         if not self._bucket.take():
             wait = {"retry-after": f"{max(1.0, self._bucket.wait_seconds):.1f}"}
             raise Refused(429, "Exceeded 2 calls per second for api client. Reduce request rates to resume "
                           "uninterrupted service.", wait)  # fmt: skip
-        self._strike_before(operation, target, struck)
+        _strike_before(luck)
         if not self._grants.knows(call.headers.get(b"x-shopify-access-token", b"").decode("latin-1")):
             raise Refused(401, "[API] Invalid API key or access token (unrecognized login or wrong password)")
         if call.path == "/admin/oauth/access_scopes.json":
@@ -109,13 +127,12 @@ class ShopApi:
         if found is None:
             raise Refused(404, "Not Found")
         version = found[1] if found[1] in SERVED else SERVED[0]
-        at = self._replica(operation, target, struck)
-        answer = self._route(call, found[2], at)
+        answer = self._route(call, found[2], self._replica(luck), luck)
         return answer.but(headers={"x-shopify-api-version": version, **answer.headers})
 
     # --- routes -----------------------------------------------------------------------------------
 
-    def _route(self, call: Call, path: str, at: datetime | None) -> Answer:
+    def _route(self, call: Call, path: str, at: datetime | None, luck: Luck) -> Answer:
         if call.method != "GET":
             return self._write(call, path)
         if path.startswith("shopify_payments/") and not self._shop.payments:
@@ -126,7 +143,7 @@ class ShopApi:
         if path == "deprecated_api_calls":
             return _json({"data_updated_at": "2026-11-01T00:00:00Z", "deprecated_api_calls": self.deprecated})
         if path in _COLLECTIONS:
-            return self._list(call, _COLLECTIONS[path], path, at)
+            return self._list(call, path, at, luck)
         head, _, last = path.rpartition("/")
         if last == "count" and head in _COLLECTIONS:
             return _json({"count": len(self._rows(call, _COLLECTIONS[head], at))})
@@ -161,7 +178,8 @@ class ShopApi:
 
     # --- lists ------------------------------------------------------------------------------------
 
-    def _list(self, call: Call, collection: Collection, path: str, at: datetime | None) -> Answer:
+    def _list(self, call: Call, path: str, at: datetime | None, luck: Luck) -> Answer:
+        collection = _COLLECTIONS[path]
         cursor = call.first("page_info")
         if cursor is not None:
             extra = set(call.query) - {"page_info", "limit", "fields"}
@@ -178,9 +196,10 @@ class ShopApi:
         else:
             rows = self._rows(call, collection, at)
         limit = _limit(call)
-        page, more = rows[:limit], len(rows) > limit
+        most = limit if call.first("ids") else min(limit, self.most_rows)
+        page, more = rows[:most], len(rows) > most
         headers = {"link": self._link(call, path, page[-1], limit)} if more else {}
-        return _json({collection.plural: page}, headers=headers)
+        return _json({collection.plural: _glitched(page, luck)}, headers=headers)
 
     def _link(self, call: Call, path: str, last: Body, limit: int) -> str:
         kept = {name: list(values) for name, values in call.query.items() if name != "limit"}
@@ -226,41 +245,47 @@ class ShopApi:
         if scope and scope not in self._shop.scopes:
             raise Refused(403, f"[API] This action requires merchant approval for {scope} scope.")
 
-    # --- faults -----------------------------------------------------------------------------------
-
-    def _strike_before(self, operation: str, target: str, struck: list[str]) -> None:
-        faults = self._faults()
-        for name, status, said in (
-            ("throttle", 429, "Exceeded 2 calls per second for api client."),
-            ("throttle_silent", 429, "Exceeded 2 calls per second for api client."),
-            ("server_error", 500, "Internal Server Error"),
-            ("unavailable", 503, "Service Unavailable"),
-            ("deny", 403, "[API] This action requires merchant approval."),
-        ):
-            if faults.strikes(name, operation, target):
-                struck.append(name)
-                after = {"retry-after": f"{float(faults.plan.retry_after_seconds)}"} if name == "throttle" else {}
-                raise Refused(status, said, after)
-
-    def _replica(self, operation: str, target: str, struck: list[str]) -> datetime | None:
-        faults = self._faults()
-        if not faults.strikes("stale", operation, target):
+    def _replica(self, luck: Luck) -> datetime | None:
+        """The instant that this request is served from; None: now."""
+        if not luck.strikes("stale"):
             return None
-        struck.append("stale")
-        return self._shop.clock.now() - timedelta(seconds=faults.plan.stale_seconds)
+        lag = luck.faults.plan.stale_seconds * (0.5 + luck.faults.fraction("stale") / 2)
+        return self._shop.clock.now() - timedelta(seconds=lag)
 
-    def _mistreated(self, answer: Answer, operation: str, target: str, struck: list[str]) -> Answer:
-        faults = self._faults()
-        if faults.strikes("hang", operation, target):
-            struck.append("hang")
-            return answer.but(mishap=Mishap.HANG)
-        if faults.strikes("cut_answer", operation, target):
-            struck.append("cut_answer")
-            return answer.but(mishap=Mishap.CUT)
-        if faults.strikes("malformed_answer", operation, target):
-            struck.append("malformed_answer")
-            return answer.but(content=answer.content[: len(answer.content) // 2])
-        return answer
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def _strike_before(luck: Luck) -> None:
+    for name, status, said in (
+        ("throttle", 429, "Exceeded 2 calls per second for api client."),
+        ("throttle_silent", 429, "Exceeded 2 calls per second for api client."),
+        ("server_error", 500, "Internal Server Error"),
+        ("unavailable", 503, "Service Unavailable"),
+        ("deny", 403, "[API] This action requires merchant approval."),
+    ):
+        if luck.strikes(name):
+            wait = f"{float(luck.faults.plan.retry_after_seconds)}"
+            raise Refused(status, said, {"retry-after": wait} if name == "throttle" else {})
+
+
+def _glitched(rows: list[Body], luck: Luck) -> list[Body]:
+    """The next page begins where it would have begun."""
+    if len(rows) > 1 and luck.strikes("skip_row"):
+        rows = [*rows[:-2], rows[-1]]
+    if len(rows) > 1 and luck.strikes("repeat_row"):
+        rows = [rows[0], *rows]
+    return rows
+
+
+def _mistreated(answer: Answer, luck: Luck) -> Answer:
+    if luck.strikes("hang"):
+        return answer.but(mishap=Mishap.HANG)
+    if luck.strikes("cut_answer"):
+        return answer.but(mishap=Mishap.CUT)
+    if luck.strikes("malformed_answer"):
+        return answer.but(content=answer.content[: len(answer.content) // 2])
+    return answer
 
 
 def _json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
@@ -273,6 +298,15 @@ def _operation(call: Call) -> tuple[str, str]:
     path = found[2] if found else call.path
     ids = re.findall(r"(?<=/)\d+", path)
     return f"{call.method} {re.sub(r'(?<=/)[0-9]+', '{id}', path)}", ids[0] if ids else ""
+
+
+def _kind(operation: str) -> str:
+    """What is read; empty where that is no kind of its own."""
+    path = operation.partition(" ")[2]
+    if path == "orders/{id}/transactions":
+        return "order_transactions"
+    collection = _COLLECTIONS.get(path.removesuffix("/{id}").removesuffix("/count"))
+    return "" if collection is None else collection.kind
 
 
 def _key(row: Body) -> tuple[int, int]:

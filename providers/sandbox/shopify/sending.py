@@ -15,7 +15,7 @@ import orjson
 from providers.sandbox.departures import Departures
 from providers.sandbox.dice import Dice
 from providers.sandbox.faults import Faults
-from providers.sandbox.post import PostFailed, post
+from providers.sandbox.post import Post, PostFailed, post
 from providers.sandbox.sender import Attempt, Standing
 from providers.sandbox.shopify.shop import Happening, Shop
 
@@ -62,14 +62,15 @@ class ShopSender:
 
     def __init__(
         self, shop: Shop, *, secret: str, faults: Callable[[], Faults], retries: ShopRetries, concurrency: int = 8,
-        families: Sequence[str] = (CLASSIC,),
+        families: Sequence[str] = (CLASSIC,), post: Post = post,
     ) -> None:  # fmt: skip
-        """`families`: of headers; with both, deliveries take turns."""
+        """`families`: of headers; with both, deliveries take turns. `post`: the way out to whoever subscribed."""
         self._shop = shop
         self._secret = secret
         self._faults = faults
         self._retries = retries
         self._families = tuple(families)
+        self._post = post
         self._departures = Departures(self._send, at_once=concurrency)
         self._dice = Dice(shop.domain, "deliveries")
         self._held: list[ShopSending] = []
@@ -156,7 +157,11 @@ class ShopSender:
             fault, announce, body = "cut", len(body), body[: len(body) // 2]
         timeout = self._retries.timeout_seconds
         try:
-            return await post(sending.address, headers, body, timeout_seconds=timeout, announce=announce), "", fault
+            return (
+                await self._post(sending.address, headers, body, timeout_seconds=timeout, announce=announce),
+                "",
+                fault,
+            )
         except PostFailed as failed:
             return None, str(failed), fault
 

@@ -16,6 +16,7 @@ from providers.sandbox.api import read_call
 from providers.sandbox.faults import FaultPlan, Faults
 from providers.sandbox.journal import Journal
 from providers.sandbox.listening import Listening, Receive, Scope, Send, read_body, send_answer
+from providers.sandbox.post import Post, post
 from providers.sandbox.shopify.api import ShopApi
 from providers.sandbox.shopify.bucket import BucketLimit, LeakyBucket
 from providers.sandbox.shopify.grants import Grants
@@ -48,9 +49,10 @@ class ShopServer:
         families: Sequence[str] = (CLASSIC,),
         host: str = "127.0.0.1",
         port: int = 0,
+        post: Post = post,
     ) -> None:
         """`secret` is the app's client secret, which signs its webhooks. `bucket` None: no limit. `families`: of
-        webhook headers, `x-shopify-` and `shopify-`."""
+        webhook headers, `x-shopify-` and `shopify-`. `post`: how webhooks are sent."""
         self.shop = shop
         self.clock = shop.clock
         self.token = token
@@ -60,7 +62,7 @@ class ShopServer:
         self.grants = Grants(shop.clock, token=token, client_id=CLIENT_ID, client_secret=secret, scopes=shop.scopes)
         self._faults = Faults(faults or FaultPlan())
         self.sender = ShopSender(shop, secret=secret, faults=lambda: self._faults, retries=retries or ShopRetries(),
-                                 concurrency=concurrency, families=families)  # fmt: skip
+                                 concurrency=concurrency, families=families, post=post)  # fmt: skip
         self.api = ShopApi(shop, grants=self.grants, bucket=self.bucket, faults=lambda: self._faults,
                            journal=self.journal)  # fmt: skip
         self._listening = Listening(self, host, port)

@@ -22,17 +22,6 @@ ALL_SCOPES = (
     "read_locations", "read_shopify_payments_payouts", "read_shopify_payments_disputes",
 )  # fmt: skip
 
-TOPICS = (
-    "app/scopes_update", "app/uninstalled", "customers/create", "customers/delete", "customers/merge",
-    "customers/update", "disputes/create", "disputes/update", "draft_orders/create", "draft_orders/delete",
-    "draft_orders/update", "fulfillments/create", "fulfillments/update", "inventory_items/create",
-    "inventory_items/delete", "inventory_items/update", "inventory_levels/connect", "inventory_levels/disconnect",
-    "inventory_levels/update", "order_transactions/create", "orders/cancelled", "orders/create", "orders/delete",
-    "orders/edited", "orders/fulfilled", "orders/paid", "orders/partially_fulfilled", "orders/updated",
-    "products/create", "products/delete", "products/update", "refunds/create", "tender_transactions/create",
-)  # fmt: skip
-"""What an app like ours subscribes to; a sandbox has nothing to say of some of them."""
-
 _ORDERS_SEEN_FOR = timedelta(days=60)
 _FEE_PERCENT = 2
 _PARTS = ("refund", "fulfillment")
@@ -150,6 +139,13 @@ class Shop:
         whose = self.shelf.need("customer", customer)
         body = bodies.draft_order(number, self.clock.now(), currency=self.currency, minor=minor, customer=whose)
         return self._add("draft_order", number, body, "draft_orders/create")
+
+    def update_draft_order(self, draft_order: int, **fields: Any) -> Body:
+        self._begin()
+        return self._change("draft_order", draft_order, fields, "draft_orders/update")
+
+    def delete_draft_order(self, draft_order: int) -> None:
+        self._remove("draft_order", draft_order, "draft_orders/delete")
 
     # --- orders -----------------------------------------------------------------------------------
 
@@ -272,10 +268,15 @@ class Shop:
         self._enter("dispute", -minor, 1500, order, None)
         return body
 
+    def update_dispute(self, dispute: int, status: str) -> Body:
+        """It has no `updated_at`."""
+        self._begin()
+        return self._change("dispute", dispute, {"status": status}, "disputes/update", touch=False)
+
     # --- Shopify Payments -------------------------------------------------------------------------
 
-    def pay_out(self) -> Body:
-        """Everything that is pending goes to the bank, in one payout that is paid. No webhook tells of it."""
+    def pay_out(self, status: str = "paid") -> Body:
+        """Everything that is pending goes to the bank, in one payout. No webhook tells of it."""
         waiting = [row for _, row in self.shelf.all("balance_transaction") if row["payout_id"] is None]
         number = self._number()
         sums: dict[str, int] = {}
@@ -283,14 +284,23 @@ class Shop:
             name = {"charge": "charges", "refund": "refunds"}.get(row["type"], "adjustments")
             for side, field in (("gross", "amount"), ("fee", "fee")):
                 sums[f"{name}_{side}"] = sums.get(f"{name}_{side}", 0) + minor_of(row[field], self.currency)
-            done = {**row, "payout_id": number, "payout_status": "paid"}
+            done = {**row, "payout_id": number, "payout_status": status}
             self.shelf.put("balance_transaction", row["id"], done)
         total = sum(minor_of(row["net"], self.currency) for row in waiting)
         day = self.clock.now().date().isoformat()
-        body = bodies.payout(number, day, minor=total, currency=self.currency, status="paid", sums=sums)
+        body = bodies.payout(number, day, minor=total, currency=self.currency, status=status, sums=sums)
         self.shelf.put("payout", number, body)
         own = self._enter("payout", -total, 0, None, None)
-        self.shelf.put("balance_transaction", own["id"], {**own, "payout_id": number, "payout_status": "paid"})
+        self.shelf.put("balance_transaction", own["id"], {**own, "payout_id": number, "payout_status": status})
+        return body
+
+    def move_payout(self, payout: int, status: str) -> Body:
+        """On its way to the bank, with everything in it: no time of theirs moves, and no webhook tells of it."""
+        body = {**self.shelf.need("payout", payout), "status": status}
+        self.shelf.put("payout", payout, body)
+        for key, row in list(self.shelf.all("balance_transaction")):
+            if row["payout_id"] == payout:
+                self.shelf.put("balance_transaction", key, {**row, "payout_status": status})
         return body
 
     def balance(self) -> Body:
@@ -431,7 +441,7 @@ class Shop:
 
 ACTIONS = (
     "create_product", "update_product", "delete_product", "update_item", "set_stock", "create_customer",
-    "update_customer", "delete_customer", "create_draft_order", "place_order", "pay", "settle_payment", "refund",
-    "fulfill", "update_order", "cancel", "delete_order", "dispute", "pay_out", "subscribe", "unsubscribe",
-    "redact_customer",
+    "update_customer", "delete_customer", "create_draft_order", "update_draft_order", "delete_draft_order",
+    "place_order", "pay", "settle_payment", "refund", "fulfill", "update_order", "cancel", "delete_order", "dispute",
+    "update_dispute", "pay_out", "move_payout", "subscribe", "unsubscribe", "redact_customer",
 )  # fmt: skip
