@@ -16,8 +16,9 @@ import structlog
 
 from reconciler.errors import ProviderError
 from reconciler.fetcher import NoBudget
-from reconciler.ledger import Job, Ledger, Mark
+from reconciler.ledger import Job, Ledger
 from reconciler.ledger.candidates import KnownCount
+from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Finding, Page, Priority, Severity, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Counts, Kind
@@ -158,7 +159,7 @@ class Counting:
         now = sweeper.clock.now()
 
         def mark(ledger: Ledger) -> None:
-            ledger.mark([Mark(ref, Cause.SWEEP) for ref in unseen], now)
+            ledger.mark([follow_up(ref, Cause.SWEEP, kind.settle) for ref in unseen], now)
 
         await sweeper.ledger.call(mark)
         known = await ours(window)

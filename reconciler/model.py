@@ -170,6 +170,8 @@ class Snapshot:
     parts: tuple[ResourceRef, ...] = ()
     """Resources that belong to this one and are read by a request of their own (an order's transactions): whenever
     this one has changed, whoever saw it, they are read again."""
+    part_of: ResourceRef | None = None
+    """The resource without which this one does not exist (a refund's order)."""
     _hash: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property

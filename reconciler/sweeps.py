@@ -125,7 +125,7 @@ class Sweeper:
         now = self.clock.now()
 
         def also(ledger: Ledger) -> None:
-            ledger.mark([Mark(ref, Cause.SWEEP) for ref in unseen], now)
+            ledger.mark([follow_up(ref, Cause.SWEEP, kind.settle) for ref in unseen], now)
             ledger.record_coverage(looked_at(self.account, kind, Window(since, looked_until), reach=walked.reach), now)
 
         note = log.info if walked.changed or unseen else log.debug
@@ -154,7 +154,10 @@ class Sweeper:
         return window, None
 
     async def unseen(self, kind: Kind, window: Window, before: datetime, walked: Walked) -> list[ResourceRef]:
-        """What the list should have shown and did not. A row that was too close to another read was shown."""
+        """What the list should have shown and did not. A row that was too close to another read was shown.
+
+        That it is gone (or came to be) may be so new that a lagging replica does not know it: it is for `follow_up`.
+        """
         not_read = await self.ledger.read(
             lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
         )
@@ -213,7 +216,7 @@ class Sweeper:
             applied = ledger.apply_page(rows, start=start, started_at=began, cause=cause, settle=self._settle, now=now)
             ledger.mark(
                 [
-                    follow_up(ref, cause, each.lag)
+                    follow_up(ref, cause, self._settle[each.ref.kind])
                     for each in applied
                     if each.outcome is Outcome.CHANGED and each.cause is cause
                     for ref in affects[each.ref]
@@ -277,12 +280,16 @@ class Sweeper:
     async def members(self, kind: Kind, job: Job) -> Ended:
         """List what belongs to resources that are complete now (a payout's balance transactions), once each."""
         settings = self._settings(kind.name)
-        oldest = self.clock.now() - settings.open_horizon
+        now = self.clock.now()
         after: ResourceRef | None = None
         while True:
             waiting = await self.ledger.read(
                 lambda ledger, after=after: ledger.memberless(  # type: ignore[misc]  # mypy does not infer a default's type
-                    self.account, kind.name, oldest=oldest, after=after
+                    self.account,
+                    kind.name,
+                    oldest=now - settings.open_horizon,
+                    changed_before=now - kind.settle,
+                    after=after,
                 )
             )
             for snapshot in waiting:
@@ -292,7 +299,7 @@ class Sweeper:
             after = waiting[-1].ref
 
     async def _list_members(self, kind: Kind, snapshot: Snapshot, job: Job) -> None:
-        found: list[ResourceRef] = []
+        found: dict[ResourceRef, None] = {}
         cursor: str | None = None
         endpoint = str(kind.list_endpoint)
         while True:
@@ -308,7 +315,7 @@ class Sweeper:
                 await self.fetcher.give_back(endpoint, Priority.SWEEP)
                 return
             await self._apply_page(page, start, began, Cause.SWEEP, Walked(), job, job.progress)
-            found.extend(row.ref for row in page.rows)
+            found.update(dict.fromkeys(row.ref for row in page.rows))
             cursor = page.cursor
             if cursor is None:
                 break
@@ -316,7 +323,7 @@ class Sweeper:
 
         def act(ledger: Ledger) -> None:
             ledger.renew_job(job, progress=job.progress, now=now)
-            ledger.record_payout_members(snapshot.ref, found, complete=True, now=now)
+            ledger.record_payout_members(snapshot.ref, list(found), complete=True, now=now)
 
         await self.ledger.call(act)
 

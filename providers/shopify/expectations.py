@@ -32,6 +32,9 @@ _WITNESSES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """`updated_at` counts seconds, and two changes may share one. Where a read is of the very second that was announced,
 it must agree in these fields too."""
 
+_COUNTED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"order": ("refunds", "fulfillments")})
+"""And it must hold as many of these: one more may leave everything else as it was, the time too."""
+
 _LONGEST_TEXT: Final = 80
 """A witness longer than this is left out: hints are kept in the resource's row."""
 
@@ -43,7 +46,8 @@ def of_body(kind: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     agrees = {name: body[name] for name in _WITNESSES.get(kind, ()) if _is_short(body.get(name, _ABSENT))}
     at = body.get("updated_at")
     if instant(at) is not None:
-        return {"since": at, "agrees": agrees} if agrees else {"since": at}
+        counts = {name: len(rows) for name in _COUNTED.get(kind, ()) if isinstance(rows := body.get(name), list)}
+        return {"since": at} | ({"agrees": agrees} if agrees else {}) | ({"counts": counts} if counts else {})
     return {"is": agrees} if agrees and kind == "dispute" else None
 
 
@@ -68,7 +72,7 @@ EXISTS: Final[Mapping[str, Any]] = {"exists": True}
 
 def satisfied(expected: Mapping[str, Any], reading: Reading) -> bool:
     """Whether `reading` visibly shows all of `expected`. An expectation of an unknown form is never satisfied."""
-    if "agrees" in expected and "since" not in expected:
+    if ("agrees" in expected or "counts" in expected) and "since" not in expected:
         return False
     return bool(expected) and all(_shows(form, value, expected, reading) for form, value in expected.items())
 
@@ -82,8 +86,8 @@ def _shows(form: str, value: Any, expected: Mapping[str, Any], reading: Reading)
         case "exists":
             return value is True
         case "since":
-            return _is_as_new(value, expected.get("agrees"), reading)
-        case "agrees":
+            return _is_as_new(value, expected, reading)
+        case "agrees" | "counts":
             return isinstance(value, Mapping)  # judged together with "since"
         case "is":
             return isinstance(value, Mapping) and bool(value) and _agrees(value, reading.body)
@@ -96,18 +100,28 @@ def _shows(form: str, value: Any, expected: Mapping[str, Any], reading: Reading)
             return False
 
 
-def _is_as_new(value: Any, agrees: object, reading: Snapshot) -> bool:
+def _is_as_new(value: Any, expected: Mapping[str, Any], reading: Snapshot) -> bool:
     announced, read = instant(value), reading.updated_at
     if announced is None or read is None or read < announced:
         return False
     # A later second holds everything that was announced for this one (a stale retry, hours old, always ends here).
-    return read > announced or (isinstance(agrees, Mapping) and _agrees(agrees, reading.body))
+    if read > announced:
+        return True
+    agrees, counts = expected.get("agrees"), expected.get("counts", {})
+    return isinstance(agrees, Mapping) and _agrees(agrees, reading.body) and _counts(counts, reading.body)
 
 
 def _agrees(wanted: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
     """A field that our API version does not have says nothing; at least one must be there and equal."""
     common = [name for name in wanted if name in body]
     return bool(common) and all(_same(wanted[name], body[name]) for name in common)
+
+
+def _counts(wanted: object, body: Mapping[str, Any]) -> bool:
+    """A list that our API version does not have says nothing."""
+    if not isinstance(wanted, Mapping):
+        return False
+    return all(not isinstance(rows := body.get(name), list) or len(rows) == wanted[name] for name in wanted)
 
 
 def _holds(value: Any, body: Mapping[str, Any]) -> bool:

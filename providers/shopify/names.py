@@ -18,6 +18,8 @@ BALANCE_ID: Final = "balance"
 PARTS: Final[Mapping[str, str]] = {"refund": "refunds", "fulfillment": "fulfillments"}
 """Kinds that an order's body holds whole, and the field that holds them."""
 
+_OF_AN_ORDER: Final = frozenset({*PARTS, "order_transactions", "transaction"})
+
 _WHOLE: Final = re.compile(r"[0-9]{1,20}")
 _GRAPHQL: Final = re.compile(r"gid://shopify/\w+/([0-9]{1,20})(?:\?.*)?")
 
@@ -76,6 +78,13 @@ def affected(of: ResourceRef, body: Mapping[str, Any]) -> tuple[ResourceRef, ...
 def parts(of: ResourceRef) -> tuple[ResourceRef, ...]:
     """An order's transactions: the only part of it that its body does not hold."""
     return (ref(of.account, "order_transactions", of.id),) if of.kind == "order" else ()
+
+
+def whole_of(part: ResourceRef) -> ResourceRef | None:
+    """The order that something is a part of."""
+    if part.kind not in _OF_AN_ORDER:
+        return None
+    return ref(part.account, "order", part.id.partition("/")[0])
 
 
 def _named(kind: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -68,6 +68,7 @@ def named(ref: ResourceRef, body: Mapping[str, Any], version: str) -> Snapshot:
         related=names.related(ref, body),
         affects=names.affected(ref, body),
         parts=names.parts(ref),
+        part_of=names.whole_of(ref),
     )
 
 

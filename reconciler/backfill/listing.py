@@ -13,6 +13,7 @@ from reconciler.clock import Clock
 from reconciler.errors import AccessDenied, LedgerError, ProviderError, Throttled
 from reconciler.fetcher import NoBudget
 from reconciler.ledger import GroupCommit, Job, JobLost, Ledger, Mark
+from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Priority, Window
 from reconciler.provider import Kind
 from reconciler.retry import RetryPolicy, describe
@@ -127,10 +128,12 @@ class Listing:
 
         def act(ledger: Ledger) -> int:
             refs = ledger.unseen(account, kind.name, window=window, before=began)
-            if not refs:
-                refs = ledger.still_open(
-                    account, kind.name, sorted(kind.open_states), created_before=window.since, read_before=began
-                )
+            if refs:
+                gone = [follow_up(ref, Cause.BACKFILL, kind.settle) for ref in refs]
+                return ledger.mark(gone, self._clock.now())
+            refs = ledger.still_open(
+                account, kind.name, sorted(kind.open_states), created_before=window.since, read_before=began
+            )
             return ledger.mark([Mark(ref, Cause.BACKFILL) for ref in refs], self._clock.now())
 
         # What is marked is dirty, and so not found again.

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
-from reconciler.clock import from_micros, to_micros
+from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
 from reconciler.ledger import changes as feed
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
@@ -162,10 +162,10 @@ def apply_answers(
         decision = decide_answer(row, answer, seq=seq, now=now, least_interval=least_interval)
         if decision.columns:
             writes.append({"id": row.id, "token": answer.claim.token} | decision.columns)
-        lag = timedelta(0)
         if decision.outcome is Outcome.CHANGED:
-            lag = _lag(decision.columns, answer.settle)
-            changes.append(_Change(row.id, answer.reading, cause.value, decision.columns, answer.entries, lag))
+            changes.append(
+                _Change(row.id, answer.reading, cause.value, decision.columns, answer.entries, answer.settle)
+            )
         settled = decision.columns.get("settled_generation", row.settled_generation)
         applied.append(
             Applied(
@@ -175,7 +175,6 @@ def apply_answers(
                 cause=cause,
                 dirty=row.generation > settled,
                 drift=decision.outcome is Outcome.CHANGED and cause is not Cause.WEBHOOK and row.version > 0,
-                lag=lag,
             )
         )
         if decision.outcome in (Outcome.CHANGED, Outcome.UNCHANGED):
@@ -197,17 +196,23 @@ def apply_page(
 ) -> list[Applied]:
     """Apply rows that answer no claim. `start` was taken from the ledger clock before the page was requested.
 
-    `settle` is the settle window of each kind. Rows that may be older than what is known are marked, not applied.
+    `settle` is the settle window of each kind. Rows that may be older than what is known are marked, not applied; so
+    are parts of what a later read called gone, if the page is the first to show them: they are applied as well.
     """
     by_ref = {_as_stored(row.snapshot.ref): row for row in rows}
     changes = _meet_strangers(tx, by_ref, started_at, cause, settle)
     inserted = {_as_stored(change.reading.ref) for change in changes}
-    met = _lock_by_ref(tx, [ref for ref in by_ref if ref not in inserted])
+    part_of = {ref: _as_stored(whole) for ref in inserted if (whole := by_ref[ref].snapshot.part_of) is not None}
+    wholes = set(part_of.values()) - by_ref.keys()
+    locked = _lock_by_ref(tx, [*(ref for ref in by_ref if ref not in inserted), *wholes])
+    orphans = {ref for ref, whole in part_of.items() if _is_gone(locked.get(whole))}
+    met = {ref: row for ref, row in locked.items() if ref not in wholes}
     applied = [
-        Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=False, lag=change.lag) for change in changes
+        Applied(change.reading.ref, Outcome.CHANGED, 1, cause, dirty=_as_stored(change.reading.ref) in orphans)
+        for change in changes
     ]
     writes: list[dict[str, Any]] = []
-    marks: list[Mark] = []
+    marks = [follow_up(ref, cause, settle[ref.kind]) for ref in orphans]
     for (ref, row), seq in zip(met.items(), tx.ticks(len(met)), strict=True):
         brought = by_ref[ref]
         window = settle[ref.kind]
@@ -218,10 +223,8 @@ def apply_page(
             writes.append({"id": row.id, "start": start} | decision.columns)
         if decision.mark:
             marks.append(Mark(ref, cause, settle=window))
-        lag = timedelta(0)
         if decision.outcome is Outcome.CHANGED:
-            lag = _lag(decision.columns, window)
-            changes.append(_Change(row.id, brought.snapshot, seen_first_by, decision.columns, brought.entries, lag))
+            changes.append(_Change(row.id, brought.snapshot, seen_first_by, decision.columns, brought.entries, window))
         applied.append(
             Applied(
                 ref=ref,
@@ -230,7 +233,6 @@ def apply_page(
                 cause=seen_first_by,
                 dirty=dirty or decision.mark,
                 drift=decision.outcome is Outcome.CHANGED and not dirty and row.version > 0,
-                lag=lag,
             )
         )
     _require_all(_WRITE_PAGE_ROW.run(tx, writes), len(writes))
@@ -249,17 +251,12 @@ class _Change:
     columns: Mapping[str, Any]
     entries: Sequence[Entry]
     lag: timedelta
-    """How long the provider may still not show what follows from it."""
+    """How long the provider may still not show what follows from it: the whole settle window, whatever the body says of
+    when it changed. That time is by the provider's clock, and what follows need not move it."""
 
 
-def _lag(columns: Mapping[str, Any], settle: timedelta) -> timedelta:
-    """What is left of the settle window since the change. Only what is met for the first time, and says when it last
-    changed, says how long ago that was: of a known one, the time it bears may be that of an earlier change."""
-    changed_at = columns["provider_updated_at"]
-    if columns["version"] > 1 or changed_at is None:
-        return settle
-    age = from_micros(columns["fetched_at"]) - from_micros(changed_at)
-    return min(settle, max(timedelta(0), settle - age))
+def _is_gone(row: Any) -> bool:
+    return row is not None and bool(row.state == State.DELETED.value)
 
 
 def _meet_strangers(
@@ -284,9 +281,7 @@ def _meet_strangers(
     ids = {columns["id"] for columns in offered.values()}
     ours = ids if inserted == len(ids) else _lock_by_id(tx, list(ids)).keys()
     return [
-        _Change(
-            columns["id"], rows[ref].snapshot, cause.value, columns, rows[ref].entries, _lag(columns, settle[ref.kind])
-        )
+        _Change(columns["id"], rows[ref].snapshot, cause.value, columns, rows[ref].entries, settle[ref.kind])
         for ref, columns in offered.items()
         if columns["version"] and columns["id"] in ours
     ]

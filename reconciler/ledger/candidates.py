@@ -121,6 +121,7 @@ _MEMBERLESS = text(
     SELECT r.provider, r.account, r.kind, r.remote_id, v.body, v.status, v.api_version
     FROM resource r JOIN version v ON v.resource_id = r.id AND v.version = r.version
     WHERE r.account = :account AND r.kind = :kind AND r.state = 'present' AND r.remote_id > :after
+      AND v.recorded_at <= :changed_before
       AND (r.created_at IS NULL OR r.created_at >= :oldest)
       AND NOT EXISTS (SELECT 1 FROM payout_members m
                       WHERE m.account = r.account AND m.payout_id = r.remote_id AND m.complete)
@@ -130,13 +131,29 @@ _MEMBERLESS = text(
 
 
 def memberless(
-    tx: Transaction, account: str, kind: str, *, oldest: datetime, after: ResourceRef | None, limit: int
+    tx: Transaction,
+    account: str,
+    kind: str,
+    *,
+    oldest: datetime,
+    changed_before: datetime,
+    after: ResourceRef | None,
+    limit: int,
 ) -> list[Snapshot]:
     """Resources whose members have not been listed completely yet, as they stand in the ledger, in order of their ids.
 
+    Only those that we knew as they are before `changed_before`: a list of members lags behind what made it final, and
+    nothing would ever ask for it again.
+
     Some never will be (a manual payout is not itemised), so ask on `after` the last one instead of asking again.
     """
-    bounds = {"account": account, "kind": kind, "oldest": to_micros(oldest), "after": "" if after is None else after.id}
+    bounds = {
+        "account": account,
+        "kind": kind,
+        "oldest": to_micros(oldest),
+        "changed_before": to_micros(changed_before),
+        "after": "" if after is None else after.id,
+    }
     return [
         Snapshot(
             _ref(row), orjson.loads(tx.unpack(row.body, Place.VERSION)), status=row.status, api_version=row.api_version

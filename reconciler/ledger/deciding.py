@@ -73,8 +73,6 @@ class Applied:
     """Whether the resource still waits for a settling read."""
     drift: bool = False
     """It was clean and known, and yet different: a missed delivery, found."""
-    lag: timedelta = timedelta(0)
-    """Where it has changed: how long reads of what moves with it may still lag behind that."""
 
 
 @dataclass(slots=True)

@@ -401,10 +401,19 @@ class Ledger:
             return candidates.overdue(tx, account, kind, statuses, after=after, now=now, limit=limit)
 
     def memberless(
-        self, account: str, kind: str, *, oldest: datetime, after: ResourceRef | None = None, limit: int = 100
+        self,
+        account: str,
+        kind: str,
+        *,
+        oldest: datetime,
+        changed_before: datetime,
+        after: ResourceRef | None = None,
+        limit: int = 100,
     ) -> list[Snapshot]:
         with self._store.read() as tx:
-            return candidates.memberless(tx, account, kind, oldest=oldest, after=after, limit=limit)
+            return candidates.memberless(
+                tx, account, kind, oldest=oldest, changed_before=changed_before, after=after, limit=limit
+            )
 
     def known_counts(self, account: str, kind: str, *, window: Window, reach: datetime) -> tuple[int, int, int]:
         with self._store.read() as tx:

@@ -170,7 +170,7 @@ def follow_up(ref: ResourceRef, cause: Cause, lag: timedelta) -> Mark:
 _PARTS = text(
     """
     SELECT provider, account, kind, remote_id FROM resource
-    WHERE account = :account AND kind = :kind AND state = 'present'
+    WHERE account = :account AND kind = :kind AND state <> 'deleted'
       AND (remote_id = :id OR remote_id >= :first AND remote_id < :last)
     """
 )
@@ -180,7 +180,8 @@ def mark_parts(
     tx: Transaction, ref: ResourceRef, kinds: Sequence[str], cause: Cause, settle: timedelta, now: datetime
 ) -> int:
     """Mark what is known of the parts of a resource that is gone: of `kinds`, under its own id or under ids that begin
-    with `ID/`. `settle` is how long they may still be shown after it."""
+    with `ID/`; also one whose first read is under way, which may have seen it before. `settle` is how long they may
+    still be shown after it."""
     # '0' follows '/' in every collation that compares bytes; a row too many is only a read too many.
     within = {"account": ref.account, "id": ref.id, "first": f"{ref.id}/", "last": f"{ref.id}0"}
     found = [row for kind in kinds for row in tx.run(_PARTS, within | {"kind": kind})]

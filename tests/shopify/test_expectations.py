@@ -44,6 +44,13 @@ def test_two_changes_in_one_second_are_told_apart_by_what_they_say() -> None:
     assert not offline().satisfied(_announced(note="gift"), _order(_SECOND))
 
 
+def test_two_refunds_that_move_no_time_are_told_apart_by_how_many_there_are() -> None:
+    expected = _announced(refunds=[{"id": 5}, {"id": 6}], fulfillments=[])
+    assert not offline().satisfied(expected, _order(_SECOND, refunds=[{"id": 5}], fulfillments=[]))
+    assert offline().satisfied(expected, _order(_SECOND, refunds=[{"id": 5}, {"id": 6}], fulfillments=[]))
+    assert offline().satisfied(expected, _order(_AFTER, refunds=[{"id": 5}], fulfillments=[]))
+
+
 def test_a_read_of_the_same_second_without_any_common_field_is_doubtful() -> None:
     assert not offline().satisfied({"since": _SECOND}, _order(_SECOND))
 

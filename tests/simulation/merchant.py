@@ -71,7 +71,7 @@ class Merchant:
         finally:
             self._shop.listeners.extend(kept)
 
-    def _some(self, kind: str, **fields: Any) -> Body:
+    def _some(self, kind: str, /, **fields: Any) -> Body:
         rows = [
             row
             for _, row in self._shop.shelf.all(kind)

@@ -278,11 +278,12 @@ def tiny(seed: int) -> Scenario:
 def shopify(seed: int) -> Scenario:
     """A storm over a Shopify shop, mostly with replicas that lag, and with counts that are taken in its midst."""
     dice = random.Random(f"shopify/{seed}")
-    like = short(seed)
+    like, minutes = short(seed), dice.choice([1.0, 2.0, 3.0])
     return _as_shopify(
         replace(
             like,
-            minutes=dice.choice([1.0, 2.0, 3.0]),
+            minutes=minutes,
+            incidents=tuple(_incidents(dice, minutes * _MINUTE, like.nodes, dice.choice([0, 1, 2, 4]))),
             pace=dice.choice([2.0, 4.0, 8.0]),
             sweeps=replace(
                 like.sweeps,

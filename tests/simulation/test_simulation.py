@@ -20,7 +20,7 @@ from tests.simulation.mutants import MUTANTS, Guarded
 from tests.simulation.running import Simulation
 from tests.simulation.scenario import Incident, short, tiny
 
-SEEDS = {"tiny": 300, "short": 4}
+SEEDS = {"tiny": 300, "short": 4, "shopify-tiny": 5, "shopify": 1}
 """Of the suite, by profile; `python -m tests.simulation --seeds 10000` is for the night."""
 _PARTS = 4
 
@@ -49,12 +49,13 @@ def test_no_seed_breaks_a_promise(part: int) -> None:
 
 
 @pytest.mark.long
-def test_a_seed_is_the_same_run_in_every_process() -> None:
+@pytest.mark.parametrize("profile", ["short", "shopify-tiny"])
+def test_a_seed_is_the_same_run_in_every_process(profile: str) -> None:
     """Also where Python hashes strings otherwise: else a failure that was found could not be found again."""
     seed = 7
-    here = run_seed("short", seed).trace
+    here = run_seed(profile, seed).trace
     hashing = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    command = [sys.executable, "-m", "tests.simulation", "--quiet", "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.simulation", "--quiet", "--profile", profile, "--seed", str(seed)]
     told = subprocess.run(
         command, env=os.environ | {"PYTHONHASHSEED": hashing}, capture_output=True, text=True, check=True
     )
