@@ -314,16 +314,16 @@ class Oracle:
 
     def _unlike_payouts(self) -> list[str]:
         """Payouts that are not itemised as they should be."""
-        if "payout" not in self._scenario.kinds or not self._scenario.lists_are_whole:
+        if "payout" not in self._scenario.kinds or not self._scenario.lists_are_whole or not self._believes_no_replica:
             return []
         listed = {
-            row["payout_id"]: {ResourceRef.parse(each).id for each in orjson.loads(row["members"])}
+            row["payout_id"]: frozenset(ResourceRef.parse(each).id for each in orjson.loads(row["members"]))
             for row in self._all("SELECT payout_id, members FROM payout_members ORDER BY recorded_at")
         }
         return [
             f"payout/{payout} is not itemised"
             for payout, members in self._shop.itemised().items()
-            if listed.get(payout) != members
+            if listed.get(payout, frozenset()) != members
         ]
 
     def finish(self, provider: Provider) -> None:
