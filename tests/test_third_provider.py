@@ -24,8 +24,8 @@ from reconciler.loading import load_accounts, load_provider
 from reconciler.model import Delivery, ResourceRef, Window
 from reconciler.provider import Provider, Transport
 from reconciler.testing import ProviderCase, check_provider
-from reconciler.transport import HttpTransport
 from tests.stripe.server import Asked, Says, Script, body
+from tests.transports import patient
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 _SECRET = "of the till"
@@ -156,7 +156,7 @@ def test_a_provider_from_elsewhere_keeps_the_contract(till: type[Provider]) -> N
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Transport]:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         async with Script(_answer).serve() as url:
             urls.append(url)
             yield transport

@@ -16,9 +16,9 @@ from providers.shopify import Shopify, ShopifySettings
 from reconciler.clock import ManualClock
 from reconciler.model import Delivery, ResourceRef
 from reconciler.provider import Reply, Request
-from reconciler.transport import HttpTransport
 from tests import corpus
 from tests.stripe.server import NOW, Asked, Says, Script, body
+from tests.transports import patient
 
 ACCOUNT = "shop"
 SHOP = "example.myshopify.com"
@@ -107,7 +107,7 @@ def played(
     script = answering if isinstance(answering, Script) else Script(answering)
 
     async def run() -> T:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         try:
             async with script.serve() as url:
                 shop = Shopify(

@@ -19,11 +19,11 @@ from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.ledger import PageRow, Receipt, mark_of, open_ledger
 from reconciler.model import Cause, Delivery
 from reconciler.retry import RetryPolicy
-from reconciler.transport import HttpTransport
 from reconciler.worker import IDLE_POLL, Worker, WorkerSettings
 from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
 from tests.shopify import server as scripted
 from tests.shopify.shops import ACCOUNT, START, a_shop, reader_of
+from tests.transports import patient
 
 _PRODUCTS = 5_000
 _MOMENT = timedelta(milliseconds=1)
@@ -38,7 +38,7 @@ def test_five_thousand_product_updates_cost_at_most_twenty_five_requests(sqlite_
         timeline = Timeline(clock)
         shop = a_shop(clock=clock)
         products = [shop.create_product(f"Thing {n}")["id"] for n in range(_PRODUCTS)]
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         with closing(open_ledger(sqlite_ledger_url)) as ledger:
             writer = WatchedLedger(ledger, clock, under_way)
             async with ShopServer(shop, bucket=BucketLimit()) as server:

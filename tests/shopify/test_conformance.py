@@ -17,9 +17,9 @@ from providers.shopify.kinds import KINDS
 from reconciler.model import Delivery, Page, ResourceRef, Window
 from reconciler.provider import Transport
 from reconciler.testing import ProviderCase, Violations, check_provider
-from reconciler.transport import HttpTransport
 from tests.shopify import server as scripted
 from tests.shopify.shops import ACCOUNT, START, a_shop, ref, settings_of
+from tests.transports import patient
 
 
 def _busy_shop() -> Shop:
@@ -63,7 +63,7 @@ def case(provider: type[Shopify] = Shopify) -> ProviderCase:
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Transport]:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         async with ShopServer(shop) as server:
             servers.append(server)
             yield transport

@@ -24,6 +24,7 @@ from reconciler.sweeps import COUNT_DIFFERS, Sweeper, SweepSettings
 from reconciler.transport import HttpTransport
 from tests.shopify.server import API, NOW, Script, body, offline, played
 from tests.shopify.shops import ACCOUNT, START, a_shop, reader_of, ref
+from tests.transports import patient
 
 _WIDE = BucketLimit(size=800, leak_per_second=40.0)
 
@@ -86,7 +87,7 @@ def test_one_order_that_nobody_told_of_is_found_among_two_thousand(sqlite_ledger
         orders = _orders(shop, clock, 2_000)
         missing = orders[1_234]
         clock.advance(timedelta(hours=1))
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         with closing(open_ledger(sqlite_ledger_url)) as ledger:
             _know(ledger, shop, but={missing}, now=clock.now())
             async with ShopServer(shop, bucket=_WIDE) as server:
@@ -115,7 +116,7 @@ def test_what_was_deleted_untold_is_marked_and_what_no_list_explains_is_a_findin
         shop = a_shop(clock=clock)
         orders = _orders(shop, clock, 30)
         clock.advance(timedelta(hours=1))
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         with closing(open_ledger(ledger_url)) as ledger:
             _know(ledger, shop, but=set(), now=clock.now() - timedelta(minutes=10))
             shop.cancel(orders[7])

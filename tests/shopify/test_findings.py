@@ -17,9 +17,9 @@ from providers.shopify.versions import served
 from reconciler.clock import ManualClock
 from reconciler.errors import UsageError
 from reconciler.model import Finding
-from reconciler.transport import HttpTransport
 from tests.shopify.server import settings
 from tests.shopify.shops import a_shop, reader_of
+from tests.transports import patient
 
 _ADDRESS = "https://pay.example.com/webhooks/shopify/shop"
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def _told(shop: Shop, story: Callable[[ShopServer, Shopify], Awaitable[T]], **changes: Any) -> T:
     async def run() -> T:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         try:
             async with ShopServer(shop) as server:
                 return await story(server, reader_of(server, transport, **changes))

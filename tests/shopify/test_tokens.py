@@ -22,8 +22,8 @@ from reconciler.ledger import GroupCommit, open_ledger
 from reconciler.provider import Reply, Request, Token, Transport
 from reconciler.sealing import CannotOpen, Seal, seal_of
 from reconciler.tokens import LedgerTokens, keep_tokens
-from reconciler.transport import HttpTransport
 from tests.shopify.shops import ACCOUNT, START, a_shop, reader_of, ref
+from tests.transports import patient
 
 _KEY = base64.b64encode(bytes(range(32))).decode()
 _OTHER = base64.b64encode(bytes(32)).decode()
@@ -50,7 +50,7 @@ def _told(url: str, story: Callable[[ShopServer, GroupCommit, Transport, ManualC
             ledger = stack.enter_context(closing(open_ledger(url)))
             writer = GroupCommit(ledger, clock)
             stack.push_async_callback(writer.close)
-            transport = HttpTransport(trust_env=False)
+            transport = patient()
             stack.push_async_callback(transport.aclose)
             await story(server, writer, transport, clock)
 

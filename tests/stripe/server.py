@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from providers.stripe import Stripe, StripeSettings
 from reconciler.clock import ManualClock
-from reconciler.transport import HttpTransport
+from tests.transports import patient
 
 ACCOUNT = "main"
 SECRET = "whsec_test"
@@ -119,7 +119,7 @@ def played(
     """One story of a provider against the script, over a real socket and the real transport."""
 
     async def run() -> T:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         try:
             async with script.serve() as url:
                 provider = Stripe(

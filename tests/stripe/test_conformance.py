@@ -19,9 +19,9 @@ from reconciler.errors import BadReply, ProviderError
 from reconciler.model import Delivery, Entry, Notice, Page, Reading, ResourceRef, Snapshot, Tombstone, Window
 from reconciler.provider import Transport
 from reconciler.testing import ProviderCase, Violations, check_provider
-from reconciler.transport import HttpTransport
 from tests import corpus
 from tests.stripe.server import ACCOUNT, NOW, SECRET, Asked, Says, Script, body, error, listing, settings
+from tests.transports import patient
 
 _CREATED = int((NOW - timedelta(hours=1)).timestamp())
 _COUNTS = {"charge": 130, "price": 6, "product": 4}
@@ -102,7 +102,7 @@ def case(provider: type[Stripe] = Stripe) -> ProviderCase:
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Transport]:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         async with Script(_answering(store)).serve() as url:
             urls.append(url)
             yield transport

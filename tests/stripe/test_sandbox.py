@@ -34,9 +34,9 @@ from reconciler.errors import (
 from reconciler.model import Delivery, Notice, ResourceRef, Snapshot, Tombstone, Window
 from reconciler.provider import Transport
 from reconciler.testing import ProviderCase, check_provider
-from reconciler.transport import HttpTransport
 from tests.sandbox_fixtures import SECRET, START, a_world, wired
 from tests.stripe.server import ACCOUNT, settings
+from tests.transports import patient
 
 T = TypeVar("T")
 WINDOW = Window(START - timedelta(days=1), START + timedelta(days=20))
@@ -44,7 +44,7 @@ WINDOW = Window(START - timedelta(days=1), START + timedelta(days=20))
 
 @asynccontextmanager
 async def reading(server: SandboxServer, **overrides: Any) -> AsyncIterator[Stripe]:
-    transport = HttpTransport(trust_env=False)
+    transport = patient()
     key = SecretStr(server.api_key)
     values = {"base_url": server.url, "api_key": key, "webhook_secrets": (SecretStr(SECRET),), **overrides}
     try:
@@ -217,7 +217,7 @@ def _changes_of_a_day() -> list[Change]:
 
 
 def test_no_announcement_of_a_day_is_satisfied_by_the_state_before_it() -> None:
-    stripe = Stripe(ACCOUNT, settings(), HttpTransport(trust_env=False), ManualClock(START))
+    stripe = Stripe(ACCOUNT, settings(), patient(), ManualClock(START))
     checked = shown = 0
     for change in _changes_of_a_day():
         notice = events.notice(change.event, ACCOUNT)
@@ -422,7 +422,7 @@ def test_stripe_keeps_the_contract_at_the_sandbox() -> None:
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Transport]:
-        transport = HttpTransport(trust_env=False)
+        transport = patient()
         async with SandboxServer(world) as server:
             urls.append(server.url)
             yield transport
