@@ -11,7 +11,6 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -20,20 +19,13 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from providers.stripe.provider import Stripe
 from reconciler import log
 from reconciler.app import backfill_of
 from reconciler.backfill import Request
 from reconciler.clock import SystemClock
 from reconciler.config import load
 from reconciler.loading import load_accounts
-from reconciler.provider import Limit
-
-
-class Unlimited(Stripe):
-    @property
-    def limits(self) -> Mapping[str, Limit]:
-        return {}
+from tests.benchmarks.unlimited import Unlimited
 
 
 async def main(path: Path, since: datetime) -> None:

@@ -248,7 +248,7 @@ def main() -> int:
         if given.database == "postgres":
             server = stack.enter_context(postgres(folder))
             server.psql("CREATE DATABASE bench")
-            url, spent = server.get_uri("bench"), Cluster.of_postgres(folder)
+            url, spent = server.get_uri("bench"), Cluster.of(server)
         began = time.perf_counter()
         with closing(open_ledger(url)) as ledger:
             ledger.require_current_schema()

