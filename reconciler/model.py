@@ -172,13 +172,24 @@ class Snapshot:
     this one has changed, whoever saw it, they are read again."""
     part_of: ResourceRef | None = None
     """The resource without which this one does not exist (a refund's order)."""
-    _hash: list[str] = field(default_factory=list, repr=False, compare=False)
+    _hash: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _canonical: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def content_hash(self) -> str:
         if not self._hash:
-            self._hash.append(content_hash(self.body, self.volatile))
+            bare = self.volatile.isdisjoint(self.body)
+            self._hash.append(
+                hashlib.sha256(self.canonical).hexdigest() if bare else content_hash(self.body, self.volatile)
+            )
         return self._hash[0]
+
+    @property
+    def canonical(self) -> bytes:
+        """The body as it is stored. Made once: a page's rows are hashed and then stored."""
+        if not self._canonical:
+            self._canonical.append(canonical(self.body))
+        return self._canonical[0]
 
 
 @dataclass(frozen=True, slots=True)

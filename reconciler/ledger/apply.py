@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -20,14 +21,14 @@ from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
 from reconciler.ledger import changes as feed
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
-from reconciler.ledger.codec import storable
+from reconciler.ledger.codec import are_storable, storable
 from reconciler.ledger.deciding import Answer, Applied, Outcome, PageRow, decide_answer, decide_page_row, kept
 from reconciler.ledger.facts import record_control_totals, replace_entries
 from reconciler.ledger.marks import EXISTS, Mark, follow_up, mark, mark_unknown
 from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
-from reconciler.model import Cause, Entry, Reading, ResourceRef, Snapshot, State, canonical
+from reconciler.model import Cause, Entry, Reading, ResourceRef, Snapshot, State
 
 # --- the statements -------------------------------------------------------------------------------
 
@@ -275,7 +276,8 @@ def _meet_strangers(
         return []
     ticks = tx.ticks(2 * len(rows))
     offered = {}
-    for ref, row_id, seq in zip(sorted(rows), ticks[::2], ticks[1::2], strict=True):
+    in_order = sorted(rows, key=attrgetter("provider", "account", "kind", "id"))
+    for ref, row_id, seq in zip(in_order, ticks[::2], ticks[1::2], strict=True):
         offered[ref] = _first_columns(rows[ref], row_id, seq, started_at, cause)
     inserted = _MEET_PAGE_ROW.run(tx, list(offered.values()))
     ids = {columns["id"] for columns in offered.values()}
@@ -336,7 +338,7 @@ def _store_changes(tx: Transaction, changes: Sequence[_Change], now: datetime) -
                 "version": change.columns["version"],
                 "state": change.columns["state"],
                 "content_hash": change.columns["content_hash"],
-                "body": tx.pack(canonical(change.reading.body), Place.VERSION)
+                "body": tx.pack(change.reading.canonical, Place.VERSION)
                 if isinstance(change.reading, Snapshot)
                 else None,
                 "status": change.columns["status"],
@@ -383,6 +385,8 @@ def _announced(change: _Change) -> Announced:
 
 
 def _as_stored(ref: ResourceRef) -> ResourceRef:
+    if are_storable((ref.account, ref.kind, ref.id)):
+        return ref
     return ResourceRef(ref.provider, storable(ref.account), storable(ref.kind), storable(ref.id))
 
 

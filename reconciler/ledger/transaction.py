@@ -72,6 +72,10 @@ class Transaction:
         """The statement once for each row; how many rows it touched in all."""
         if not rows:
             return 0
+        if not self.dialect.is_postgres:
+            # SQLite knows `:name` itself. To have SQLAlchemy look at each value cost as much as the statement.
+            touched: int = self._driver.executemany(statement.text, rows).rowcount
+            return touched
         return self._connection.execute(statement, list(rows)).rowcount
 
     def run_driver(self, sql: str, parameters: tuple[Any, ...]) -> int:

@@ -153,7 +153,9 @@ def backfill(recording: Recording) -> Drawing:
                 ]
             )  # fmt: skip
     svg = Curves(points, "objects", "objects a second", limits, x_is_ratio=True).svg()
-    headings = ["database", "objects", "latency a page", "rate", "CPU each", "peak memory", "ledger each", "bodies, of raw"]  # fmt: skip
+    headings = [
+        "database", "objects", "latency a page", "rate", "CPU each", "peak memory", "ledger each", "bodies, of raw",
+    ]  # fmt: skip
     return Drawing(svg, "Objects a second of a backfill by its size", headings, lines, recording.said_of("backfills"))
 
 
@@ -246,9 +248,9 @@ def targets(recording: Recording) -> Drawing:
             if each is None:
                 continue
             value, least = each["value"], each["least"]
-            if value and least:
+            if value and least and not name.endswith(", clock"):
                 times = least / value if each["at_least"] else value / least
-                distances.append(Distance(name, series, times, ""))
+                distances.append(Distance(name, series, times))
             words = in_words(value, each["unit"])
             cells.append((series, f"**{words}, missed**" if each["verdict"] == "missed" else words, each))
         given = {series: words for series, words, _ in cells}

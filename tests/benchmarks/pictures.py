@@ -33,7 +33,7 @@ _CONFIG: _Spec = {
         "labelFontSize": 12, "gridColor": _LINE, "domainColor": _MUTED, "tickColor": _MUTED, "labelLimit": 380,
     },
     "legend": {"labelColor": _TEXT, "labelFontSize": 12, "orient": "top", "symbolSize": 90, "labelLimit": 320,
-               "symbolStrokeWidth": 2},
+               "symbolStrokeWidth": 0},
     "header": {"labelColor": _TEXT, "labelFontSize": 13, "labelFontWeight": "bold", "titleColor": _TEXT},
     "text": {"color": _TEXT, "fontSize": 11, "font": _FONT},
 }  # fmt: skip
@@ -95,7 +95,7 @@ class Curves:
             "y": {"field": "y", **y},
             "color": _scaled(series, _HUES),
             "shape": _scaled(series, _SHAPES),
-            "strokeDash": _scaled(series, _DASHES),
+            "strokeDash": _scaled(series, _DASHES) | {"legend": None},
         }
         measured = [{"filter": "isValid(datum.y)"}]
         layers = [
@@ -132,6 +132,7 @@ class Curves:
             {
                 "data": {"values": [*rows, *limits]},
                 "facet": {"column": {"field": "panel", "type": "nominal", "title": None, "sort": panels}},
+                "spacing": 48,
                 "spec": {"width": 330, "height": 240, "layer": layers},
             }
         )
@@ -153,15 +154,14 @@ class Distance:
     name: str
     series: str
     times: float
-    label: str
 
 
 def distances_svg(distances: Sequence[Distance], x_title: str) -> str:
     """One row for each figure, a mark for each database."""
     names = list(dict.fromkeys(each.name for each in distances))
     series = list(dict.fromkeys(each.series for each in distances))
-    x: _Spec = {"type": "quantitative", "scale": {"type": "log", "padding": 12},
-                "axis": {"title": x_title, "values": [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20], "format": "~g"}}  # fmt: skip
+    axis = {"title": x_title, "values": [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20], "format": "~g"}
+    x: _Spec = {"type": "quantitative", "scale": {"type": "log", "padding": 12}, "axis": axis}
     y: _Spec = {"field": "name", "type": "nominal", "sort": names, "axis": {"title": None, "grid": True}}
     rows = [{"name": each.name, "series": each.series, "times": each.times} for each in distances]
     return _drawn(

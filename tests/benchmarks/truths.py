@@ -12,7 +12,7 @@ from reconciler.clock import SystemClock
 from reconciler.ledger import Ledger, Mark
 from reconciler.model import Cause, ResourceRef
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 _POLL_SECONDS = 0.2
 _MARKED_AT_ONCE = 500
 

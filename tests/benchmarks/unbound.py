@@ -71,13 +71,13 @@ def measure(url: str, folder: Path) -> Unbound:
     with closing(open_ledger(url)) as ledger:
         ledger.require_current_schema()
         with Receiver("shop") as shop, running(url, folder, shop.port, provider=PROVIDER) as (daemon, _):
-            load(daemon, "warm", connections=1, seconds=5, count=1, livemode=1, first=RESOURCES - 1)
+            load(daemon, "warm", connections=1, seconds=5, count=1, livemode=1, first=RESOURCES - 10)
             truths(ledger, 0)
             steady = _truths_of(ledger, daemon, "steady", connections=16, seconds=STEADY_SECONDS, rate=STEADY_RATE)
             sent = int(STEADY_SECONDS * STEADY_RATE)
             burst = _truths_of(ledger, daemon, "burst", connections=64, seconds=30, count=BURST, first=sent)
-            drains = [_drain(ledger, daemon, numbers, 3_000, 16, 0.0)]
-        for concurrency, count in ((16, 600), (100, 4_000)):
+            drains = [_drain(ledger, daemon, numbers, 1_000, 16, 0.0)]
+        for concurrency, count in ((16, 600), (100, 2_000)):
             with (
                 Receiver("shop", str(LATENCY_SECONDS)) as shop,
                 running(url, folder, shop.port, provider=PROVIDER, concurrency=concurrency) as (daemon, _),
@@ -116,4 +116,4 @@ def _drain(
     )
 
 
-assert STEADY_RATE * STEADY_SECONDS + BURST + 64 < RESOURCES, "each delivery must name a resource of its own"
+assert STEADY_RATE * STEADY_SECONDS + BURST + 64 < RESOURCES - 10, "each delivery must name a resource of its own"
