@@ -41,7 +41,7 @@ def test_every_colour_has_a_twin_for_dark_pages(drawings: dict[str, Drawing]) ->
 def test_series_differ_in_their_shapes_and_not_only_in_colour() -> None:
     points = [Point("SQLite", series, x, x) for series in ("ours", "floor") for x in (1.0, 2.0)]
     svg = Curves(points, "x", "y", [Limit("SQLite", 1.5, "target")]).svg()
-    shapes = set(re.findall(r'<path aria-label="[^"]*" role="graphics-symbol"[^>]* d="([^"]+)"', svg))
+    shapes = set(re.findall(r'<path [^>]*aria-roledescription="point"[^>]* d="([^"]+)"', svg))
     assert len(shapes) == 2
     assert "target" in svg
 
