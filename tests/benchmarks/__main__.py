@@ -99,7 +99,7 @@ def _daemons_and_intake(found: Found, database: str, folder: Path, plan: Plan) -
         whole = daemon.measure(daemon_url, folder, seconds=plan.steady_seconds * 1.5)
         if plan.sizes:
             free = unbound.measure(unbound_url, folder)
-            share = daemon.idle_cpu_share(idle_url, folder, accounts=IDLE_ACCOUNTS, rest_seconds=10, seconds=20)
+            share = daemon.idle_cpu_share(idle_url, folder, accounts=IDLE_ACCOUNTS, rest_seconds=30, seconds=20)
             found.unbound[database] = asdict(free) | {
                 "drains": [asdict(each) | {"share": each.share} for each in free.drains]
             }

@@ -254,19 +254,19 @@ def targets(recording: Recording) -> Drawing:
             words = in_words(value, each["unit"])
             cells.append((series, f"**{words}, missed**" if each["verdict"] == "missed" else words, each))
         given = {series: words for series, words, _ in cells}
-        limit = cells[0][2]
-        sign = "≥" if limit["at_least"] else "≤"
         lines.append(
-            [
-                name, given.get("SQLite", given.get("either", "")), given.get("Postgres", ""),
-                *(f"{sign} {in_words(limit[each], limit['unit'])}" for each in ("target", "least")),
-            ]
+            [name, given.get("SQLite", given.get("either", "")), given.get("Postgres", ""),
+             *("; ".join(dict.fromkeys(_limit(each, which) for _, _, each in cells)) for which in ("target", "least"))]
         )  # fmt: skip
     svg = distances_svg(distances, "times the least acceptable; what lies right of 1 is missed")
     return Drawing(
         svg, "Each figure as a multiple of the least acceptable one",
         ["measure", "SQLite", "Postgres", "target", "least"], lines, "",
     )  # fmt: skip
+
+
+def _limit(figure: Mapping[str, Any], name: str) -> str:
+    return f"{'≥' if figure['at_least'] else '≤'} {in_words(figure[name], figure['unit'])}"
 
 
 DRAWINGS: Mapping[str, tuple[str, Callable[[Recording], Drawing]]] = {
