@@ -11,6 +11,7 @@ import asyncio
 import io
 import re
 import subprocess
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -180,8 +181,9 @@ def test_the_rule_allows_what_nobody_trips_over() -> None:
     assert faults(["ALTER TABLE gate ADD COLUMN n INT NOT NULL DEFAULT 0"]) == []
 
 
-def next_step(folder: Path) -> str:
-    """A program one step ahead, which does everything that it may."""
+def next_step(folder: Path, *, before_delivery: str = "") -> str:
+    """A program one step ahead, which does everything that it may. `before_delivery` is a statement that it runs
+    when it has changed the resources."""
     (ours,) = shipped.__path__
     (folder / "versions").mkdir(parents=True)
     for path in [Path(ours) / "env.py", *sorted((Path(ours) / "versions").glob("v*.py"))]:
@@ -192,6 +194,8 @@ def next_step(folder: Path) -> str:
         "def upgrade():\n"
         "    op.create_table('colour', sa.Column('id', sa.Integer, primary_key=True))\n"
         "    for table in ('resource', 'delivery', 'version', 'job', 'alert', 'finding'):\n"
+        f"        if table == 'delivery' and {before_delivery!r}:\n"
+        f"            op.execute({before_delivery!r})\n"
         "        op.add_column(table, sa.Column('shade', sa.Text(), nullable=False, server_default='grey'))\n"
         "        op.add_column(table, sa.Column('tint', sa.Text()))\n"
     )
@@ -201,19 +205,44 @@ def next_step(folder: Path) -> str:
 def test_a_migration_that_meets_a_node_in_a_deadlock_tries_again(postgres_ledger_url: str, tmp_path: Path) -> None:
     """The node writes a delivery and then its resource; the step changes the resource and then the delivery."""
     plain = make_url(postgres_ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'delivery'::regclass"
-    scripts = next_step(tmp_path / "migrations")
-    with closing(open_ledger(postgres_ledger_url)) as ledger, psycopg.connect(plain) as node:
-        node.execute("LOCK TABLE delivery IN ROW EXCLUSIVE MODE")
-        with ThreadPoolExecutor(1) as beside, psycopg.connect(plain, autocommit=True) as watching:
-            migrating = beside.submit(migrate, ledger.store, scripts)
-            give_up_at = time.monotonic() + 60
-            while watching.execute(waiting).fetchone() == (0,):
-                assert time.monotonic() < give_up_at, "the step never came to the delivery"
-                time.sleep(0.01)
-            node.execute("LOCK TABLE resource IN ROW EXCLUSIVE MODE")  # waits until the step is ended
-            node.commit()
-            assert migrating.result(120) == (newest(), "next")
+    gate = 4242
+    scripts = next_step(tmp_path / "migrations", before_delivery=f"SELECT pg_advisory_xact_lock({gate})")
+
+    def write_a_delivery() -> None:
+        with psycopg.connect(plain) as node:
+            node.execute("SET deadlock_timeout = '10min'")  # so that Postgres ends the step, and not the node
+            node.execute("LOCK TABLE delivery IN ROW EXCLUSIVE MODE")
+            ready.set()
+            at_the_gate.wait(300)
+            node.execute("LOCK TABLE resource IN ROW EXCLUSIVE MODE")
+
+    ready, at_the_gate = threading.Event(), threading.Event()
+    with (
+        closing(open_ledger(postgres_ledger_url)) as ledger,
+        psycopg.connect(plain, autocommit=True) as watching,
+        ThreadPoolExecutor(2) as beside,
+    ):
+        watching.execute("SELECT pg_advisory_lock(%s)", [gate])
+        writing = beside.submit(write_a_delivery)
+        assert ready.wait(300)
+        migrating = beside.submit(migrate, ledger.store, scripts)
+        _until_waiting(watching, "locktype = 'advisory'")
+        at_the_gate.set()
+        _until_waiting(watching, "relation = 'resource'::regclass")
+        watching.execute("SELECT pg_advisory_unlock(%s)", [gate])
+        assert migrating.result(300) == (newest(), "next")
+        writing.result(300)
+
+
+def _until_waiting(watching: psycopg.Connection[Any], for_what: str) -> None:
+    asked: Any = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND database ="
+        f" (SELECT oid FROM pg_database WHERE datname = current_database()) AND {for_what}"
+    )
+    give_up_at = time.monotonic() + 300
+    while watching.execute(asked).fetchone() == (0,):
+        assert time.monotonic() < give_up_at, f"nobody waits for {for_what}"
+        time.sleep(0.01)
 
 
 def test_a_node_goes_on_while_the_schema_moves_ahead_and_none_starts_on_it(ledger_url: str, tmp_path: Path) -> None:
