@@ -11,6 +11,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -53,11 +54,10 @@ def is_gone(owner: str, *, self_name: str) -> bool:
     if int(rest) == os.getpid():
         return True
     try:
-        os.kill(int(rest), 0)
+        with suppress(PermissionError):  # somebody else's, so that it runs
+            os.kill(int(rest), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
     return False
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import TextClause, text
 
 from reconciler.budget import Bucket, draw, full, give_back, throttle, widen
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Priority
 from reconciler.provider import ACCOUNT_LIMIT, Limit
 
@@ -177,9 +177,9 @@ def read_tallies(tx: Transaction, since: datetime) -> list[ReadTally]:
 
 
 @cache
-def _reading(lock: str) -> TextClause:
+def _reading(dialect: Dialect) -> TextClause:
     """Made once: to parse it takes as long as to run it, and every read draws from two buckets."""
-    return text(_READ.format(lock=lock))
+    return text(_READ.format(by_bytes=dialect.by_bytes, lock=dialect.for_update))
 
 
 def _load(
@@ -196,8 +196,7 @@ def _load(
 
 
 def _read(tx: Transaction, account: str, names: Sequence[str]) -> dict[str, Bucket]:
-    statement = text(_READ.format(by_bytes=tx.dialect.by_bytes, lock=tx.dialect.for_update))
-    rows = tx.run(statement, {"account": account, "one": names[0], "other": names[-1]})
+    rows = tx.run(_reading(tx.dialect), {"account": account, "one": names[0], "other": names[-1]})
     return {row.endpoint: Bucket(row.level, row.at, row.rate, row.closed_until) for row in rows}
 
 

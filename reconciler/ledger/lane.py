@@ -180,11 +180,13 @@ class Lane:
         away = False
         left: Collection[Waiting] = ()
         poison: Sequence[Poison] = ()
-        for attempt in range(1, _CONTENTION_TRIES + 1):
+        tries = 1
+        while True:
             try:
                 left, poison = self._commit(group, rejections)
             except LedgerContention as error:
-                if attempt < _CONTENTION_TRIES:
+                if tries < _CONTENTION_TRIES:
+                    tries += 1
                     continue
                 away = True
                 _fail(group, error)
@@ -217,8 +219,6 @@ class Lane:
 
     def _receive_alone(self, group: list[Waiting]) -> bool:
         """The usual case, a transaction without savepoints; False, with nothing stored, when a receipt is poison."""
-        if not group:
-            return True
         try:
             verdicts = self._ledger.receive([each.receipt for each in group if each.receipt], self._clock.now())
         except LedgerUnavailable:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
 from reconciler.clock import ManualClock
-from reconciler.errors import LedgerSaturated, LedgerUnavailable
+from reconciler.errors import LedgerContention, LedgerSaturated, LedgerUnavailable
 from reconciler.ledger import GroupCommit, Ledger, Receipt, Rejection, Verdict
 from reconciler.ledger.store import Store
 from reconciler.ledger.writer import QUEUE_BOUND
@@ -391,6 +391,34 @@ def test_a_deadlock_is_tried_again(postgres_ledger_url: str, clock: ManualClock)
             assert (row(one, first).generation, row(one, second).generation) == (3, 3)
 
     run(story())
+
+
+def test_who_is_in_the_way_each_time_is_told_so_and_can_come_back(sqlite_ledger_url: str, clock: ManualClock) -> None:
+    """Nothing is tried for ever while others wait for the same thread."""
+    ledger, faults = faulty_ledger(sqlite_ledger_url)
+    tries = 0
+
+    def ended() -> LedgerContention:
+        nonlocal tries
+        tries += 1
+        faults.arm(0, ended)
+        return LedgerContention("deadlock detected")
+
+    async def story() -> None:
+        async with opened(ledger, clock) as writer:
+            faults.arm(0, ended)
+            writer.reject(Rejection("stripe", delivery(b"x"), "signature", size=1))
+            with pytest.raises(LedgerContention):
+                await writer.call(lambda ledger: ledger.mark([by_hand(CHARGE)], clock.now()))
+            faults.disarm()
+            assert tries == 3
+            assert count(ledger, "resource") == count(ledger, "delivery") == 0
+            assert await writer.call(lambda ledger: ledger.mark([by_hand(CHARGE)], clock.now())) == 1
+            await writer.idle()
+            assert count(ledger, "delivery") == 1, "nobody waited for it, and it is stored all the same"
+
+    with closing(ledger):
+        run(story())
 
 
 # --- bounds and ends ------------------------------------------------------------------------------

@@ -474,6 +474,29 @@ def test_members_are_listed_when_lists_no_longer_lag_behind_what_made_them_final
     asyncio.run(story())
 
 
+def test_members_that_cannot_be_listed_are_listed_when_they_can_be(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            loop.world.payments.pay(5_000)
+            loop.server.advance(3 * DAY)
+            payout = loop.world.payouts.create_automatic()
+            assert payout is not None
+            loop.advance(10 * MINUTE)
+            await loop.run_job("recent/main/payout")
+            loop.advance(MINUTE)
+            loop.server.set_faults(FaultPlan.parse({"deny": {"only": "GET /v1/balance_transactions"}}))
+            await loop.run_job("members/main/payout")
+            assert members_of(loop) == {}, "an answer that did not come is no empty list"
+            assert loop.gates() == {"main/payout": "permission"}
+            loop.server.set_faults(FaultPlan())
+            await loop.run_for(16 * MINUTE)
+            await loop.run_job("members/main/payout")
+            own = payout["balance_transaction"]
+            assert members_of(loop) == {payout["id"]: {*loop.world.truth.members[payout["id"]]} - {own}}
+
+    asyncio.run(story())
+
+
 def members_of(loop: Loop) -> dict[str, set[str]]:
     with loop.ledger.store.read() as tx:
         rows = tx.run(text("SELECT payout_id, members FROM payout_members WHERE complete")).all()

@@ -6,10 +6,11 @@ import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from providers.sandbox import ApiKey, Chance, FaultPlan, Limits, SandboxServer, World
 from providers.stripe import Stripe
@@ -17,11 +18,11 @@ from reconciler.clock import ManualClock
 from reconciler.errors import LedgerUnavailable
 from reconciler.fetcher import FetchSettings
 from reconciler.ledger import Mark
-from reconciler.model import Cause, ResourceRef, State
+from reconciler.model import Cause, Reading, ResourceRef, State
 from reconciler.provider import Limit
 from reconciler.retry import RetryPolicy
 from reconciler.worker import WorkerSettings, wait_for
-from tests.loop.harness import HOUR, MINUTE, SECOND, START, Loop, looping, moments, shop
+from tests.loop.harness import DAY, HOUR, MINUTE, SECOND, START, Loop, looping, moments, shop
 
 NO_FAULTS = FaultPlan()
 
@@ -576,5 +577,107 @@ def test_a_late_answer_of_a_worker_whose_lease_has_ended_changes_nothing(url: st
 
             await account.fetcher.fetch(account.provider.kinds["payment_intent"], [claim], never)
             assert loop.known(ref) == before
+
+    asyncio.run(story())
+
+
+def test_a_stop_waits_for_reads_that_end_in_time(url: str) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(Stripe):
+        async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+            asked.set()
+            await answer.wait()
+            return await super().fetch(refs)
+
+    async def story() -> None:
+        async with looping(url, provider=Slow, worker=WorkerSettings(drain=timedelta(minutes=5))) as loop:
+            intent = loop.ref("payment_intent", loop.world.payments.create(1_000)["id"])
+            await loop.mark(intent)
+            await asked.wait()
+            stopping = asyncio.create_task(loop.node.stop())
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert not stopping.done()
+            answer.set()
+            await stopping
+            assert loop.known(intent).state is State.PRESENT
+            assert loop.dirty() == []
+
+    asyncio.run(story())
+
+
+def test_claims_that_cannot_be_given_back_end_with_their_leases(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, worker=WorkerSettings(drain=timedelta(0))) as loop:
+            [intent] = refs(loop, await known_payments(loop, 1))
+            loop.server.set_faults(FaultPlan(hang=Chance(1.0), hang_seconds=600))
+            await loop.mark(intent)
+            await loop.transport.until_sent()
+
+            def refuse() -> None:
+                raise LedgerUnavailable("the disk is full")
+
+            loop.commit.before_call = refuse
+            await loop.node.stop()
+            loop.commit.before_call = lambda: None
+            assert loop.ledger.lease_owners() == [loop.node.owner]
+            loop.server.set_faults(NO_FAULTS)
+            stopped = loop.now()
+            await loop.add_node()
+            await loop.settle()
+            assert loop.now() - stopped >= WorkerSettings().lease, "nobody took it before its time"
+            assert loop.dirty() == []
+
+    asyncio.run(story())
+
+
+def test_a_worker_that_starts_while_the_ledger_is_away_works_once_it_is_back(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, work=False) as loop:
+            away = 2
+
+            def refuse() -> None:
+                nonlocal away
+                if away:
+                    away -= 1
+                    raise LedgerUnavailable("the database starts")
+
+            loop.world.payments.pay(5_000)
+            await loop.deliver_all()
+            loop.commit.before_call = refuse
+            loop.node.start()
+            await loop.settle()
+            assert away == 0
+            assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+def test_what_another_transaction_holds_is_claimed_when_it_lets_go(postgres_ledger_url: str) -> None:
+    """The lane is due and not one row of it can be had: nothing is read, nothing of the budget is spent."""
+    looks, looked = 0, asyncio.Event()
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 4:
+            looked.set()
+
+    async def story() -> None:
+        async with looping(postgres_ledger_url) as loop:
+            intent = loop.ref("payment_intent", loop.world.payments.create(1_000)["id"])
+            other = loop.ledger.store.beside()
+            with other.write() as tx:
+                tx.be_patient()
+                await loop.commit.call(lambda ledger: ledger.mark([Mark(intent, Cause.MANUAL)], loop.now()))
+                tx.run(text("SELECT id FROM resource FOR UPDATE"))
+                loop.commit.before_call = look
+                loop.node.worker.wake()
+                await asyncio.wait_for(looked.wait(), 120)
+                assert loop.reads_of(intent.id) == 0
+            await loop.settle()
+            assert loop.reads_of(intent.id) == 1
+            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 1
 
     asyncio.run(story())
