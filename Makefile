@@ -38,12 +38,18 @@ format: setup
 bench: setup             ## benchmarks: ratios to floors measured in the same run
 	$(BIN)/python -m tests.benchmarks
 
-coverage: setup          ## which branches of the ledger, worker, planner and sweeps the tests take, and which they do not
+# Folder by folder, two at a time, since a measured process takes twice as long. Long tests (kills, walks, floods) repeat
+# what the short ones prove.
+MEASURED := ledger loop outbox moving backup status alerts intake protection report console
+
+coverage: setup          ## every branch of the ledger, worker, planner and sweeps is taken by a short test, or this fails
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m tests.simulation --profile tiny --seeds 30 --jobs 1
-	$(BIN)/coverage run -m pytest -n 0 tests/loop tests/ledger tests/outbox tests/moving tests/backup tests/status
-	$(BIN)/coverage combine
+	+$(MAKE) --jobs=2 --output-sync=target $(MEASURED:%=measured-%)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+measured-%:
+	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -n 0 -q -m "not long" tests/$*
 
 proof: setup             ## what is for a night or a week-end: seeds, weeks, kills, power cuts, nodes, fuzzing, mutations
 	$(BIN)/python -m tests.simulation --seeds 10000

@@ -105,8 +105,6 @@ def return_requests(
     now: datetime,
 ) -> None:
     """Requests that were drawn and not sent."""
-    if unused <= 0:
-        return
     at = to_micros(now)
     for name, bucket in _load(tx, account, (ACCOUNT_LIMIT, endpoint), limits, at).items():
         _save(tx, account, name, give_back(bucket, _limit(limits, name), unused))

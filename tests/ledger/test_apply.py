@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Answer, Ledger, Outcome, Release
+from reconciler.errors import LedgerError
+from reconciler.ledger import Answer, Ledger, Outcome, Release, Store
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ControlTotal, State
 from reconciler.money import Money
 from tests.ledger.factories import (
@@ -390,3 +396,19 @@ def test_a_webhook_during_a_sweeps_read_explains_the_change_of_the_next(ledger: 
 
 def test_nothing_to_apply_is_nothing(ledger: Ledger, clock: ManualClock) -> None:
     assert ledger.apply([], now=clock.now(), least_interval=LEAST) == []
+
+
+def test_a_fenced_write_that_misses_its_locked_row_stores_nothing(sqlite_ledger_url: str, clock: ManualClock) -> None:
+    """It cannot be, so that it is a fault of ours; half of an answer must not be what remains of it."""
+
+    class Missing(Transaction):
+        def run_many(self, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> int:
+            return super().run_many(statement, rows) - 1
+
+    with closing(Ledger(Store(sqlite_ledger_url, transactions=Missing))) as ledger:
+        ledger.mark([by_hand(CHARGE)], clock.now())
+        claim = claim_one(ledger, clock.now())
+        with pytest.raises(LedgerError, match="nothing of this call was stored"):
+            answer(ledger, claim, snapshot(CHARGE), now=clock.now())
+        assert (row(ledger, CHARGE).version, row(ledger, CHARGE).dirty) == (0, True)
+        assert versions(ledger, CHARGE) == []

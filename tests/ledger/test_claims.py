@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Ledger, Outcome, Release
+from reconciler.ledger import Density, Ledger, Outcome, Release
 from reconciler.model import Cause, Priority, Window
 from tests.ledger.factories import (
     LEASE,
@@ -113,14 +113,43 @@ def test_a_window_narrows_a_claim_to_what_was_created_in_it(ledger: Ledger, cloc
 
 
 def test_density_names_a_stretch_that_one_walk_would_answer(ledger: Ledger, clock: ManualClock) -> None:
-    assert ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now()) is None
+    noon = clock.now()
     refs = [ref(f"ch_{number:02}") for number in range(40)]
-    shown = [snapshot(each, created_at=clock.now() + timedelta(minutes=at)) for at, each in enumerate(refs)]
-    show_page(ledger, *shown, start=ledger.tick(), started_at=clock.now(), now=clock.now())
-    ledger.mark([by_hand(each) for each in refs[18:24]], clock.now())
+    strangers = [ref("re_1", kind="refund"), ref("ch_1", account="other")]
+    shown = [snapshot(each, created_at=noon + timedelta(minutes=at, seconds=0.25)) for at, each in enumerate(refs)]
+    shown += [snapshot(each, created_at=noon + timedelta(minutes=20)) for each in strangers]
+    show_page(ledger, *shown, start=ledger.tick(), started_at=noon, now=noon)
+    clock.advance(SETTLE)
+    ledger.mark([by_hand(refs[20])], clock.now())
+    ledger.mark([by_hand(refs[17], Cause.SWEEP), *map(by_hand, strangers)], clock.now())
+    clock.advance(seconds(1))
+    ledger.mark([by_hand(refs[at]) for at in (15, 16, 19, 24, 25, 39)], clock.now())
+    ledger.mark([by_hand(refs[21])], clock.now() + seconds(1))
     found = ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now())
-    assert found is not None
-    assert (found.due, 9 <= found.objects <= 11) == (5, True) or (found.due, 9 <= found.objects <= 11) == (6, True)
+    window = Window(noon + timedelta(minutes=16), noon + timedelta(minutes=24, seconds=1))
+    assert found == Density(window, objects=9, due=4), "five on each side of the longest due, itself among both"
+
+
+def test_density_near_the_ends_of_what_is_known_is_the_moment_itself(ledger: Ledger, clock: ManualClock) -> None:
+    first, second = ref("ch_1"), ref("ch_2")
+    created = [clock.now(), clock.now() + timedelta(hours=1)]
+    shown = [snapshot(each, created_at=at) for each, at in zip((first, second), created, strict=True)]
+    show_page(ledger, *shown, start=ledger.tick(), started_at=clock.now(), now=clock.now())
+    clock.advance(SETTLE)
+    ledger.mark([by_hand(second)], clock.now())
+    assert ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now()) is None, "one alone"
+    ledger.mark([by_hand(first)], clock.now() + seconds(1))
+    clock.advance(seconds(1))
+    found = ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now())
+    assert found == Density(Window(created[1], created[1] + seconds(1)), objects=1, due=1)
+    found = ledger.density("main", "charge", Priority.MANUAL, page_size=4, now=clock.now())
+    assert found == Density(Window(created[0], created[1] + seconds(1)), objects=2, due=2)
+
+
+def test_without_known_creations_there_is_no_density(ledger: Ledger, clock: ManualClock) -> None:
+    assert ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now()) is None
+    ledger.mark([by_hand(ref(f"ch_{number}")) for number in range(3)], clock.now())
+    assert ledger.density("main", "charge", Priority.MANUAL, page_size=10, now=clock.now()) is None
 
 
 def test_lease_owners_are_known(ledger: Ledger, clock: ManualClock) -> None:

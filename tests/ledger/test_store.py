@@ -417,3 +417,29 @@ def test_a_dead_network_is_noticed_within_half_a_minute(postgres_ledger_url: str
     idle, interval, count = (int(given[f"keepalives_{name}"]) for name in ("idle", "interval", "count"))
     assert idle + interval * count <= 30
     assert int(given["tcp_user_timeout"]) <= 30_000, "also where something was sent and nobody says that it came"
+
+
+def test_a_session_that_dies_with_the_schemas_lock_leaves_it_to_the_next(postgres_ledger_url: str) -> None:
+    with closing(Store(postgres_ledger_url)) as store:
+        with pytest.raises(LedgerUnavailable), store.exclusively() as connection:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        with store.exclusively() as connection:
+            assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_a_second_way_to_write_there_is_on_postgres_only(ledger: Ledger, clock: ManualClock) -> None:
+    if not ledger.store.dialect.is_postgres:
+        with pytest.raises(ValueError, match="one writer"):
+            ledger.store.beside()
+        return
+    Ledger(ledger.store.beside()).mark([by_hand(CHARGE)], clock.now())
+    assert row(ledger, CHARGE).generation == 1
+
+
+def test_without_a_journal_there_is_nothing_to_move(ledger: Ledger, clock: ManualClock) -> None:
+    """Whoever has a body overwritten asks for it wherever the ledger lies."""
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    ledger.store.empty_journal()
+    assert row(ledger, CHARGE).generation == 1
+    journal = Path(f"{ledger.store.url.database}-wal")
+    assert not journal.exists() or journal.stat().st_size == 0

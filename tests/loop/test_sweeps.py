@@ -15,9 +15,9 @@ from providers.sandbox import ApiKey, Chance, FaultPlan
 from providers.stripe import Stripe
 from reconciler.clock import from_micros
 from reconciler.ledger import Coverage, Job, Mark
-from reconciler.model import Cause, Entry, Priority, ResourceRef, Snapshot
-from reconciler.provider import DeadlineRule
-from reconciler.sweeps import SweepSettings
+from reconciler.model import Cause, Entry, Priority, ResourceRef, Snapshot, Window
+from reconciler.provider import DeadlineRule, Kind
+from reconciler.sweeps import SweepSettings, looked_at
 from tests.loop.harness import ALL_JOBS, DAY, HOUR, MINUTE, SECOND, START, Loop, looping
 
 SWEEPS = ("feed", "recent", "complete", "open", "members", "totals")
@@ -640,3 +640,69 @@ def test_marks_of_sweeps_wake_the_worker_at_once(url: str) -> None:
             assert loop.now() == START
 
     asyncio.run(story())
+
+
+def test_a_list_for_which_there_is_no_budget_is_a_hole_and_closes_nothing(url: str) -> None:
+    """The provider was not asked, so nothing is known of it."""
+
+    async def story() -> None:
+        async with looping(url) as loop:
+            customer = loop.ref("customer", loop.world.customers.create()["id"])
+            limits, until = loop.account.provider.limits, loop.now() + 10 * MINUTE
+            await loop.commit.call(
+                lambda ledger: ledger.throttle_requests("main", "customer.list", limits, until=until, now=loop.now())
+            )
+            loop.advance(SECOND)
+            await loop.run_job("recent/main/customer")
+            assert (loop.requests(), loop.gates()) == ([], {})
+            [hole] = coverage(loop, "customer")
+            assert (hole.complete, "no budget" in hole.reason) == (False, True)
+            loop.advance(10 * MINUTE)
+            await loop.run_job("recent/main/customer")
+            assert loop.known(customer).version == 1
+            assert coverage(loop, "customer")[-1].complete
+
+    asyncio.run(story())
+
+
+def test_what_no_list_shows_is_read_again_unless_it_was_read_lately(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop:
+            before, lately = (loop.world.customers.create()["id"] for _ in range(2))
+            await loop.deliver_all()
+            await loop.settle()
+            loop.advance(SweepSettings().full_every / 2)
+            await loop.mark(loop.ref("customer", lately))
+            await loop.settle()
+            loop.advance(SECOND)
+            loop.world.customers.delete(before)
+            loop.lose_all()
+            job = await loop.commit.call(
+                lambda ledger: ledger.take_job("known/main/customer", owner="t", lease=MINUTE, now=loop.now())
+            )
+            assert job is not None
+            ended = await loop.account.sweeper.known(loop.account.provider.kinds["customer"], job)
+            assert ended.complete
+            assert ended.also is not None
+            await loop.commit.call(ended.also)
+            loop.node.worker.wake()
+            await loop.settle()
+            assert loop.tombstones() == {loop.ref("customer", before)}
+            assert [loop.reads_of(each) for each in (before, lately)] == [1, 1], "one page showed both of them at first"
+
+    asyncio.run(story())
+
+
+def test_what_lies_beyond_the_reach_of_the_credentials_was_not_looked_at() -> None:
+    kind = Kind("order", "order.retrieve", covers=("refund",))
+    window, reach = Window(START - 90 * DAY, START), START - 60 * DAY
+    found = looked_at("main", kind, window, reach=reach)
+    hidden, seen = Window(window.since, reach), Window(reach, window.until)
+    assert [(each.kind, each.window, each.complete) for each in found] == [
+        ("order", hidden, False),
+        ("refund", hidden, False),
+        ("order", seen, True),
+        ("refund", seen, True),
+    ]
+    assert [each.reason[:5] for each in found] == ["scope", "scope", "", ""]
+    assert [each.complete for each in looked_at("main", kind, window, reach=window.since)] == [True, True]

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from sqlalchemy import text
@@ -19,7 +21,7 @@ from reconciler.errors import LedgerUnavailable
 from reconciler.fetcher import FetchSettings
 from reconciler.ledger import Mark
 from reconciler.model import Cause, Reading, ResourceRef, State
-from reconciler.provider import Limit
+from reconciler.provider import Kind, Limit
 from reconciler.retry import RetryPolicy
 from reconciler.worker import WorkerSettings, wait_for
 from tests.loop.harness import DAY, HOUR, MINUTE, SECOND, START, Loop, looping, moments, shop
@@ -74,6 +76,7 @@ def test_the_workers_wait_ends_with_the_signal_and_not_only_with_its_time() -> N
         signal = asyncio.Event()
         asyncio.get_running_loop().call_soon(signal.set)
         await wait_for(signal, 1e6)
+        await wait_for(asyncio.Event(), 0)
 
     asyncio.run(story())
 
@@ -679,5 +682,93 @@ def test_what_another_transaction_holds_is_claimed_when_it_lets_go(postgres_ledg
             await loop.settle()
             assert loop.reads_of(intent.id) == 1
             assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 1
+
+    asyncio.run(story())
+
+
+def test_a_turn_that_ends_in_an_error_of_ours_is_followed_by_the_next(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, work=False) as loop:
+            flaws = 3
+
+            def fail() -> None:
+                nonlocal flaws
+                if flaws:
+                    flaws -= 1
+                    raise ZeroDivisionError("a bug")
+
+            loop.node.start()
+            await loop.quiet()
+            loop.commit.before_call = fail
+            loop.world.payments.pay(5_000)
+            await loop.deliver_all()
+            await loop.settle()
+            assert flaws == 0
+            assert loop.unlike_truth() == []
+            await loop.node.stop()
+            assert loop.node.worker.idle.is_set(), "who has nothing to do stops at once"
+
+    asyncio.run(story())
+
+
+def test_an_answer_that_the_ledger_could_not_take_is_asked_for_again_when_its_lease_ends(url: str) -> None:
+    class Answering(Stripe):
+        answers = 0
+
+        async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+            readings = await super().fetch(refs)
+            Answering.answers += 1
+            return readings
+
+    async def story() -> None:
+        async with looping(url, provider=Answering) as loop:
+
+            def refuse() -> None:
+                if Answering.answers == 1:
+                    Answering.answers += 1
+                    raise LedgerUnavailable("the disk is full")
+
+            loop.commit.before_call = refuse
+            intent = loop.ref("payment_intent", loop.world.payments.create(1_000)["id"])
+            marked = loop.now()
+            await loop.mark(intent)
+            await loop.settle()
+            assert loop.now() - marked >= WorkerSettings().lease
+            assert loop.reads_of(intent.id) == 2
+            assert loop.known(intent).state is State.PRESENT
+
+    asyncio.run(story())
+
+
+class Batching(Stripe):
+    """Takes three customers with one request, and answers for none of them unless it is asked for one alone."""
+
+    sizes: ClassVar[list[int]] = []
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        name: replace(kind, id_batch=3, gather=2 * SECOND) for name, kind in Stripe.kinds.items()
+    }
+
+    async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+        Batching.sizes.append(len(refs))
+        return await super().fetch(refs) if len(refs) == 1 else ()
+
+
+def test_what_an_answer_left_out_is_read_alone_and_no_more_of_it_than_the_budget_pays(url: str) -> None:
+    async def story() -> None:
+        Batching.sizes.clear()
+        async with looping(url, provider=Batching, worker=WorkerSettings(concurrency=1)) as loop:
+            customers = [loop.ref("customer", loop.world.customers.create()["id"]) for _ in range(3)]
+            marked = loop.now()
+            await loop.mark(customers[0])
+            assert Batching.sizes == [], "more may come within the time for which they are gathered"
+            loop.advance(SECOND)
+            await loop.mark(*customers[1:])
+            await loop.settle()
+            assert loop.now() - marked >= 2 * SECOND
+            assert Batching.sizes == [3, 1, 1, 1]
+            assert loop.under_way.most_requests == 1
+            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 4
+            assert [loop.known(each).state for each in customers] == [State.PRESENT] * 3
 
     asyncio.run(story())
