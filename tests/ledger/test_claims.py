@@ -219,10 +219,13 @@ def bury(ledger: Ledger, clock: ManualClock, *, parked: timedelta = timedelta(ho
 
 
 def test_a_dead_letter_is_named_dirty_and_parked(ledger: Ledger, clock: ManualClock) -> None:
-    ledger.mark([webhook(CHARGE)], clock.now())
+    marked = clock.now()
+    ledger.mark([webhook(CHARGE)], marked)
+    clock.advance(seconds(1))
     bury(ledger, clock)
     (dead,) = ledger.dead_letters()
     assert (dead.ref, dead.error, dead.attempts, dead.dead_at) == (CHARGE, "unreadable", 1, clock.now())
+    assert (dead.marked_at, dead.discarded_at) == (marked, None)
     assert row(ledger, CHARGE).dirty
     assert claim_all(ledger, clock.now() + timedelta(hours=5)) == []
     assert claim_one(ledger, clock.now() + timedelta(hours=6)).ref == CHARGE, "tried again now and then"

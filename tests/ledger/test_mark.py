@@ -157,6 +157,17 @@ def test_mark_after_a_provisional_read_waits_for_the_end_of_its_own_window(ledge
     assert row(ledger, CHARGE).due_at == clock.now() + SETTLE
 
 
+def test_a_change_that_was_announced_after_a_read_that_did_not_show_the_last_one_waits_too(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """The read began in the very instant of the first mark: it is no read from before it."""
+    ledger.mark([webhook(CHARGE, expected=expecting(2))], clock.now())
+    assert answer(ledger, claim_one(ledger, clock.now()), snapshot(CHARGE), now=clock.now()).dirty
+    clock.advance(seconds(2))
+    ledger.mark([webhook(CHARGE, expected=expecting(3))], clock.now())
+    assert row(ledger, CHARGE).due_at == clock.now() + SETTLE
+
+
 def test_rolling_wait_is_bounded(ledger: Ledger, clock: ManualClock) -> None:
     """A resource marked without pause is read all the same: once in ROLL_LIMIT windows, and not at every mark."""
     provisionally_read(ledger, clock)

@@ -1,4 +1,4 @@
-"""`python -m tests.mutation [--minutes M] [--seed S] [--only marks] [--jobs N]`: how many small wrong changes are noticed.
+"""`python -m tests.mutation [--minutes M] [--seed S] [--only marks] [--jobs N]`: how many faults are noticed.
 
 Modules of the ledger's core and of the report's are changed one place at a time in copies of the tree, in an order that
 the seed picks, and the tests of that subject are run on SQLite, without the walk, the model and the bursts. What

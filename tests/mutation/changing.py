@@ -49,9 +49,9 @@ _SQL_CHANGES = (
 def changes(source: str) -> Iterator[Change]:
     """Every one that this module knows, in the order of the lines."""
     tree = ast.parse(source)
-    docstrings = {id(each) for each in _docstrings(tree)}
+    spared = {id(each) for each in (*_docstrings(tree), *_promises(tree))}
     for place, node in enumerate(ast.walk(tree)):
-        for what, changed in _of(node, docstrings):
+        for what, changed in _of(node, spared):
             again = ast.parse(source)
             target = next(each for number, each in enumerate(ast.walk(again)) if number == place)
             changed(target)
@@ -65,7 +65,15 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.AST]:
             yield node.value
 
 
-def _of(node: ast.AST, docstrings: set[int]) -> Iterator[tuple[str, _Act]]:
+def _promises(tree: ast.Module) -> Iterator[ast.AST]:
+    """`frozen=True`, `slots=True`: what is never done to a value is held by the type checker."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
+            yield from (each.value for call in calls for each in call.keywords if each.arg in ("frozen", "slots"))
+
+
+def _of(node: ast.AST, spared: set[int]) -> Iterator[tuple[str, _Act]]:
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARISONS:
         other = _COMPARISONS[type(node.ops[0])]
         yield f"{type(node.ops[0]).__name__} becomes {other.__name__}", _Act("ops", 0, other())
@@ -76,7 +84,7 @@ def _of(node: ast.AST, docstrings: set[int]) -> Iterator[tuple[str, _Act]]:
         yield f"{type(node.op).__name__} becomes {other_operator.__name__}", _Act("op", None, other_operator())
     elif isinstance(node, ast.If | ast.IfExp):
         yield "the condition is turned around", _Act("test", None, ast.UnaryOp(ast.Not(), node.test))
-    elif isinstance(node, ast.Constant) and id(node) not in docstrings:
+    elif isinstance(node, ast.Constant) and id(node) not in spared:
         yield from _of_constant(node)
 
 
