@@ -42,7 +42,7 @@ bench: setup             ## benchmarks: ratios to floors measured in the same ru
 # what the short ones prove.
 MEASURED := ledger loop outbox moving backup status alerts intake protection report console
 
-coverage: setup          ## every branch of the ledger, worker, planner and sweeps is taken by a short test, or this fails
+coverage: setup          ## which branches of the ledger, worker, planner and sweeps the short tests take, and which they do not
 	rm -rf build/coverage && mkdir -p build/coverage
 	+$(MAKE) --jobs=2 --output-sync=target $(MEASURED:%=measured-%)
 	$(BIN)/coverage combine --quiet
