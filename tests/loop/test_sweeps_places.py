@@ -1,0 +1,104 @@
+"""Where a sweep is: watermarks, windows, and places that outlive it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from providers.sandbox import FaultPlan
+from reconciler.ledger import Job
+from reconciler.sweeps import SweepSettings
+from tests.loop.harness import HOUR, MINUTE, SECOND, START, looping
+from tests.loop.sweeping import coverage
+
+# --- watermarks, windows, places ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", [10 * SECOND, 5 * MINUTE], ids=["shorter than the overlap", "longer"])
+def test_coverage_is_without_holes_and_the_watermark_stays_behind_the_window(url: str, lag: timedelta) -> None:
+    sweeps = SweepSettings(every=MINUTE, lag=lag, overlap=2 * MINUTE)
+
+    async def story() -> None:
+        async with looping(url, sweeps=sweeps, jobs=("recent/main/charge",)) as loop:
+            ends = []
+            for _ in range(12):
+                await loop.run_for(MINUTE)
+                watermark = loop.watermark("recent/main/charge")
+                assert watermark is not None
+                assert watermark <= loop.now() - sweeps.overlap
+                ends.append(watermark)
+            assert ends == sorted(ends)
+            seen = coverage(loop, "charge")
+            assert all(each.complete for each in seen)
+            for earlier, later in pairwise(seen):
+                assert later.window.since <= earlier.window.until
+            assert seen[-1].window.until >= loop.now() - lag - MINUTE
+
+    asyncio.run(story())
+
+
+def test_a_killed_sweep_goes_on_at_its_page_and_its_watermark_waits(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, sweeps=SweepSettings(overlap=HOUR, every=HOUR)) as loop:
+            for _ in range(350):
+                loop.world.customers.create()
+            loop.advance(SECOND)
+            loop.server.set_faults(FaultPlan.parse({"hang": {"only": "GET /v1/customers", "after": 2, "times": 1}}))
+            run = asyncio.create_task(loop.node.runner.run(loop.node.jobs["recent/main/customer"]))
+            while loop.server.journal.count("GET /v1/customers") < 3:
+                await loop.transport.until_sent()
+                await asyncio.sleep(0)
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+            assert loop.watermark("recent/main/customer") is None
+            loop.advance(MINUTE + SECOND)
+            await loop.run_job("recent/main/customer")
+            assert loop.unlike_truth() == []
+            assert loop.server.journal.count("GET /v1/customers", 200) == 4
+            assert loop.watermark("recent/main/customer") is not None
+
+    asyncio.run(story())
+
+
+def test_a_place_that_the_provider_no_longer_knows_does_not_stop_a_sweep_for_ever(url: str) -> None:
+    """Stripe refuses to go on after a customer that was deleted meanwhile."""
+
+    async def story() -> None:
+        async with looping(url) as loop:
+            loop.world.customers.create()
+            loop.advance(SECOND)
+
+            def seize(ledger: object) -> Job | None:
+                return loop.ledger.take_job("complete/main/customer", owner="dead:1:0", lease=SECOND, now=loop.now())
+
+            job = await loop.commit.call(seize)
+            assert job is not None
+            place = {"since": START.isoformat(), "until": loop.now().isoformat(), "cursor": "0:cus_forgotten"}
+            await loop.commit.call(lambda ledger: ledger.renew_job(job, progress=place, now=loop.now()))
+            loop.advance(MINUTE)
+            await loop.run_job("complete/main/customer")
+            assert loop.unlike_truth() != []
+            await loop.run_job("complete/main/customer")
+            assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+def test_what_a_dead_node_was_sweeping_goes_on_the_moment_its_turn_ends(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, jobs=("complete/main/customer",)) as loop:
+            held = 10 * SECOND
+
+            def seize(ledger: object) -> Job | None:
+                return loop.ledger.take_job("complete/main/customer", owner="dead:1:0", lease=held, now=loop.now())
+
+            assert await loop.commit.call(seize) is not None
+            await loop.run_for(held - SECOND)
+            assert loop.server.journal.count("GET /v1/customers", 200) == 0
+            await loop.run_for(SECOND)
+            assert loop.server.journal.count("GET /v1/customers", 200) == 1
+
+    asyncio.run(story())
