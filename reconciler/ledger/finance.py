@@ -388,7 +388,7 @@ _UNSETTLED = f"""
     WHERE e.account = :account AND e.balance_type = :balance_type AND e.currency = :currency
       AND e.effective_at < :end AND {KNOWN} AND e.category <> 'payout'
       AND (coalesce(m.payout_id, e.payout_id) IS NULL OR coalesce(m.payout_id, e.payout_id) NOT IN ({{payouts}}))
-    ORDER BY e.effective_at DESC, e.remote_id LIMIT :limit
+    ORDER BY e.effective_at DESC{{and_name}} LIMIT :limit
 """
 
 
@@ -399,12 +399,22 @@ def listed_payouts(tx: Transaction, account: str, as_of: datetime) -> dict[str, 
 
 
 def unsettled(
-    tx: Transaction, key: BalanceKey, payout_ids: Collection[str], end: datetime, as_of: datetime, *, limit: int
+    tx: Transaction,
+    key: BalanceKey,
+    payout_ids: Collection[str],
+    end: datetime,
+    as_of: datetime,
+    *,
+    count: int,
+    limit: int,
 ) -> list[EntryFact]:
-    """The newest entries of a balance that none of these payouts paid out, payouts themselves left out.
+    """The newest entries of a balance that none of these payouts paid out, payouts themselves left out; of one instant
+    in the order of their names. `count` is how many there are, in all.
 
-    Walks back from `end`: a limit of how many there are stops it at the oldest of them.
+    Walks back from `end` to the oldest that it returns, and not to the ledger's beginning: asked for all of them in the
+    order of their names, the database would look for another one of the oldest's instant behind it.
     """
+    sql = _UNSETTLED.format(payouts=_PAYOUT_SET[tx.dialect.name], and_name=", e.remote_id" if limit < count else "")
     given = {
         "account": key.account,
         "balance_type": key.balance_type,
@@ -412,6 +422,7 @@ def unsettled(
         "payouts": orjson.dumps(sorted(payout_ids)).decode(),
         "end": to_micros(end),
         "as_of": to_micros(as_of),
-        "limit": limit,
+        "limit": min(limit, count),
     }
-    return [entry_fact(row) for row in tx.run(text(_UNSETTLED.format(payouts=_PAYOUT_SET[tx.dialect.name])), given)]
+    found = [entry_fact(row) for row in tx.run(text(sql), given)]
+    return sorted(sorted(found, key=lambda each: each.id), key=lambda each: each.effective_at, reverse=True)

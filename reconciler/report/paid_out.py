@@ -60,12 +60,12 @@ class PaidOut:
         self.unsettled += [left[place] for place in sorted(left)]
 
     def items(self, limit: int) -> Iterator[EntryFact]:
-        """The newest items of each balance, never asking for more than there are."""
+        """The newest items of each balance."""
         counts: dict[BalanceKey, int] = defaultdict(int)
         for each in self.unsettled:
             if each.category != PAYOUT:
                 counts[each.key] += each.count
         for key, count in sorted(counts.items()):
             yield from finance.unsettled(
-                self._tx, key, self._counted[key.account], self._end, self._as_of, limit=min(limit, count)
+                self._tx, key, self._counted[key.account], self._end, self._as_of, count=count, limit=limit
             )
