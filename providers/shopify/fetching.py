@@ -35,7 +35,7 @@ class Fetching:
             case Door.LEVELS:
                 return await self._levels(route, refs)
             case Door.NEIGHBOURS:
-                return await self._among_neighbours(route, refs[0])
+                return await self._among_neighbours(route, refs)
             case Door.WHOLE:
                 return [await self._whole(route, refs[0])]
             case Door.SINGLE:
@@ -138,22 +138,31 @@ class Fetching:
             return [Tombstone(refs[0], "the item is not stocked at this location")]
         return [*_in_order(refs, found), *(one for ref, one in found.items() if ref not in refs)]
 
-    async def _among_neighbours(self, route: Route, ref: ResourceRef) -> list[Reading]:
-        """There is no single read: the list is asked to begin at the id. Never evidence that something is gone."""
-        number = int(names.require_whole(ref.id))
+    async def _among_neighbours(self, route: Route, refs: Sequence[ResourceRef]) -> list[Reading]:
+        """There is no single read: the list is asked to begin at the first of the ids, and shows those that follow it
+        within a page. Never evidence that something is gone.
+
+        Other rows of the page are left alone: each of these reads would bring what the reads beside it are about, and
+        have it read once more.
+        """
+        numbers = [int(names.require_whole(ref.id)) for ref in refs]
         # Balance transactions come newest first, tender transactions after `since_id` oldest first.
-        begin = ("last_id", str(number + 1)) if ref.kind == "balance_transaction" else ("since_id", str(number - 1))
-        answer = await self._api.list(route.path, [begin, ("limit", str(PAGE_SIZE))], scope=route.scope)
+        newest_first = refs[0].kind == "balance_transaction"
+        begin = ("last_id", str(max(numbers) + 1)) if newest_first else ("since_id", str(min(numbers) - 1))
+        limit = ("limit", str(1 if len(refs) == 1 else PAGE_SIZE))
+        answer = await self._api.list(route.path, [begin, limit], scope=route.scope)
         if isinstance(answer.body, Missing) and not self._settings.shopify_payments:
-            raise OutOfSight(f"{ref}: the shop has no Shopify Payments any more")
-        found = [
-            reading.snapshot(self._account, route.kind.name, row, answer.version)
-            for row in reading.rows(self._present(answer, route), route.plural)
-        ]
-        wanted = [one for one in found if one.ref == ref]
-        if not wanted:
-            raise BadReply(f"{ref}: Shopify has no single read of it, and it is not in the list where its id should be")
-        return [*wanted, *(one for one in found if one.ref != ref)]
+            raise OutOfSight(f"{refs[0]}: the shop has no Shopify Payments any more")
+        rows = reading.rows(self._present(answer, route), route.plural)
+        found = {
+            one.ref: one
+            for one in (reading.snapshot(self._account, route.kind.name, row, answer.version) for row in rows)
+        }
+        if len(refs) == 1 and refs[0] not in found:
+            raise BadReply(
+                f"{refs[0]}: Shopify has no single read of it, and it is not in the list where its id should be"
+            )
+        return list(_in_order(refs, found))
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -121,7 +121,12 @@ _KEPT: Final[Mapping[str, frozenset[str] | None]] = MappingProxyType(
 
 
 def _kind(name: str, *, door: Door, listed: bool = True, **more: object) -> Kind:
-    batch = {Door.IDS: IDS_A_CALL, Door.ORDER: IDS_A_CALL, Door.LEVELS: LEVEL_IDS_A_CALL}.get(door, 1)
+    batch = {
+        Door.IDS: IDS_A_CALL,
+        Door.ORDER: IDS_A_CALL,
+        Door.LEVELS: LEVEL_IDS_A_CALL,
+        Door.NEIGHBOURS: PAGE_SIZE,
+    }.get(door, 1)
     if name == "inventory_item":
         batch = ITEM_IDS_A_CALL
     values: dict[str, object] = {

@@ -168,12 +168,23 @@ def test_an_item_that_is_not_stocked_there_has_no_level() -> None:
 
 def test_a_tender_transaction_is_found_where_the_list_begins_at_its_id() -> None:
     def answer(asked: Asked) -> Says:
+        assert (asked.one("since_id"), asked.one("limit")) == ("1011222835", "1")
+        return body(sample("tender_transaction", "tender_transactions.json"))
+
+    (first,) = played(answer, _fetch(ref("tender_transaction", 1011222836)))
+    assert isinstance(first, Snapshot)
+    assert first.affects == (ref("order", 450789469),)
+
+
+def test_several_tender_transactions_are_found_in_one_page_and_what_lies_beyond_it_is_left_out() -> None:
+    def answer(asked: Asked) -> Says:
         assert asked.one("since_id") == "1011222835"
         return body(sample("tender_transaction", "tender_transactions.json"))
 
-    first, *_ = played(answer, _fetch(ref("tender_transaction", 1011222836)))
-    assert isinstance(first, Snapshot)
-    assert first.affects == (ref("order", 450789469),)
+    refs = [ref("tender_transaction", each) for each in (9_999_999_999, 1011222837, 1011222836)]
+    readings = played(answer, _fetch(*refs))
+    assert [one.ref for one in readings] == refs[1:], "and nothing that other reads are about"
+    assert all(isinstance(one, Snapshot) for one in readings)
 
 
 def test_what_has_no_single_read_is_never_called_missing() -> None:
