@@ -148,12 +148,9 @@ def note(tx: Transaction, versions: Sequence[tuple[int, int]]) -> None:
     first = 0
     if not tx.dialect.is_postgres:
         first = int(tx.run(_ADVANCE, {"count": len(versions)}).scalar_one()) - len(versions) + 1
-    _NOTE.run(
+    _NOTE.run_rows(
         tx,
-        [
-            {"resource_id": resource_id, "version": version, "position": first + n if first else None}
-            for n, (resource_id, version) in enumerate(versions)
-        ],
+        [(resource_id, version, first + n if first else None) for n, (resource_id, version) in enumerate(versions)],
     )
 
 

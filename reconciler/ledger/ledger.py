@@ -19,6 +19,7 @@ from reconciler.ledger import (
     findings,
     jobs,
     marks,
+    pages,
     redaction,
     sealing,
     secrets,
@@ -301,9 +302,7 @@ class Ledger:
         now: datetime,
     ) -> list[Applied]:
         with self._store.write() as tx:
-            return applying.apply_page(
-                tx, rows, start=start, started_at=started_at, cause=cause, settle=settle, now=now
-            )
+            return pages.apply_page(tx, rows, start=start, started_at=started_at, cause=cause, settle=settle, now=now)
 
     # --- dead letters and gates ---
 

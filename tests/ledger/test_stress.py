@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -17,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from reconciler.errors import LedgerContention
 from reconciler.ledger import Answer, Applied, Ledger, PageRow, open_ledger
+from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Snapshot
 from tests.databases import until_somebody_waits
 from tests.ledger.factories import claim_all, receipt, ref, values, webhook
@@ -250,3 +252,52 @@ def test_a_page_and_a_webhook_never_wait_for_each_other(postgres_ledger_url: str
             webhook_side.mark([webhook(known, settle=NOTHING)], now)
         thread.join(PATIENCE_SECONDS)
         assert [(each.ref.id, each.outcome.value) for each in came] == [("ch_1", "changed"), ("ch_2", "changed")]
+
+
+FIRST, PART = ref("1", kind="order"), ref("1/2", kind="refund")
+
+
+@pytest.mark.parametrize(
+    ("shown", "known"),
+    [
+        (Snapshot(PART, {"value": "seen"}, part_of=FIRST), True),
+        (Snapshot(PART, {"value": "seen"}, related=(FIRST,), affects=(FIRST,)), True),
+        (Snapshot(PART, {"value": "seen"}, related=(FIRST,)), False),
+        (Snapshot(PART, {"value": "seen"}, parts=(FIRST,)), True),
+        (Snapshot(PART, {"value": "seen"}, parts=(FIRST,)), False),
+    ],
+    ids=["its whole", "what it affects", "what it names", "a part of it", "a new part of it"],
+)
+def test_a_page_and_a_webhook_never_wait_for_each_other_over_what_a_row_brings(
+    postgres_ledger_url: str, shown: Snapshot, known: bool
+) -> None:
+    """The webhook marks the order and then the refund; the page meets the refund, and only through it the order."""
+    with closing(open_ledger(postgres_ledger_url)) as webhook_side, closing(open_ledger(postgres_ledger_url)) as page:
+        now = datetime.now(UTC)
+        if known:
+            page.mark([webhook(FIRST, settle=NOTHING)], now)
+        start = page.tick()
+        came: list[Applied] = []
+
+        def show() -> None:
+            with page.together():
+                came.extend(
+                    page.apply_page(
+                        [PageRow(shown)],
+                        start=start,
+                        started_at=now,
+                        cause=Cause.SWEEP,
+                        settle={"refund": NOTHING},
+                        now=now,
+                    )
+                )
+                page.mark([follow_up(each, Cause.SWEEP, NOTHING) for each in shown.affects], now)
+
+        with ThreadPoolExecutor(1) as beside:
+            with webhook_side.together():
+                webhook_side.mark([webhook(FIRST, settle=NOTHING)], now)
+                showing = beside.submit(show)
+                until_somebody_waits(postgres_ledger_url)
+                webhook_side.mark([webhook(PART, settle=NOTHING)], now)
+            showing.result(PATIENCE_SECONDS)
+        assert [(each.ref, each.outcome.value) for each in came] == [(PART, "changed")]
