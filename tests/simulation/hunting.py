@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tests.simulation.__main__ import quietly
 from tests.simulation.mutants import FEED, MUTANTS, Guarded
 from tests.simulation.running import Simulation
-from tests.simulation.scenario import short
+from tests.simulation.scenario import PROFILES
 
 INVARIANTS = range(1, FEED + 1)
 MOST_SEEDS = 300
@@ -41,7 +41,7 @@ def hunt(guarded: Guarded, *, most: int = MOST_SEEDS, seconds: float = float("in
     began, tried = time.monotonic(), 0
     first = () if guarded.seed is None else (guarded.seed,)
     for seed in (*first, *(each for each in range(most) if each not in first)):
-        violation = Simulation(short(seed), guarded.mutant).run().violation
+        violation = Simulation(PROFILES[guarded.profile](seed), guarded.mutant).run().violation
         gc.collect()
         tried += 1
         if violation is not None:

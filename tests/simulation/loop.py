@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import inspect
 import random
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVarTuple, Unpack
@@ -115,6 +116,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def kill(self, process: Process) -> None:
         process.dead = True
+        _drop(process.held)
         process.held.clear()
         self._watching = True
 
@@ -133,9 +135,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def end(self) -> None:
         """Whatever still waits never goes on; asyncio is told not to complain of it."""
+        self._left = list(asyncio.all_tasks(self))
         self._scheduled.clear()
         self._ready.clear()
-        self._left = list(asyncio.all_tasks(self))
         for task in self._left:
             vars_of_task: Any = task
             vars_of_task._log_destroy_pending = False
@@ -161,6 +163,19 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
                 self._ready.append(handle)
             elif process.paused and not process.dead:
                 process.held.append(handle)
+            else:
+                _drop([handle])
+
+
+def _drop(handles: Iterable[asyncio.Handle]) -> None:
+    """These callbacks never run. A coroutine whose first turn was one of them is closed, which runs nothing of it: else
+    Python complains, whenever it finds the coroutine, that nobody has awaited it."""
+    for handle in handles:
+        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # its stub leaves it out
+        if isinstance(task, asyncio.Task):
+            coroutine: Any = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
 
 def _silence(_loop: asyncio.AbstractEventLoop, _context: Mapping[str, Any]) -> None:

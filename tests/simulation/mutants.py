@@ -27,7 +27,7 @@ from reconciler.ledger import (
 )
 from reconciler.model import Notice, Page, Reading, ResourceRef, Tombstone, Window
 from tests.ledger import mutants as swarm
-from tests.simulation import feed_mutants
+from tests.simulation import feed_mutants, shopify_mutants
 from tests.simulation.nodes import Mutant
 
 FEED: Final = 13
@@ -217,7 +217,9 @@ class Guarded:
     invariant: int
     mutant: Mutant
     seed: int | None
-    """One that notices, of the profile `short`, when this was written; None: none was recorded yet."""
+    """One that notices, when this was written; None: none was recorded yet."""
+    profile: str = "short"
+    """Of which seeds are tried."""
 
     @property
     def name(self) -> str:
@@ -260,4 +262,9 @@ MUTANTS = (
     Guarded(FEED, _of(feed_mutants.OvertakesWhatFailed), 5),
     Guarded(FEED, _of(feed_mutants.IdOfTheAttempt), 0),
     Guarded(FEED, _of(feed_mutants.NumbersBeforeTheCommit), 0),
+    Guarded(3, _of(shopify_mutants.FollowsAtOnce), None, "shopify-tiny"),
+    Guarded(3, _of(shopify_mutants.PartsOfWhatIsGoneLagNot), None, "shopify-tiny"),
+    Guarded(3, _of(shopify_mutants.PartsWithoutTheirWhole), None, "shopify-tiny"),
+    Guarded(3, _of(shopify_mutants.MembersAtOnce), None, "shopify-tiny"),
+    Guarded(3, Mutant(provider=shopify_mutants.PartsAreNotCounted), None, "shopify-tiny"),
 )

@@ -25,10 +25,6 @@ SEEDS = {"tiny": 300, "short": 4, "shopify-tiny": 4, "shopify": 1}
 _PARTS = 4
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-"""Of a process that was killed before they had their first turn."""
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
     quietly()
