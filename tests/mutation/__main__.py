@@ -2,13 +2,15 @@
 
 Modules of the ledger's core and of the report's are changed one place at a time in copies of the tree, in an order that
 the seed picks, and the tests of that subject are run on SQLite, without the walk, the model and the bursts. What
-survives is listed: it changes nothing that matters, or a test is missing. Exit code 0; the score is what it is.
+survives is listed: it changes nothing that matters, and `equivalent.toml` says why, or a test is missing. Exit code 0;
+the score is what it is, and `record.json` has the last one of each subject.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import random
 import shutil
@@ -16,16 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from tests.mutation.changing import Change, changes
 
 ROOT = Path(__file__).parents[2]
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+RECORD = Path(__file__).with_name("record.json")
 _COPIED = ("reconciler", "providers", "tests", "pyproject.toml", "config.toml")
 
 
@@ -59,7 +65,6 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "proof": ("reconciler/report/proof.py", _REPORT),
     "matching": ("reconciler/report/matching.py", _REPORT),
 }
-_OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", "--tb=no")
 _LONGEST_SECONDS = 900
 _MEMORY = Path("/dev/shm")  # noqa: S108 - fresh folders are made in it
 
@@ -73,40 +78,61 @@ class Place:
     tests: tuple[str, ...]
     change: Change
 
-
-def noticed(tree: Path, place: Place, seconds: float) -> bool:
-    """A change that never comes to an end is noticed, too."""
-    target = tree / place.path
-    kept = target.read_text()
-    target.write_text(place.change.source)
-    # Two changes of one length within a second look alike to whoever compiles.
-    Path(importlib.util.cache_from_source(str(target))).unlink(missing_ok=True)
-    try:
-        return not passes(tree, place.tests, seconds)
-    finally:
-        target.write_text(kept)
+    @property
+    def name(self) -> str:
+        return f"{self.subject}: {self.change.name}"
 
 
-def passes(tree: Path, tests: Sequence[str], seconds: float) -> bool:
-    command = [sys.executable, "-m", "pytest", *tests, *_OPTIONS, "-k", "not postgres"]
-    try:
-        ran = subprocess.run(command, cwd=tree, capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    return ran.returncode == 0
+class Tree:
+    """A copy of the project that is changed at one place after the other, and a process that runs its tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = copied(folder)
+        speaking = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self._runner = subprocess.Popen(
+            [sys.executable, "tests/mutation/forking.py"],
+            cwd=folder,
+            env=speaking,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        self._runner.communicate()
+
+    def noticed(self, place: Place, seconds: float) -> bool:
+        """A change that never comes to an end is noticed, too."""
+        target = self._folder / place.path
+        kept = target.read_text()
+        target.write_text(place.change.source)
+        # Two changes of one length within a second look alike to whoever compiles.
+        Path(importlib.util.cache_from_source(str(target))).unlink(missing_ok=True)
+        try:
+            return not self.passes(place.tests, seconds)
+        finally:
+            target.write_text(kept)
+            Path(importlib.util.cache_from_source(str(target))).unlink(missing_ok=True)
+
+    def passes(self, tests: Sequence[str], seconds: float) -> bool:
+        assert self._runner.stdin is not None
+        assert self._runner.stdout is not None
+        self._runner.stdin.write(json.dumps({"tests": tests, "seconds": seconds}) + "\n")
+        self._runner.stdin.flush()
+        code: int | None = json.loads(self._runner.stdout.readline())
+        return code == 0
 
 
-def measured(suites: Sequence[tuple[str, ...]], trees: Sequence[Path]) -> dict[tuple[str, ...], float]:
+def measured(suites: Sequence[tuple[str, ...]], trees: Sequence[Tree]) -> dict[tuple[str, ...], float]:
     """How long each may take, from how long it takes as it is. Raises SystemExit where it does not pass."""
 
     def one(tests: tuple[str, ...]) -> float:
         began = time.monotonic()
-        if not passes(trees[0], tests, _LONGEST_SECONDS):
+        if not trees[0].passes(tests, _LONGEST_SECONDS):
             raise SystemExit(f"these do not pass as it is, and so would notice everything: {' '.join(tests)}")
         return 30 + 4 * (time.monotonic() - began)
 
-    with ThreadPoolExecutor(len(trees)) as pool:
-        return dict(zip(suites, pool.map(one, suites), strict=True))
+    return {tests: one(tests) for tests in suites}
 
 
 def copied(folder: Path) -> Path:
@@ -121,13 +147,13 @@ def copied(folder: Path) -> Path:
 
 def try_all(
     places: Sequence[Place],
-    trees: Sequence[Path],
+    trees: Sequence[Tree],
     bounds: Mapping[tuple[str, ...], float],
     until: float,
     told: Callable[[Place, bool], None],
 ) -> None:
     """Each in a tree that nobody else changes meanwhile; none is begun after `until`."""
-    free: SimpleQueue[Path] = SimpleQueue()
+    free: SimpleQueue[Tree] = SimpleQueue()
     for tree in trees:
         free.put(tree)
 
@@ -136,7 +162,7 @@ def try_all(
             return
         tree = free.get()
         try:
-            told(place, noticed(tree, place, bounds[place.tests]))
+            told(place, tree.noticed(place, bounds[place.tests]))
         finally:
             free.put(tree)
 
@@ -149,34 +175,91 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="subjects, by commas")
+    parser.add_argument("--record", action="store_true", help="write the scores into tests/mutation/record.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     only = set(filter(None, chosen.only.split(","))) or set(SUBJECTS)
-    every = [
+    equivalent = reasons()
+    there = [
         Place(subject, path, tests, change)
         for subject, (path, tests) in SUBJECTS.items()
         if subject in only
         for change in changes((ROOT / path).read_text())
     ]
+    known = {place.name for place in there}
+    stale = [name for name in equivalent if name.partition(":")[0] in only and name not in known]
+    if stale:
+        raise SystemExit("called equivalent, but there is no such change any more: " + "; ".join(stale))
+    every = [place for place in there if place.name not in equivalent]
     random.Random(chosen.seed).shuffle(every)
-    tried, caught = Counter[str](), Counter[str]()
+    scores = {subject: Score(there=0, equivalent=0) for subject in SUBJECTS if subject in only}
+    for place in there:
+        scores[place.subject].there += 1
+        scores[place.subject].equivalent += place.name in equivalent
 
     def told(place: Place, was_noticed: bool) -> None:
-        tried[place.subject] += 1
-        caught[place.subject] += was_noticed
-        if not was_noticed:
-            _print(f"survived: {place.subject}, line {place.change.line}: {place.change.what}")
+        score = scores[place.subject]
+        score.tried += 1
+        if was_noticed:
+            score.noticed += 1
+        else:
+            score.survived.append(place.change.name)
+            _print(f"survived: {place.path}:{place.change.line}: {place.change.name}")
 
-    with tempfile.TemporaryDirectory(prefix="mutation-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        trees = [copied(Path(tempfile.mkdtemp(dir=folder))) for _ in range(chosen.jobs)]
+    with (
+        tempfile.TemporaryDirectory(prefix="mutation-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
+        ExitStack() as open_trees,
+    ):
+        trees = [
+            open_trees.enter_context(closing(Tree(Path(tempfile.mkdtemp(dir=folder))))) for _ in range(chosen.jobs)
+        ]
         bounds = measured(sorted({place.tests for place in every}), trees)
         try_all(every, trees, bounds, time.monotonic() + chosen.minutes * 60, told)
-    there = Counter(place.subject for place in every)
-    for subject in sorted(there):
-        _print(f"{subject}: {caught[subject]} of {tried[subject]}; there are {there[subject]}")
-    share = caught.total() / tried.total() if tried else 0.0
-    _print(f"{caught.total()} of {tried.total()} changes were noticed ({share:.0%}); there are {len(every):,} in all")
+    for subject, score in scores.items():
+        _print(f"{subject}: {score}")
+    _print(f"all: {total(scores.values())}")
+    if chosen.record:
+        record(scores)
     return 0
+
+
+@dataclass(slots=True)
+class Score:
+    there: int
+    equivalent: int
+    """Of those; they are not tried."""
+    tried: int = 0
+    noticed: int = 0
+    survived: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        share = self.noticed / self.tried if self.tried else 0.0
+        return (
+            f"{self.noticed} of {self.tried} changes were noticed ({share:.0%});"
+            f" there are {self.there:,}, {self.equivalent} of them equivalent"
+        )
+
+
+def total(scores: Iterable[Score]) -> Score:
+    every = list(scores)
+    return Score(
+        sum(each.there for each in every),
+        sum(each.equivalent for each in every),
+        sum(each.tried for each in every),
+        sum(each.noticed for each in every),
+    )
+
+
+def reasons() -> dict[str, str]:
+    """Changes that nothing could notice, by name, each with why."""
+    return {name: why for each in tomllib.loads(EQUIVALENT.read_text()).values() for name, why in each.items()}
+
+
+def record(scores: Mapping[str, Score]) -> None:
+    """Into the file that stands beside this one; subjects that were not looked at keep what they had."""
+    had: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    had |= {subject: asdict(score) | {"survived": sorted(score.survived)} for subject, score in scores.items()}
+    RECORD.write_text(json.dumps({name: had[name] for name in SUBJECTS if name in had}, indent=2) + "\n")
 
 
 def _print(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ class Change:
     """One mutation: `source` is the whole module with it."""
 
     line: int
-    what: str
+    name: str
+    """What is changed where, by the text of the line: it stays as it is when other lines move."""
     source: str
 
 
@@ -48,14 +50,18 @@ _SQL_CHANGES = (
 
 def changes(source: str) -> Iterator[Change]:
     """Every one that this module knows, in the order of the lines."""
-    tree = ast.parse(source)
+    tree, lines, names = ast.parse(source), source.splitlines(), Counter[str]()
     spared = {id(each) for each in (*_docstrings(tree), *_promises(tree))}
     for place, node in enumerate(ast.walk(tree)):
         for what, changed in _of(node, spared):
             again = ast.parse(source)
             target = next(each for number, each in enumerate(ast.walk(again)) if number == place)
             changed(target)
-            yield Change(getattr(node, "lineno", 0), what, ast.unparse(ast.fix_missing_locations(again)))
+            line = getattr(node, "lineno", 0)
+            name = f"{lines[line - 1].strip()} -> {what}"
+            names[name] += 1
+            nth = "" if names[name] == 1 else f", number {names[name]}"
+            yield Change(line, name + nth, ast.unparse(ast.fix_missing_locations(again)))
 
 
 def _docstrings(tree: ast.Module) -> Iterator[ast.AST]:
@@ -97,8 +103,8 @@ def _of_constant(node: ast.Constant) -> Iterator[tuple[str, _Act]]:
         for pattern, other in _SQL_CHANGES:
             for found in pattern.finditer(node.value):
                 text = node.value[: found.start()] + other + node.value[found.end() :]
-                line = node.value[: found.start()].count("\n")
-                yield f"SQL line {line}: {found[0]!r} becomes {other!r}", _Act("value", None, text)
+                line = node.value.splitlines()[node.value[: found.start()].count("\n")].strip()
+                yield f"{found[0]!r} becomes {other!r} in {line}", _Act("value", None, text)
 
 
 @dataclass(frozen=True, slots=True)
