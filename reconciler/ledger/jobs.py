@@ -36,9 +36,9 @@ class Job:
     progress: Mapping[str, Any]
     """What the run before left behind; empty after a complete one."""
     due_at: datetime
-    tries: int = 0
+    tries: int
     """Runs in a row before this one that did not complete."""
-    last_error: str | None = None
+    last_error: str | None
 
 
 _ENSURE = text("INSERT INTO job (name, due_at) VALUES (:name, :due_at) ON CONFLICT (name) DO NOTHING")

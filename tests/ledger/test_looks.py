@@ -1,4 +1,4 @@
-"""What sweeps, backfills, counts and deadlines ask the ledger: which resources to look at again, and what came of it."""
+"""What sweeps, backfills, counts and deadlines ask the ledger: what to look at again, and what came of it."""
 
 from __future__ import annotations
 
