@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -236,6 +236,34 @@ class Fetcher:
         behind = self._failures.gates_of(kind)
         opened = [gate for gate in behind if seen or (answers and gate.reason == GATE_OUTAGE)]
         gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}
+        applied = await (
+            self._apply_together(kind, answers, rows, opened, gone, began, start=start)
+            if rows or opened or gone
+            else self._ledger.apply(answers, least_interval=self._settings.least_interval)
+        )
+        self._failures.lifted(opened)
+        self._on_applied(applied)
+        if self._on_read is not None:
+            self._on_read(began, applied)
+        for each in applied:
+            log.debug("applied", ref=str(each.ref), outcome=each.outcome.value, version=each.version, dirty=each.dirty)
+            if each.drift:
+                log.info("drift found", ref=str(each.ref), cause=each.cause.value, version=each.version)
+        for claim, fault in broken:
+            await self.failed(kind, [claim], BadReply(f"{claim.ref}: {fault}"))
+
+    async def _apply_together(
+        self,
+        kind: Kind,
+        answers: Sequence[Answer],
+        rows: Sequence[PageRow],
+        opened: Sequence[Gate],
+        gone: Collection[ResourceRef],
+        began: datetime,
+        *,
+        start: int,
+    ) -> list[Applied]:
+        """Answers with what they bring about beside their own resources."""
         now = self._clock.now()
 
         def act(ledger: Ledger) -> list[Applied]:
@@ -258,17 +286,7 @@ class Fetcher:
                     ledger.mark_parts(each.ref, kind.covers, each.cause, settle=kind.settle, now=now)
             return applied
 
-        applied = await self._ledger.call(act)
-        self._failures.lifted(opened)
-        self._on_applied(applied)
-        if self._on_read is not None:
-            self._on_read(began, applied)
-        for each in applied:
-            log.debug("applied", ref=str(each.ref), outcome=each.outcome.value, version=each.version, dirty=each.dirty)
-            if each.drift:
-                log.info("drift found", ref=str(each.ref), cause=each.cause.value, version=each.version)
-        for claim, fault in broken:
-            await self.failed(kind, [claim], BadReply(f"{claim.ref}: {fault}"))
+        return await self._ledger.call(act)
 
     def _answer(self, claim: Claim, reading: Reading, began: datetime) -> Answer:
         snapshot = reading if isinstance(reading, Snapshot) else None

@@ -1,16 +1,21 @@
 """The worker: claims what is due, by urgency and within budget, and has it read; many at once, for all accounts.
 
-It waits for a signal (a mark was committed here), for the next wake-up time in the ledger, or for at most
-`IDLE_POLL`, whichever comes first: the poll is the net under both, and under other nodes' marks.
+It waits for a signal (a mark was committed here, reads have ended), for the next wake-up time in the ledger, or for at
+most `IDLE_POLL`, whichever comes first: the poll is the net under all of them, and under other nodes' marks.
+
+A read that ends does not bring a turn of its own: a turn is a transaction, and one that claims several resources costs
+little more than one that claims a single one. So where an account's reads were all under way, the next turn waits until
+a good share of them is free (decision 0097).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,16 +25,19 @@ import structlog
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher
-from reconciler.ledger import Claim, Density, Gate, GroupCommit, Lane, Ledger, Offer, Release
+from reconciler.ledger import Claim, GroupCommit, Ledger
 from reconciler.model import Priority
-from reconciler.planner import LIST_PATIENCE, TURN_FOR_THE_NEWEST, Choice, Door, Singly, Walk, choose, in_turn, plan
-from reconciler.provider import Kind
+from reconciler.planner import LIST_PATIENCE, Door
+from reconciler.taking import IDLE_POLL, LEAST_WAIT, LaneKey, Taken, Taker, Turn
 
 log = structlog.get_logger(__name__)
 
-IDLE_POLL = timedelta(seconds=5)
 _AFTER_A_FAILURE = timedelta(seconds=1)
-_LEAST_WAIT = timedelta(milliseconds=1)
+
+_SHARE_FREE = 0.25
+"""Of an account's reads at once: so many must have ended before a backlog is claimed from again."""
+_LINGER_SECONDS = 0.025
+"""How long the end of a read waits for others to end, where they are slower than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +93,6 @@ class _Read:
     doors: frozenset[Door]
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """What the ledger gave for one turn of the loop."""
-
-    choice: Choice
-    gates: list[Gate]
-    batches: Sequence[Sequence[Claim]] = ()
-    """One request each; with a walk, all its claims together."""
-    walk: Density | None = None
-    wait: timedelta = timedelta(0)
-    """How long the budget refuses the lane."""
-
-
 class Worker:
     def __init__(
         self,
@@ -118,10 +113,14 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._running: dict[asyncio.Task[None], _Read] = {}
-        self._paused: dict[tuple[str, str, int], datetime] = {}
-        self._turns = 0
+        self._taker = Taker(fetchers, owner=owner, lease=settings.lease)
+        self._share = math.ceil(settings.concurrency * _SHARE_FREE)
+        self._paused: dict[LaneKey, datetime] = {}
+        self._choices = 0
         self._served: Counter[tuple[str, str]] = Counter()
-        """Claims made of each kind. Turns would not do: those that the budget refused fall into step with it."""
+        self._full: set[str] = set()
+        """Accounts that had no room left after the last turn: they may have a backlog."""
+        self._lingering: asyncio.TimerHandle | None = None
         self.idle = asyncio.Event()
         """Set while nothing is due now and nothing is under way."""
 
@@ -148,121 +147,58 @@ class Worker:
                 # A worker that ended here would leave a daemon that receives and never reads.
                 log.error("a turn ended in an error of ours, the worker goes on", error=repr(error), exc_info=error)
                 wait = _AFTER_A_FAILURE
-            if wait is None:
+            if wait <= timedelta(0):
                 continue
-            if not self._running and wait > timedelta(0):
+            if not self._running:
                 self.idle.set()
-            await self._wait(self._wake, min(max(wait, _LEAST_WAIT), IDLE_POLL).total_seconds())
+            await self._wait(self._wake, min(max(wait, LEAST_WAIT), IDLE_POLL).total_seconds())
         await self._drain()
 
     # --- one turn ---
 
-    async def _turn(self) -> timedelta | None:
-        """Claim and start one batch. None: look again at once; else how long to wait if nothing happens."""
-        room = self._room()
+    async def _turn(self) -> timedelta:
+        """Claim and start what there is room for; how long to wait if nothing happens."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         now = self._clock.now()
-        self._paused = {door: until for door, until in self._paused.items() if until > now}
-        self._turns += 1
-        probing = {door for read in self._running.values() for door in read.doors}
-        turn = await self._ledger.call(lambda ledger: self._take(ledger, room, probing, now))
+        turn = Turn(
+            now,
+            room=self._room(),
+            paused={lane: until for lane, until in self._paused.items() if until > now},
+            probing={door for read in self._running.values() for door in read.doors},
+            choices=self._choices,
+            served=self._served.copy(),
+        )
+        turn = await self._ledger.call(lambda ledger: self._taker.take(ledger, turn.copy()))
+        self._paused, self._choices, self._served = turn.paused, turn.choices, turn.served
         for account, fetcher in self._fetchers.items():
             fetcher.know_gates([gate for gate in turn.gates if gate.account == account])
-        lane = turn.choice.lane
-        if lane is None:
-            return turn.choice.look_again or IDLE_POLL
-        if turn.wait:
-            self._paused[lane.account, lane.kind, lane.priority] = now + turn.wait
-            return None
-        if turn.batches:
-            self._served[lane.account, lane.kind] += 1
+        for taken in turn.taken:
             self.idle.clear()
-            self._start(lane, turn)
-        return None
+            self._start(taken)
+        self._full = {account for account, room in turn.room.items() if room <= 0}
+        return timedelta(0) if self._is_worth_a_turn() else turn.wait
+
+    def _is_worth_a_turn(self) -> bool:
+        """Whether a good share of what was all under way has ended."""
+        return any(self._room()[account] >= self._share for account in self._full)
 
     def _room(self) -> dict[str, int]:
         busy = Counter(read.account for read in self._running.values())
         return {account: self._settings.concurrency - busy[account] for account in self._fetchers}
 
-    def _take(self, ledger: Ledger, room: Mapping[str, int], probing: Collection[Door], now: datetime) -> _Turn:
-        """On the ledger's thread, in one transaction: choose a lane, claim what its budget can pay for, draw that."""
-        lanes, gates = ledger.lanes()
-        known = [lane for lane in lanes if self._kind(lane) is not None]
-        choice = choose(known, gates, room, self._paused, probing=probing, turn=self._turns, now=now)
-        lane = choice.lane
-        kind = None if lane is None else self._kind(lane)
-        if lane is None or kind is None:
-            return _Turn(choice, gates)
-        gathered_at = lane.due_at + kind.gather
-        if gathered_at > now and not choice.probe:
-            return _Turn(choice, gates, wait=gathered_at - now)
-        fetcher = self._fetchers[lane.account]
-        dense = (
-            ledger.density(lane.account, lane.kind, lane.priority, page_size=kind.page_size, now=now)
-            if kind.list_endpoint is not None and not choice.probe and fetcher.may_walk(kind, now)
-            else None
-        )
-        limits, priority = fetcher.limits, Priority(lane.priority)
-
-        def ask(endpoint: str, want: int) -> Offer:
-            return ledger.offer_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
-
-        newest = self._served[lane.account, lane.kind] % TURN_FOR_THE_NEWEST == 1 and not choice.probe
-        chosen, want = in_turn(kind, plan(kind, dense), 1 if choice.probe else room[lane.account], newest=newest)
-        endpoint = kind.endpoint if isinstance(chosen, Singly) else str(kind.list_endpoint)
-        offer = ask(endpoint, want)
-        if not offer.granted and isinstance(chosen, Walk) and offer.wait > LIST_PATIENCE:
-            chosen = Singly(kind.id_batch)
-            offer = ask(kind.endpoint, room[lane.account])
-        granted = offer.granted
-        if not granted:
-            # The budget may become larger meanwhile, so that the wait is only a guess.
-            return _Turn(choice, gates, wait=min(max(offer.wait, _LEAST_WAIT), IDLE_POLL))
-        if choice.probe:
-            count = 1
-        else:
-            count = granted * chosen.batch if isinstance(chosen, Singly) else chosen.pages * kind.page_size
-        density = chosen.density if isinstance(chosen, Walk) else None
-
-        def claim(*, newest: bool) -> list[Claim]:
-            return ledger.claim(
-                lane.account,
-                lane.kind,
-                lane.priority,
-                owner=self._owner,
-                count=count,
-                lease=self._settings.lease,
-                now=now,
-                window=None if density is None else density.window,
-                newest=newest,
-            )
-
-        claims = (claim(newest=True) if newest and density is None else []) or claim(newest=False)
-        batches = [claims] if density is not None and claims else _batches(claims, kind.id_batch)
-        if len(batches) > granted:
-            surplus = [claim for batch in batches[granted:] for claim in batch]
-            ledger.release([Release(claim, now, counted=False) for claim in surplus], now)
-        batches = batches[:granted]
-        ledger.take_requests(offer, len(batches))
-        return _Turn(choice, gates, batches, density)
-
-    def _kind(self, lane: Lane) -> Kind | None:
-        fetcher = self._fetchers.get(lane.account)
-        return None if fetcher is None else fetcher.provider.kinds.get(lane.kind)
-
-    def _start(self, lane: Lane, turn: _Turn) -> None:
+    def _start(self, taken: Taken) -> None:
+        lane, walk = taken.lane, taken.walk
         fetcher = self._fetchers[lane.account]
         kind = fetcher.provider.kinds[lane.kind]
 
         async def draw(endpoint: str) -> bool:
             return not await fetcher.wait_for(endpoint, Priority(lane.priority), LIST_PATIENCE)
 
-        for batch in turn.batches:
-            reading = (
-                fetcher.fetch(kind, batch, draw)
-                if turn.walk is None
-                else fetcher.walk(kind, batch, turn.walk.window, draw)
-            )
-            self._spawn(reading, _Read(lane.account, batch, turn.choice.doors))
+        for batch in taken.batches:
+            reading = fetcher.fetch(kind, batch, draw) if walk is None else fetcher.walk(kind, batch, walk.window, draw)
+            self._spawn(reading, _Read(lane.account, batch, taken.doors))
 
     def _spawn(self, work: Coroutine[None, None, None], read: _Read) -> None:
         task = asyncio.create_task(work, name=f"{self._owner} reads {read.account}")
@@ -274,7 +210,10 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             # The claim comes back by itself when its lease ends: nothing is lost but time.
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)
-        self._wake.set()
+        if not self._running or self._is_worth_a_turn():
+            self._wake.set()
+        elif self._lingering is None and not self._wake.is_set():
+            self._lingering = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._wake.set)
 
     # --- beginnings and ends ---
 
@@ -302,10 +241,3 @@ class Worker:
             except LedgerError as error:
                 log.warning("claims could not be given back; their leases end by themselves", error=str(error))
         self.idle.set()
-
-
-def _batches(claims: Sequence[Claim], size: int) -> list[Sequence[Claim]]:
-    """One request each. A resource whose last read failed is read alone, so that it cannot spoil a batch again."""
-    fresh = [claim for claim in claims if claim.attempts <= 1]
-    alone = [[claim] for claim in claims if claim.attempts > 1]
-    return [*(fresh[at : at + size] for at in range(0, len(fresh), size)), *alone]

@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain, islice
 from typing import Any
 
 import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerContention, LedgerUnavailable
+from reconciler.ledger.deciding import Answer
 from reconciler.ledger.deliveries import Receipt, Rejection
 from reconciler.ledger.ledger import Ledger
 
@@ -31,6 +34,9 @@ TURN_SECONDS = 0.008
 """After so long no further call joins a commit: a delivery may be waiting for the next one, and somebody for its
 locks. A call that takes longer on its own still runs whole."""
 
+ANSWERS_AT_ONCE = 32
+"""Applied by the same statements."""
+
 _CONTENTION_TRIES = 3
 _TOO_MANY = "too many wait for the next commit"
 
@@ -40,13 +46,22 @@ Poison = tuple[Rejection, str]
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What one request brought for its claims."""
+
+    answers: Sequence[Answer]
+    least_interval: timedelta
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A call and who waits for it: either one function of the ledger, or one receipt that joins the others."""
+    """A call and who waits for it: one function of the ledger, or one receipt or what was brought, with all others."""
 
     act: Callable[[Ledger], Any] | None
     receipt: Receipt | None
     done: Callable[[Any, BaseException | None], None]
+    brought: Brought | None = None
     result: Any = None
     error: BaseException | None = None
 
@@ -200,22 +215,27 @@ class Lane:
     def _commit(
         self, group: Sequence[Waiting], rejections: Sequence[Rejection]
     ) -> tuple[Collection[Waiting], Sequence[Poison]]:
-        """All receipts, and as many calls as the time allows; those that are left for the next commit, and the
-        rejections that no commit will take."""
+        """All receipts, and as many answers and calls as the time allows; those that are left for the next commit, and
+        the rejections that no commit will take."""
         receipts = [waiting for waiting in group if waiting.receipt is not None]
         if len(receipts) == len(group) and not rejections and self._receive_alone(receipts):
             return (), ()
-        calls = dict.fromkeys(waiting for waiting in group if waiting.receipt is None)
+        answers = _together([waiting for waiting in group if waiting.brought is not None])
+        calls = dict.fromkeys(waiting for waiting in group if waiting.act is not None)
         ends_at = self._clock.monotonic() + TURN_SECONDS
         with self._ledger.together():
             self._receive(receipts)
             poison = self._reject(rejections)
+            while answers:
+                self._apply(answers.popleft())
+                if self._clock.monotonic() > ends_at:
+                    break
             for waiting in tuple(calls):
                 _settle(waiting, self._ledger)
                 del calls[waiting]
                 if self._clock.monotonic() > ends_at:
                     break
-        return calls, poison
+        return [*chain.from_iterable(answers), *calls], poison
 
     def _receive_alone(self, group: list[Waiting]) -> bool:
         """The usual case, a transaction without savepoints; False, with nothing stored, when a receipt is poison."""
@@ -250,6 +270,26 @@ class Lane:
         for waiting, verdict in zip(group, verdicts, strict=True):
             waiting.result, waiting.error = verdict, None
 
+    def _apply(self, group: Sequence[Waiting]) -> None:
+        """As `_receive`: one that cannot be applied must not cost the others theirs."""
+        brought = [waiting.brought for waiting in group if waiting.brought is not None]
+        answers = [answer for each in brought for answer in each.answers]
+        try:
+            applied = self._ledger.apply(answers, now=self._clock.now(), least_interval=brought[0].least_interval)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:
+            if len(group) == 1:
+                group[0].error = error
+                return
+            middle = len(group) // 2
+            self._apply(group[:middle])
+            self._apply(group[middle:])
+            return
+        results = iter(applied)
+        for waiting, each in zip(group, brought, strict=True):
+            waiting.result, waiting.error = list(islice(results, len(each.answers))), None
+
     def _reject(self, rejections: Sequence[Rejection]) -> list[Poison]:
         """As `_receive`; but nobody waits for a rejection, so those that cannot be stored are handed back."""
         if not rejections:
@@ -264,6 +304,25 @@ class Lane:
                 return [(rejections[0], type(error).__name__)]  # its text may quote what somebody sent
             return self._reject(rejections[:middle]) + self._reject(rejections[middle:])
         return []
+
+
+def _together(answering: Sequence[Waiting]) -> deque[list[Waiting]]:
+    """What may be applied by the same statements: of one resource, one answer, because the next one is decided on what
+    that one left."""
+    groups: deque[list[Waiting]] = deque()
+    held: set[int] = set()
+    for waiting in answering:
+        assert waiting.brought is not None, "only answers are applied"
+        ids = {answer.claim.resource_id for answer in waiting.brought.answers}
+        fits = groups and len(held) + len(ids) <= ANSWERS_AT_ONCE and held.isdisjoint(ids)
+        first = groups[-1][0].brought if groups else None
+        if fits and first is not None and first.least_interval == waiting.brought.least_interval:
+            groups[-1].append(waiting)
+            held |= ids
+            continue
+        groups.append([waiting])
+        held = ids
+    return groups
 
 
 def _settle(waiting: Waiting, ledger: Ledger) -> None:

@@ -7,15 +7,17 @@ fraction of an fsync (10 to 12 times the throughput of one commit per request; C
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerSaturated, LedgerUnavailable
+from reconciler.ledger.deciding import Answer, Applied
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
-from reconciler.ledger.lane import Lane, Waiting
+from reconciler.ledger.lane import Brought, Lane, Waiting
 from reconciler.ledger.ledger import Ledger
 
 T = TypeVar("T")
@@ -73,6 +75,15 @@ class GroupCommit:
     async def _called(self, lane: Lane, act: Callable[[Ledger], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enqueue(lane, Waiting(act, None, partial(_resolve, future)))
+        return await future
+
+    async def apply(self, answers: Sequence[Answer], *, least_interval: timedelta) -> list[Applied]:
+        """`Ledger.apply`, by the same statements as all other answers that are there at that moment."""
+        if not answers:
+            return []
+        future: asyncio.Future[list[Applied]] = asyncio.get_running_loop().create_future()
+        brought = Brought(answers, least_interval)
+        self._enqueue(self._calls, Waiting(None, None, partial(_resolve, future), brought))
         return await future
 
     async def receive(self, receipt: Receipt) -> Verdict:

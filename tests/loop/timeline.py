@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from reconciler.clock import Clock, ManualClock
-from reconciler.ledger import GroupCommit, Ledger, Receipt, Verdict
+from reconciler.ledger import Answer, Applied, GroupCommit, Ledger, Receipt, Verdict
 from reconciler.provider import Reply, Request, Transport
 from reconciler.worker import IDLE_POLL
 
@@ -145,6 +145,12 @@ class WatchedLedger(GroupCommit):
         self.calls += 1
         with self._under_way.one():
             return await super().call(act)
+
+    async def apply(self, answers: Sequence[Answer], *, least_interval: timedelta) -> list[Applied]:
+        self.before_call()
+        self.calls += 1
+        with self._under_way.one():
+            return await super().apply(answers, least_interval=least_interval)
 
     async def receive(self, receipt: Receipt) -> Verdict:
         with self._under_way.one():
