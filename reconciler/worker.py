@@ -113,6 +113,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._running: dict[asyncio.Task[None], _Read] = {}
+        self._busy: Counter[str] = Counter()
+        """Reads under way, by account."""
         self._taker = Taker(fetchers, owner=owner, lease=settings.lease)
         self._share = math.ceil(settings.concurrency * _SHARE_FREE)
         self._paused: dict[LaneKey, datetime] = {}
@@ -164,7 +166,7 @@ class Worker:
         now = self._clock.now()
         turn = Turn(
             now,
-            room=self._room(),
+            room={account: self._room(account) for account in self._fetchers},
             paused={lane: until for lane, until in self._paused.items() if until > now},
             probing={door for read in self._running.values() for door in read.doors},
             choices=self._choices,
@@ -182,11 +184,10 @@ class Worker:
 
     def _is_worth_a_turn(self) -> bool:
         """Whether a good share of what was all under way has ended."""
-        return any(self._room()[account] >= self._share for account in self._full)
+        return any(self._room(account) >= self._share for account in self._full)
 
-    def _room(self) -> dict[str, int]:
-        busy = Counter(read.account for read in self._running.values())
-        return {account: self._settings.concurrency - busy[account] for account in self._fetchers}
+    def _room(self, account: str) -> int:
+        return self._settings.concurrency - self._busy[account]
 
     def _start(self, taken: Taken) -> None:
         lane, walk = taken.lane, taken.walk
@@ -203,10 +204,11 @@ class Worker:
     def _spawn(self, work: Coroutine[None, None, None], read: _Read) -> None:
         task = asyncio.create_task(work, name=f"{self._owner} reads {read.account}")
         self._running[task] = read
+        self._busy[read.account] += 1
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        self._busy[self._running.pop(task).account] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # The claim comes back by itself when its lease ends: nothing is lost but time.
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)

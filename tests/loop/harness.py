@@ -27,8 +27,9 @@ from reconciler.intake import Head, Intake, IntakeMetrics
 from reconciler.intake.asgi import Answer
 from reconciler.ledger import Gate, Lane, Ledger, Mark, Resource, Version, open_ledger
 from reconciler.model import Cause, ResourceRef, State, content_hash
+from reconciler.taking import IDLE_POLL
 from reconciler.transport import HttpTransport
-from reconciler.worker import IDLE_POLL, wait_for
+from reconciler.worker import wait_for
 from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
 from tests.loop.wiring import Account, Node, Setup, Wiring, stripe_reader
 from tests.sandbox_fixtures import SECRET

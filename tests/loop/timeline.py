@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from reconciler.clock import Clock, ManualClock
 from reconciler.ledger import Answer, Applied, GroupCommit, Ledger, Receipt, Verdict
 from reconciler.provider import Reply, Request, Transport
-from reconciler.worker import IDLE_POLL
+from reconciler.taking import IDLE_POLL
 
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.ledger import PageRow, Receipt, mark_of, open_ledger
 from reconciler.model import Cause, Delivery
 from reconciler.retry import RetryPolicy
-from reconciler.worker import IDLE_POLL, Worker, WorkerSettings
+from reconciler.taking import IDLE_POLL
+from reconciler.worker import Worker, WorkerSettings
 from tests.loop.timeline import Timeline, UnderWay, WatchedLedger, WatchedTransport
 from tests.shopify import server as scripted
 from tests.shopify.shops import ACCOUNT, START, a_shop, reader_of

@@ -27,9 +27,10 @@ from reconciler.outbox.metrics import OutboxMetrics
 from reconciler.outbox.pool import Pool, PoolSettings
 from reconciler.outbox.sending import Sender
 from reconciler.outbox.watch import Watch
+from reconciler.taking import IDLE_POLL
 from reconciler.web.bearer import Bearer, Grants
 from reconciler.web.changes import CHANGES, CHANGES_SCOPE, WHOLE_SCOPE, ChangesDoor
-from reconciler.worker import IDLE_POLL, WorkerSettings, wait_for
+from reconciler.worker import WorkerSettings, wait_for
 from tests.ledger.seams import Crash, Faults
 from tests.loop.wiring import Node, Setup, Wiring
 from tests.simulation.checked import Checked, checked
