@@ -218,6 +218,10 @@ class Kind:
     page_size: int = 100
     windowed: bool = True
     """Whether the list can be narrowed to a window of creation (or update) time."""
+    newest_first: bool = False
+    """Whether the list begins with what was created last, its window is one of creation, and a cursor is a place in it
+    also when the window is narrowed to one that still holds this place. A long one is then read in several stretches
+    at once."""
     settle: timedelta = timedelta(seconds=5)
     """How long the provider's read side may lag behind its webhooks."""
     open_states: frozenset[str] = frozenset()

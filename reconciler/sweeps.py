@@ -7,7 +7,7 @@ a sweep could not read is never "no change": it stays a hole in the coverage, wi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,13 +18,14 @@ from reconciler.errors import BadReply, ProviderError
 from reconciler.feed import Feed
 from reconciler.fetcher import Fetcher, NoBudget
 from reconciler.health import GATE_STORM
-from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark, Outcome
+from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.marks import follow_up
-from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
+from reconciler.model import Cause, Priority, ResourceRef, Snapshot, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
 from reconciler.retry import describe
+from reconciler.walks import PageTurner, Question, Turn, Walked, Walker
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +36,6 @@ COUNT_DIFFERS = "count-differs"
 
 CORE_CODES = HOLES | {GATE_STORM, COUNT_DIFFERS, ROTATION_DUE}
 """Findings that the core raises itself; every other code of an account comes from its provider."""
-
-
-PageTurner = Callable[[str, Window | None, str | None], Awaitable[Page]]
-"""Asks for the page of a list (kind, window) that begins at the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +52,6 @@ class SweepSettings:
     """How far back a complete list of a kind that is never deleted goes."""
     open_horizon: timedelta = timedelta(days=120)
     """How long an open resource is re-read before it is left to complete lists: the time for a dispute."""
-
-
-@dataclass(slots=True)
-class Walked:
-    """What a walk over a list saw."""
-
-    pages: int = 0
-    rows: int = 0
-    changed: int = 0
-    drift: int = 0
-    deferred: set[ResourceRef] = field(default_factory=set)
-    """Resources on its pages whose rows were too close to another read to be applied."""
-    reach: datetime | None = None
-    """How far back these credentials let the list go; None: to the beginning."""
 
 
 class Sweeper:
@@ -89,9 +72,8 @@ class Sweeper:
         self.events = Feed(fetcher, ledger, clock)
         self.ledger = ledger
         self.clock = clock
+        self.walker = Walker(fetcher, ledger, clock, on_applied=on_applied)
         self._settings = settings
-        self._on_applied = on_applied
-        self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in self.provider.kinds.items()}
 
     # --- lists ---
 
@@ -117,7 +99,8 @@ class Sweeper:
                 cursor=cursor, marker=marker,
             )  # fmt: skip
         except ProviderError as error:
-            await self.failed(kind, window, error, job, marker=marker)
+            now = self.clock.now()
+            await self.failed(kind, window, error, job, lambda ledger: ledger.renew_job(job, progress=marker, now=now))
             raise
         looked_until = max(since, until - settings.lag)
         looked_since = since if walked.reach is None else min(max(since, walked.reach), looked_until)
@@ -173,7 +156,6 @@ class Sweeper:
         priority: Priority,
         cursor: str | None,
         marker: Mapping[str, Any],
-        on_page: Callable[[Walked], None] = lambda _: None,
         turn: PageTurner | None = None,
     ) -> Walked:
         """Read a list to its end, applying each page and saving the place in one commit with it.
@@ -181,63 +163,21 @@ class Sweeper:
         `turn` asks for a page of another list of the kind than its usual one. Raises ProviderError where it cannot go
         on; what was read until then is kept.
         """
-        walked = Walked()
-        turn = turn or self.provider.page
-        while True:
-            await self.fetcher.acquire(str(kind.list_endpoint), priority)
-            start = await self.ledger.call(lambda ledger: ledger.tick())
-            began = self.clock.now()
-            page = await turn(kind.name, window, cursor)
-            self.fetcher.answered(kind)
-            cursor = page.cursor
-            walked.reach = page.reach or walked.reach
-            reach = None if walked.reach is None else walked.reach.isoformat()
-            progress = {**marker, "cursor": cursor, "ended": cursor is None, "reach": reach}
-            await self._apply_page(page, start, began, cause, walked, job, progress)
-            on_page(walked)
-            if cursor is None:
-                return walked
 
-    async def _apply_page(
-        self,
-        page: Page,
-        start: int,
-        began: datetime,
-        cause: Cause,
-        walked: Walked,
-        job: Job,
-        progress: Mapping[str, Any],
-    ) -> None:
-        rows = self.fetcher.page_rows((*page.rows, *page.along))
-        affects = {row.snapshot.ref: row.snapshot.affects for row in rows}
-        now = self.clock.now()
+        def save(ledger: Ledger, cursor: str | None, reach: datetime | None) -> None:
+            place = {"cursor": cursor, "ended": cursor is None, "reach": None if reach is None else reach.isoformat()}
+            ledger.renew_job(job, progress={**marker, **place}, now=self.clock.now())
 
-        def act(ledger: Ledger) -> list[Applied]:
-            applied = ledger.apply_page(rows, start=start, started_at=began, cause=cause, settle=self._settle, now=now)
-            ledger.mark(
-                [
-                    follow_up(ref, cause, self._settle[each.ref.kind])
-                    for each in applied
-                    if each.outcome is Outcome.CHANGED and each.cause is cause
-                    for ref in affects[each.ref]
-                ],
-                now,
-            )
-            ledger.renew_job(job, progress=progress, now=now)
-            return applied
-
-        applied = await self.ledger.call(act)
-        walked.pages += 1
-        walked.rows += len(page.rows)
-        walked.deferred.update(each.ref for each in applied if each.outcome is Outcome.DEFERRED)
-        walked.changed += sum(each.outcome is Outcome.CHANGED for each in applied)
-        walked.drift += sum(each.drift for each in applied)
-        self._on_applied(applied)
+        return await self.walker.walk(Question(kind, window, cause, priority, turn), cursor, save)
 
     async def failed(
-        self, kind: Kind, window: Window, error: ProviderError, job: Job, *, marker: Mapping[str, Any]
+        self, kind: Kind, window: Window, error: ProviderError, job: Job, begin_anew: Callable[[Ledger], None]
     ) -> None:
-        """A list could not be read: close what has to be closed, and record the hole with its reason, once."""
+        """A list could not be read: close what has to be closed, and record the hole with its reason, once.
+
+        `begin_anew` forgets the place where it was to go on: perhaps the provider no longer knows what that is named
+        after.
+        """
         if not isinstance(error, NoBudget):
             await self.fetcher.failed(kind, [], error, endpoint=kind.list_endpoint)
         reason = describe(error)
@@ -245,8 +185,7 @@ class Sweeper:
 
         def act(ledger: Ledger) -> None:
             if isinstance(error, BadReply):
-                # Perhaps the provider no longer knows the resource that the place is named after: begin anew.
-                ledger.renew_job(job, progress=marker, now=now)
+                begin_anew(ledger)
             if _gist(reason) != _gist(job.last_error):
                 ledger.record_coverage(not_looked_at(self.account, kind, window, reason), now)
 
@@ -314,7 +253,11 @@ class Sweeper:
             if page is None:
                 await self.fetcher.give_back(endpoint, Priority.SWEEP)
                 return
-            await self._apply_page(page, start, began, Cause.SWEEP, Walked(), job, job.progress)
+            at = self.clock.now()
+            await self.walker.apply(
+                Turn(page, start, began), Cause.SWEEP, Walked(),
+                lambda ledger, at=at: ledger.renew_job(job, progress=job.progress, now=at),  # type: ignore[misc]  # mypy does not infer a default's type
+            )  # fmt: skip
             found.update(dict.fromkeys(row.ref for row in page.rows))
             cursor = page.cursor
             if cursor is None:

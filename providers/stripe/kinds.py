@@ -48,6 +48,7 @@ def _kind(
     in_feed: bool = True,
     has_members: bool = False,
     deadlines: tuple[DeadlineRule, ...] = (),
+    newest_first: bool = True,
 ) -> Kind:
     # Stripe limits each named operation apart (25/s), whatever the ids: retrieve and list are two endpoints.
     return Kind(
@@ -60,6 +61,7 @@ def _kind(
         in_feed=in_feed,
         has_members=has_members,
         deadlines=deadlines,
+        newest_first=newest_first,
         kept_when_redacted=KEPT.get(name, frozenset()),
         forgotten_with=FORGOTTEN_WITH.get(name, ()),
     )
@@ -153,7 +155,8 @@ _ROUTES: Final = (
     ),
     Route(_kind("customer", deletable=True), "/v1/customers"),
     Route(_kind("product", id_batch=100, deletable=True), "/v1/products"),
-    Route(_kind("price", deletable=True), "/v1/prices"),
+    # Its list is walked twice, for the active ones and for the others.
+    Route(_kind("price", deletable=True, newest_first=False), "/v1/prices"),
     Route(_kind("transfer"), "/v1/transfers", expand=("balance_transaction",), embeds=_BALANCE_TRANSACTION),
     Route(
         _kind("application_fee"), "/v1/application_fees", expand=("balance_transaction",), embeds=_BALANCE_TRANSACTION

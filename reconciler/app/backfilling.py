@@ -58,4 +58,26 @@ async def backfill_of(
         await running
 
     stack.push_async_callback(end)
-    return walks_of(config, fetchers, writer, clock, owner=owner, on_applied=lambda _: worker.wake(), watch=watch)
+    awake = _Seldom(worker.wake)
+    return walks_of(config, fetchers, writer, clock, owner=owner, on_applied=lambda _: awake.soon(), watch=watch)
+
+
+_WAKE_SECONDS = 0.25
+
+
+class _Seldom:
+    """Once for many calls, a moment after the first: a page that marks something comes every few milliseconds, and
+    each look of the worker is a commit."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._waiting = False
+
+    def soon(self) -> None:
+        if not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().call_later(_WAKE_SECONDS, self._now)
+
+    def _now(self) -> None:
+        self._waiting = False
+        self._act()

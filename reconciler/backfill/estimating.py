@@ -20,7 +20,7 @@ DISPUTE_HORIZON = timedelta(days=120)
 """How far before the window known resources are read again while the event feed covers all of it."""
 
 
-def reach_of(provider: Provider, window: Window, now: datetime) -> datetime:
+def horizon_of(provider: Provider, window: Window, now: datetime) -> datetime:
     """How far before the window known resources may have changed in it without any event that still tells."""
     feed = provider.feed_reach
     if feed is None or window.since < now - feed:
@@ -37,7 +37,7 @@ async def estimates(
 
 
 async def _estimate(sweeper: Sweeper, kind: Kind, ledger: GroupCommit, window: Window, now: datetime) -> Estimate:
-    reach = reach_of(sweeper.provider, window, now)
+    reach = horizon_of(sweeper.provider, window, now)
     within, known, before = await ledger.read(
         lambda ledger: ledger.known_counts(sweeper.account, kind.name, window=window, reach=reach)
     )

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.backfill.asking import Request, Result
-from reconciler.backfill.listing import TRIES, pause
 from reconciler.backfill.places import Places
+from reconciler.backfill.reading import TRIES, pause
 from reconciler.clock import Clock
 from reconciler.errors import AccessDenied, LedgerError, ProviderError
 from reconciler.fetcher import NoBudget

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.backfill.asking import Request, Result, kept, restore
-from reconciler.backfill.estimating import SINGLY_BELOW, reach_of
+from reconciler.backfill.estimating import SINGLY_BELOW, horizon_of
 from reconciler.backfill.places import Places
+from reconciler.backfill.reading import Reading
+from reconciler.backfill.stretches import left, reach_of
 from reconciler.clock import Clock
-from reconciler.errors import AccessDenied, LedgerError, ProviderError, Throttled
-from reconciler.fetcher import NoBudget
+from reconciler.errors import LedgerError, ProviderError
 from reconciler.ledger import GroupCommit, Job, JobLost, Ledger, Mark
 from reconciler.ledger.marks import follow_up
-from reconciler.model import Cause, Priority, Window
+from reconciler.model import Cause, Window
 from reconciler.provider import Kind
 from reconciler.retry import RetryPolicy, describe
-from reconciler.sweeps import EPOCH, Sweeper, Walked, looked_at
-
-TRIES = 5
-"""Failures of one list or feed that are waited out."""
+from reconciler.sweeps import EPOCH, Sweeper, looked_at
 
 
 class Listing:
@@ -36,6 +35,7 @@ class Listing:
         lag: Callable[[str], timedelta],
         watch: Callable[[Result], None],
         sleep: Callable[[float], Awaitable[None]],
+        room: AbstractAsyncContextManager[object],
     ) -> None:
         self._places = places
         self._ledger = ledger
@@ -44,6 +44,7 @@ class Listing:
         self._lag = lag
         self._watch = watch
         self._sleep = sleep
+        self._room = room
 
     async def read(self, sweeper: Sweeper, kind: Kind, request: Request) -> Result:
         result = Result(sweeper.account, kind.name)
@@ -95,7 +96,7 @@ class Listing:
         began: datetime,
         result: Result,
     ) -> None:
-        reach = reach_of(sweeper.provider, window, began)
+        reach = horizon_of(sweeper.provider, window, began)
         account = sweeper.account
         _, known, _ = await self._ledger.read(
             lambda ledger: ledger.known_counts(account, kind.name, window=window, reach=reach)
@@ -150,44 +151,24 @@ class Listing:
         began: datetime,
         result: Result,
     ) -> None:
-        """The list, from where a former run stopped; a failure that may pass is waited out and tried again."""
-        reach = progress.get("reach")
-        result.reach = None if reach is None else datetime.fromisoformat(reach)
-        if progress.get("ended"):
-            return
-        cursor, marker = progress.get("cursor"), {"began": began.isoformat()}
-        failures = 0
-        while True:
-            try:
-                walked = await sweeper.walk(
-                    kind,
-                    window if kind.windowed else None,
-                    job=job,
-                    cause=Cause.BACKFILL,
-                    priority=Priority.BACKFILL,
-                    cursor=cursor,
-                    marker=marker,
-                    on_page=lambda walked: self._moved(result, walked),
-                )
-            except ProviderError as error:
-                if not isinstance(error, NoBudget):
-                    failures += 1
-                    await sweeper.failed(kind, window, error, job, marker=marker)
-                    if isinstance(error, AccessDenied) or failures == TRIES:
-                        raise
-                await self._sleep(pause(error, failures, self._policy).total_seconds())
-                cursor = (await self._places.progress(job.name)).get("cursor")
-                continue
-            self._moved(result, walked)
-            result.reach = walked.reach or result.reach
-            return
+        """The list, from where a former run stopped."""
+        if not progress:
+            progress = {"began": began.isoformat()}
+            now = self._clock.now()
+            # What an older question of the same name left behind is no place of this one.
+            await self._ledger.call(lambda ledger: ledger.renew_job(job, progress=progress, now=now))
 
-    def _moved(self, result: Result, walked: Walked) -> None:
-        result.pages, result.objects, result.changed = walked.pages, walked.rows, walked.changed
-        self._watch(result)
+        def on_page(rows: int, changed: int) -> None:
+            result.pages, result.objects, result.changed = (
+                result.pages + 1, result.objects + rows, result.changed + changed
+            )  # fmt: skip
+            self._watch(result)
 
-
-def pause(error: ProviderError, failures: int, policy: RetryPolicy) -> timedelta:
-    """How long to wait before a list or feed is asked again."""
-    asked = error.retry_after if isinstance(error, Throttled) else None
-    return asked or policy.backoff(max(failures, 1), 0.5)
+        reading = Reading(
+            sweeper, kind, job, window, self._places, policy=self._policy, sleep=self._sleep, room=self._room,
+            on_page=on_page,
+        )  # fmt: skip
+        try:
+            await reading.read(left(progress, window))
+        finally:
+            result.reach = reach_of(await self._places.progress(job.name))

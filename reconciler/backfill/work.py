@@ -12,6 +12,7 @@ from reconciler.backfill.estimating import estimates
 from reconciler.backfill.events import Events, close_holes
 from reconciler.backfill.listing import Listing
 from reconciler.backfill.places import Places
+from reconciler.backfill.stretches import MOST_AT_ONCE
 from reconciler.clock import Clock
 from reconciler.health import GATE_OUTAGE
 from reconciler.ledger import Gate, GroupCommit, Ledger, Pending
@@ -56,7 +57,10 @@ class Backfill:
         self._watch = watch
         self._sleep = sleep
         self._places = Places(ledger, clock, owner=owner, sleep=sleep)
-        self._listing = Listing(self._places, ledger, clock, policy=policy, lag=lag, watch=watch, sleep=sleep)
+        self._listing = Listing(
+            self._places, ledger, clock, policy=policy, lag=lag, watch=watch, sleep=sleep,
+            room=asyncio.Semaphore(MOST_AT_ONCE),
+        )  # fmt: skip
         self._events = Events(self._places, ledger, clock, policy=policy, sleep=sleep)
         self._asked: Request | None = None
 

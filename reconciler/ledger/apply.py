@@ -143,6 +143,8 @@ class Change:
     lag: timedelta
     """How long the provider may still not show what follows from it: the whole settle window, whatever the body says of
     when it changed. That time is by the provider's clock, and what follows need not move it."""
+    packed: bytes | None = None
+    """Its body, where it is packed already."""
 
 
 def store_changes(tx: Transaction, changes: Sequence[Change], now: datetime) -> None:
@@ -175,7 +177,8 @@ def _version(tx: Transaction, change: Change, recorded_at: int) -> tuple[Any, ..
     columns, reading = change.columns, change.reading
     body, api_version = None, ""
     if isinstance(reading, Snapshot):
-        body, api_version = tx.pack(reading.canonical, Place.VERSION), reading.api_version
+        body = change.packed or tx.pack(reading.canonical, Place.VERSION)
+        api_version = reading.api_version
     return (
         change.resource_id,
         columns["version"],

@@ -37,6 +37,7 @@ from reconciler.ledger.deciding import Answer, Applied, PageRow
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.jobs import Job
 from reconciler.ledger.marks import Mark
+from reconciler.ledger.packing import Place
 from reconciler.ledger.reads import View
 from reconciler.ledger.redaction import Asked, Kept
 from reconciler.ledger.schema import require_current
@@ -304,6 +305,10 @@ class Ledger:
         with self._store.write() as tx:
             return pages.apply_page(tx, rows, start=start, started_at=started_at, cause=cause, settle=settle, now=now)
 
+    def packed_version(self, body: bytes) -> bytes:
+        """A body as it is to be stored; from any thread, before the commit that stores it."""
+        return self._store.packing.pack(body, Place.VERSION)
+
     # --- dead letters and gates ---
 
     def discard(self, ref: ResourceRef, now: datetime) -> bool:
@@ -490,6 +495,11 @@ class Ledger:
     ) -> None:
         with self._store.write() as tx:
             jobs.renew(tx, job, progress=progress, now=now, watermark=watermark)
+
+    def move_job(self, job: Job, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, now: datetime) -> None:
+        """Renew a run with what `change` makes of its progress: for several who move it at once. Raises JobLost."""
+        with self._store.write() as tx:
+            jobs.renew(tx, job, progress=change(jobs.progress_of(tx, job.name)), now=now)
 
     def finish_job(
         self,

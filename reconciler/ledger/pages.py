@@ -132,10 +132,7 @@ def apply_page(
     walk = _Walk(tx, page, started_at, cause, settle)
     walk.go(now)
     orphans = {ref for ref in walk.met if (whole := page[ref].snapshot.part_of) and walk.is_gone(as_stored(whole))}
-    changes = [
-        Change(columns[0], page[ref].snapshot, cause.value, _as_read(columns), page[ref].entries, settle[ref.kind])
-        for ref, columns in walk.met.items()
-    ]
+    changes = [_first_change(page[ref], columns, cause, settle[ref.kind]) for ref, columns in walk.met.items()]
     applied = [Applied(page[ref].snapshot.ref, Outcome.CHANGED, 1, cause, dirty=ref in orphans) for ref in walk.met]
     writes: list[dict[str, Any]] = []
     marks = [follow_up(ref, cause, settle[ref.kind]) for ref in orphans]
@@ -151,7 +148,11 @@ def apply_page(
         if decision.mark:
             marks.append(Mark(ref, cause, settle=window))
         if decision.outcome is Outcome.CHANGED:
-            changes.append(Change(row.id, brought.snapshot, seen_first_by, decision.columns, brought.entries, window))
+            changes.append(
+                Change(
+                    row.id, brought.snapshot, seen_first_by, decision.columns, brought.entries, window, brought.packed
+                )
+            )
         applied.append(
             Applied(
                 ref=ref,
@@ -169,9 +170,10 @@ def apply_page(
     return applied
 
 
-def _as_read(columns: tuple[Any, ...]) -> dict[str, Any]:
-    """Of a row as `_MEET_PAGE_ROW` took it, what its first version says."""
-    return dict(zip(_FIRST_READ, columns[_NAMED:], strict=True))
+def _first_change(row: PageRow, columns: tuple[Any, ...], cause: Cause, lag: timedelta) -> Change:
+    """The first version of a row, from what `_MEET_PAGE_ROW` was given."""
+    read = dict(zip(_FIRST_READ, columns[_NAMED:], strict=True))
+    return Change(columns[0], row.snapshot, cause.value, read, row.entries, lag, row.packed)
 
 
 _FIRST_READ = (
