@@ -298,6 +298,7 @@ class Fetcher:
             entries=() if snapshot is None else self.provider.entries(snapshot),
             control_totals=() if snapshot is None else self.provider.control_totals(snapshot, began),
             settle=self._settle[claim.ref.kind],
+            listed=self.provider.kinds[claim.ref.kind].list_endpoint is not None,
         )
 
     def _is_shown(self, hint: str, reading: Reading) -> bool:

@@ -51,6 +51,8 @@ class Answer:
     control_totals: Sequence[ControlTotal] = ()
     settle: timedelta = timedelta(0)
     """How long the provider's reads of what follows from this resource may lag behind a change of it."""
+    listed: bool = True
+    """Some list shows resources of this kind, so that one which a read wrongly called missing is found there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,16 @@ def decide_answer(row: Any, answer: Answer, *, seq: int, now: datetime, least_in
     if state is State.DELETED and not settled:
         again_at = max(row.settle_at, row.not_before, to_micros(now))
         return Decision(Outcome.PROVISIONAL, _ended(row, due_at=again_at) | {"not_before": again_at})
+    changed = _differs(row, state, content_hash)
+    # A window is over by our clock, which may have been set forward inside it. A list would show the mistake; where
+    # there is none, "missing" is final only when a second read, a window later, says so too.
+    once_only = state is State.DELETED and changed and not (answer.listed or answer.satisfied)
+    columns = _settle_columns(row, answer, settled=settled and not once_only, least_interval=least_interval)
+    if once_only:
+        columns["due_at"] = max(columns["due_at"], to_micros(answer.started_at) + span_micros(answer.settle))
     return Decision(
-        Outcome.CHANGED if _differs(row, state, content_hash) else Outcome.UNCHANGED,
-        _read_columns(row, answer.reading, state, content_hash, seq, answer.started_at)
-        | _settle_columns(row, answer, settled=settled, least_interval=least_interval),
+        Outcome.CHANGED if changed else Outcome.UNCHANGED,
+        _read_columns(row, answer.reading, state, content_hash, seq, answer.started_at) | columns,
     )
 
 

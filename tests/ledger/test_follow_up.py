@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Answer, Ledger, Outcome
+from reconciler.ledger import Answer, Applied, Ledger, Outcome
 from reconciler.ledger.marks import EXISTS
 from reconciler.model import Cause, Snapshot
 from tests.ledger.factories import (
@@ -84,6 +84,37 @@ def test_what_is_named_and_missing_is_asked_for_again_when_reads_no_longer_lag(
     (applied,) = ledger.apply([given], now=clock.now(), least_interval=LEAST)
     assert (applied.outcome, applied.version) == (Outcome.PROVISIONAL, 0)
     assert row(ledger, NAMED).due_at == clock.now() + SETTLE
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_missing_in_no_list_is_believed_when_it_is_missing_twice(
+    ledger: Ledger, clock: ManualClock, known: bool
+) -> None:
+    """Our clock may have been set forward meanwhile, so that a window which seems over is not; and no list would ever
+    show that it is there."""
+    if known:
+        settle(ledger, PARTS, snapshot(PARTS), clock.now())
+    clock.advance(LEASE)
+    ledger.mark([by_hand(PARTS)], clock.now())
+    first = _missing(ledger, clock.now())
+    assert (first.outcome, first.dirty) == (Outcome.CHANGED, True)
+    assert row(ledger, PARTS).due_at == clock.now() + SETTLE
+    clock.advance(SETTLE)
+    second = _missing(ledger, clock.now())
+    assert (second.outcome, second.dirty) == (Outcome.UNCHANGED, False)
+
+
+def test_missing_in_no_list_is_believed_at_once_when_it_was_announced(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.mark([by_hand(PARTS)], clock.now())
+    applied = _missing(ledger, clock.now(), satisfied=True)
+    assert (applied.outcome, applied.dirty) == (Outcome.CHANGED, False)
+
+
+def _missing(ledger: Ledger, now: datetime, *, satisfied: bool = False) -> Applied:
+    claim = claim_one(ledger, now, kind="lines")
+    given = Answer(claim, tombstone(PARTS), now, satisfied=satisfied, settle=SETTLE, listed=False)
+    (applied,) = ledger.apply([given], now=now, least_interval=LEAST)
+    return applied
 
 
 def test_parts_of_what_is_gone_wait_for_its_end_to_show(ledger: Ledger, clock: ManualClock) -> None:
