@@ -68,9 +68,7 @@ def rebuild_entries(tx: Transaction, resource_id: int, versions: Sequence[tuple[
 
 
 def rebuild_all_entries(tx: Transaction, resources: Mapping[int, Sequence[tuple[int, int, Sequence[Entry]]]]) -> None:
-    """As `rebuild_entries`, for up to some thousand resources by their ids at once."""
-    if not resources:
-        return
+    """As `rebuild_entries`, for up to some thousand resources by their ids at once; at least one."""
     carried.take_turn(tx)
     carried.forget_of_resources(tx, resources)
     tx.run(_DELETE_ENTRIES, {"ids": list(resources)})

@@ -131,8 +131,7 @@ def _current(connection: Connection) -> str | None:
 def _upgrade(connection: Connection, scripts: str, revision: str = "head") -> None:
     from alembic import command
 
-    if connection.in_transaction():
-        connection.rollback()
+    connection.rollback()  # what was asked until now began one
     config = _config(scripts)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)

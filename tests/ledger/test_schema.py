@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import closing
 from pathlib import Path
@@ -14,10 +15,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from reconciler.errors import SchemaMismatch
+from reconciler.errors import LedgerContention, SchemaMismatch
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger import migrations as shipped
-from reconciler.ledger.schema import REVISION, SCRIPTS, current, migrate, newest, require_current
+from reconciler.ledger.schema import REVISION, SCRIPTS, create_at, current, migrate, newest, require_current
 from reconciler.ledger.tables import metadata
 from tests.ledger.factories import NOON, by_hand, ref, table
 from tests.ledger.processes import together
@@ -154,6 +155,48 @@ def test_a_refusal_does_not_print_the_password(empty_url: str) -> None:
         with pytest.raises(SchemaMismatch) as refused:
             ledger.require_current_schema()
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_step_that_meets_others_again_and_again_is_given_up(postgres_ledger_url: str, next_program: str) -> None:
+    step = Path(next_program) / "versions" / "next.py"
+    ended_by_postgres = "DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"
+    step.write_text(step.read_text() + f"    op.execute({ended_by_postgres!r})\n")
+    with closing(open_ledger(postgres_ledger_url)) as ledger:
+        with pytest.raises(LedgerContention, match="deadlock detected"):
+            migrate(ledger.store, next_program)
+        assert current(ledger.store) == newest()
+
+
+def test_members_of_payouts_from_before_they_had_rows_get_them(empty_url: str) -> None:
+    """As version 0002 found them: lists, of which the later one of a payout takes the place of the earlier."""
+    lists: list[dict[str, Any]] = [
+        {"payout": "po_1", "at": 10, "members": ["txn_1", "txn_2"]},
+        {"payout": "po_1", "at": 20, "members": ["txn_2", "txn_3"]},
+        {"payout": "po_2", "at": 15, "members": []},
+        {"payout": "po_3", "at": 15, "members": ["txn_9"]},
+    ]
+    with closing(open_ledger(empty_url)) as ledger:
+        create_at(ledger.store, "0001")
+        with ledger.together() as tx:
+            for number, each in enumerate(lists, start=1):
+                members = json.dumps([f"stripe/main/balance_transaction/{name}" for name in each["members"]])
+                tx.run(
+                    text(
+                        "INSERT INTO payout_members (id, provider, account, payout_id, members, complete, recorded_at)"
+                        " VALUES (:id, 'stripe', 'main', :payout, :members, :complete, :at)"
+                    ),
+                    {"id": number, "payout": each["payout"], "members": members, "complete": True, "at": each["at"]},
+                )
+        migrate(ledger.store)
+        found = [(each["payout_id"], each["remote_id"], each["recorded_at"], each["superseded_at"])
+                 for each in table(ledger, "payout_member", "payout_id, recorded_at, remote_id")]  # fmt: skip
+    assert found == [
+        ("po_1", "txn_1", 10, 20),
+        ("po_1", "txn_2", 10, 20),
+        ("po_1", "txn_2", 20, None),
+        ("po_1", "txn_3", 20, None),
+        ("po_3", "txn_9", 15, None),
+    ]
 
 
 def test_a_migration_that_fails_changes_nothing(ledger: Ledger, next_program: str) -> None:

@@ -84,3 +84,60 @@ def test_one_connection_serves_many_signals_and_a_lost_one_is_replaced(postgres_
                 await other.stop()
 
     asyncio.run(story())
+
+
+def test_where_nobody_listens_nothing_is_announced(sqlite_ledger_url: str) -> None:
+    """SQLite has one process that works, and it needs no signal."""
+
+    async def story() -> None:
+        with closing(open_ledger(sqlite_ledger_url)) as ledger:
+            signal = MarkSignal(ledger.store, lambda: None)
+            signal.start()
+            signal.send()
+            assert len(asyncio.all_tasks()) == 1
+            await signal.stop()
+
+    asyncio.run(story())
+
+
+def test_marks_in_quick_succession_become_two_notifications(postgres_ledger_url: str) -> None:
+    """One at once, and one for all that came within the least interval after it."""
+
+    async def story() -> None:
+        with closing(open_ledger(postgres_ledger_url)) as ledger, server(postgres_ledger_url) as watching:
+            watching.execute(f"LISTEN {CHANNEL}")
+            speaker = MarkSignal(ledger.store, lambda: None)
+            speaker.send()
+            await asyncio.sleep(0)  # it is on its way
+            for _ in range(5):
+                speaker.send()
+            heard = await asyncio.to_thread(lambda: list(watching.notifies(timeout=PATIENCE_SECONDS, stop_after=2)))
+            await speaker.stop()
+            assert len(heard) == 2
+
+    asyncio.run(story())
+
+
+def test_whoever_listens_connects_again_after_the_connection_was_lost(postgres_ledger_url: str) -> None:
+    async def story() -> None:
+        with closing(open_ledger(postgres_ledger_url)) as ledger, server(postgres_ledger_url) as breaking:
+            woken = asyncio.Event()
+            speaker, other = MarkSignal(ledger.store, lambda: None), MarkSignal(ledger.store, woken.set)
+            try:
+                other.start()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await until_listening(postgres_ledger_url, 1)
+                    breaking.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND query = %s",
+                        [f"LISTEN {CHANNEL}"],
+                    )
+                    await until_listening(postgres_ledger_url, 0)
+                    await until_listening(postgres_ledger_url, 1)
+                    speaker.send()
+                    await woken.wait()
+            finally:
+                await speaker.stop()
+                await other.stop()
+
+    asyncio.run(story())

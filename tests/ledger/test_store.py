@@ -177,7 +177,7 @@ def test_a_delivery_takes_a_third_of_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", [b"", b"?rest", b"zdamaged", b"ddamaged", b"sdamaged", b"s", pack(b"whole" * 100)[:-6]]
+    "stored", [b"", b"?rest", b"zdamaged", b"ddamaged", b"d", b"sdamaged", b"s", pack(b"whole" * 100)[:-6]]
 )
 def test_damaged_bytes_are_named(stored: bytes) -> None:
     with pytest.raises(LedgerError, match=r"format|damaged"):
@@ -384,6 +384,32 @@ def test_large_commits_move_the_journal_sooner(sqlite_ledger_url: str, clock: Ma
         for group in range(5):
             ledger.mark([by_hand(ref(f"ch_{group}_{number}")) for number in range(1000)], clock.now())
         assert path.stat().st_size > 2 * before
+
+
+def test_a_journal_that_cannot_be_moved_is_reported(sqlite_ledger_url: str, clock: ManualClock) -> None:
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.mark([by_hand(CHARGE)], clock.now())
+        with Path(file_of(sqlite_ledger_url)).open("r+b") as file:
+            file.truncate(0)
+        with pytest.raises(LedgerError, match=r"journal could not be moved"):
+            ledger.store.checkpoint()
+
+
+def test_a_turn_within_a_turn_is_the_same_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db.lock"
+    with closing(FileTurn(path)) as turn, path.open("w") as other:
+        with turn.taken(BUSY_SECONDS):
+            with turn.taken(BUSY_SECONDS):
+                pass
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_whoever_thinks_long_may_say_so_and_reads_on(ledger: Ledger) -> None:
+    with ledger.store.read() as tx:
+        tx.take_time()
+        assert tx.run(text("SELECT count(*) FROM resource")).scalar_one() == 0
 
 
 def test_two_processes_lose_no_write(sqlite_ledger_url: str) -> None:

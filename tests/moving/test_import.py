@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from reconciler.clock import ManualClock
 from reconciler.errors import UsageError
-from reconciler.ledger import Coverage, Ledger
+from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.moving import Imported, import_lines
-from reconciler.model import Cause, Snapshot, State, Window
+from reconciler.model import Cause, ResourceRef, Snapshot, State, Window
 from tests.ledger.factories import by_hand, claim_one, ref, settle, table, versions
 from tests.moving.ledgers import READERS, START, books, exported, numbered
 
@@ -136,6 +137,11 @@ def test_a_delivery_without_an_id_is_logged_once(ledger: Ledger) -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 
+DELIVERY = {"provider": "stripe", "account": "main", "received_at": "2026-05-01T00:00:00Z", "verdict": "stored"}
+MEMBERS = {"ref": "stripe/main/payout/po_1", "members": ["txn_1"], "complete": True,
+           "recorded_at": "2026-05-01T00:00:00Z"}  # fmt: skip
+
+
 def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in version().items() if key != name}
 
@@ -172,6 +178,14 @@ def without(name: str) -> dict[str, Any]:
          "due_at: missing, and the resource"),
         ({"resource": {"ref": CHARGE, "cause": "sweep", "generation": 1, "settled_generation": 2}},
          "settled_generation: is larger than"),
+        ({"delivery": DELIVERY | {"headers": {"a": 1}}}, "headers: expected an object of texts"),
+        ({"delivery": DELIVERY | {"marks": CHARGE}}, "marks: expected a list"),
+        ({"delivery": DELIVERY | {"reason": 5}}, "reason: expected text"),
+        ({"delivery": DELIVERY | {"reason": "\x00"}}, "reason: text with a null character cannot be stored"),
+        ({"delivery": DELIVERY | {"provider": ""}}, "provider: is empty"),
+        ({"payout_members": MEMBERS | {"complete": "yes"}}, "complete: expected true or false"),
+        ({"payout_members": MEMBERS | {"members": [5]}}, "members: expected a list of references"),
+        ({"payout_members": MEMBERS | {"members": ["stripe/main"]}}, "members: 'stripe/main' is not"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_named_by_its_number_and_nothing_is_imported(
@@ -281,3 +295,33 @@ def test_ids_given_after_an_import_are_new(ledger: Ledger) -> None:
     }
     take(ledger, line)
     assert ledger.tick() > 10**12
+
+
+@pytest.mark.parametrize("other", [{"size": 9}, {"body": "AQI="}, {"headers": {"a": "c"}}])
+def test_a_delivery_that_contradicts_the_one_of_its_number_is_refused(ledger: Ledger, other: dict[str, Any]) -> None:
+    line = {"delivery": DELIVERY | {"id": 7, "body": "AP8=", "size": 2, "headers": {"a": "b"}}}
+    contradiction = {"delivery": line["delivery"] | other}
+    assert "line 2: delivery 7 stands in line 1 with other contents" in refusal(ledger, line, contradiction)
+    take(ledger, line)
+    with pytest.raises(UsageError, match="line 1: the ledger holds another delivery 7"):
+        take(ledger, contradiction)
+    assert take(ledger, line).new == {"delivery": 0}
+
+
+def test_a_resource_that_another_provider_is_known_for_here_is_refused(ledger: Ledger) -> None:
+    ledger.mark([by_hand(ResourceRef("paypal", "main", "charge", "ch_1"))], NOW)
+    with pytest.raises(UsageError, match=f"{CHARGE}: the ledger knows this resource under another provider"):
+        take(ledger, version())
+
+
+def test_as_many_lines_as_are_stored_and_joined_at_once_are_taken_whole(sqlite_ledger_url: str) -> None:
+    """A thousand lines are stored at once, 500 resources joined with their versions, 2,000 versions placed."""
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        lines = [version(ref=f"stripe/main/charge/ch_{number}") for number in range(2000)]
+        assert take(ledger, *lines).new == {"version": 2000}
+        assert len(table(ledger, "resource")) == len(table(ledger, "version")) == 2000
+        assert {each["version"] for each in table(ledger, "resource")} == {1}
+
+
+def test_a_ledger_without_a_past_has_nothing_to_export(ledger: Ledger) -> None:
+    assert [line for line in exported(ledger) if b'"delivery"' in line or b'"ref"' in line] == []

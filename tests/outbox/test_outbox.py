@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Ledger, open_ledger
+from reconciler.ledger import Ledger, listing, open_ledger
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.outbox import Attempt, Ending, Outcome, Parcel, Replay
 from reconciler.ledger.redaction import Asked
@@ -68,6 +68,34 @@ def test_each_subscription_is_announced_what_it_wants(ledger: Ledger) -> None:
         "told": 0,
         "fields": 3,
     }
+
+
+def test_what_was_claimed_and_not_sent_is_given_back_at_once(ledger: Ledger) -> None:
+    ledger.telling.declare([ERP], NOON)
+    changes(ledger, 1)
+    now = NOON + seconds(30)
+    claimed = claim(ledger, now)
+    ledger.telling.release(claimed, now)
+    (again,) = claim(ledger, now)
+    assert again.attempts == claimed[0].attempts, "it was not tried"
+    ledger.telling.release(claimed, now)
+    assert claim(ledger, now) == [], "whose lease has gone gives nothing back"
+
+
+def test_requests_that_told_of_one_version_are_listed_the_last_one_first(ledger: Ledger) -> None:
+    ledger.telling.declare([ERP], NOON)
+    changes(ledger, 2)
+    (parcel,) = claim(ledger, NOON + seconds(60))
+
+    def tried(second: float, status: int, version: int = 1) -> Attempt:
+        return Attempt("erp", parcel.resource_id, version, "msg_1", NOON + seconds(second), seconds(0.1), status)
+
+    for each in (tried(61, 500), tried(62, 200), tried(63, 200, version=2)):
+        ledger.telling.log_attempt(each)
+    with ledger.store.read() as tx:
+        found = listing.attempts_of(tx, "erp", parcel.resource_id, 1, limit=9)
+        assert len(listing.attempts_of(tx, "erp", parcel.resource_id, 1, limit=1)) == 1
+    assert [(each.ref, each.attempt.status) for each in found] == [(ref("ch_1"), 200), (ref("ch_1"), 500)]
 
 
 def test_a_late_worker_changes_nothing(ledger: Ledger) -> None:

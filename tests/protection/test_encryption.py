@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import LargeBinary, text
 
 from reconciler.config import load
-from reconciler.errors import ConfigurationError, LedgerError
+from reconciler.errors import ConfigurationError, LedgerError, UsageError
 from reconciler.keyring import bodies_seal
 from reconciler.ledger import Ledger, Packing, Receipt, open_ledger
 from reconciler.ledger.backup.restoring import restore
@@ -201,6 +201,19 @@ def test_a_killed_rotation_goes_on_and_one_beside_old_nodes_says_so(ledger_url: 
         settle(late, of, snapshot(of, ADA), NOON)
     with _opened(ledger_url, NEW) as ledger, pytest.raises(ConfigurationError, match=_seal(OLD).first):
         ledger.require_keys()
+
+
+def test_a_rotation_without_a_key_or_without_the_right_one_says_what_to_do(sqlite_ledger_url: str) -> None:
+    with _opened(sqlite_ledger_url) as ledger:
+        with pytest.raises(UsageError, match="no key to seal with"):
+            Rotation(ledger.store, None, None)
+        fence = ledger.lease_token("shop", seen=0, lease=timedelta(minutes=1), now=NOON)
+        assert fence is not None
+        ledger.keep_token("shop", _seal(OLD).close(b"token", "shop"), fence=fence, now=NOON)
+        rotation = Rotation(ledger.store, None, _seal(NEW))
+        (tokens, seal) = next(each for each in rotation.columns() if each[0].table == "token")
+        with pytest.raises(LedgerError, match=r"account shop cannot be opened.*Add the key that sealed it"):
+            rotation.step(tokens, seal, None, limit=10)
 
 
 def test_a_body_that_is_redacted_meanwhile_does_not_come_back(ledger_url: str) -> None:

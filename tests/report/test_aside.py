@@ -93,6 +93,30 @@ def test_a_report_does_not_depend_on_what_is_set_aside(
 # --- what is kept and set aside -----------------------------------------------------------------------
 
 
+def test_disputes_and_payments_of_orders_are_the_same_from_what_is_kept(ledger: Ledger) -> None:
+    books = Books(ledger)
+    charge = books.charge(3000, at=on(5))
+    books.order(1, at=on(4), total_line_items_price="30.00")
+    books.sale("30.00", at=on(5), order=1, authorization=charge)
+    for known, status in ((on(8), "needs_response"), (on(20), "lost")):
+        body = {"id": "dp_1", "status": status, "amount": 3000, "currency": "usd", "charge": charge}
+        books.read("dispute", body | {"created": int(on(8).timestamp())}, at=known)
+    unread = books.report(sales=True)
+    setting = SettingAside(TERMS, RULES.gateways)
+    setting.run(ledger)
+    books.read("charge", {"id": charge, "object": "charge", "status": "succeeded", "amount": 3000, "currency": "usd",
+                          "created": int(on(5).timestamp()), "metadata": {"again": "1"}}, at=on(21))  # fmt: skip
+    setting.run(ledger)
+    kept = books.report(sales=True)
+    assert kept.disputes["USD"].lost == 1
+    (sold,) = kept.sales
+    assert {bar.code: bar.amount.minor for bar in sold.bars if bar.amount.minor} == {
+        "gross_sales": 3000,
+        "tender.stripe": -3000,
+    }
+    assert (unread.disputes, unread.sales) == (kept.disputes, kept.sales)
+
+
 def test_a_settled_pair_is_set_aside_and_what_comes_later_brings_it_back(ledger: Ledger) -> None:
     books = Books(ledger)
     charge = books.charge(10000, at=on(5))

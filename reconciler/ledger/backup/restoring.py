@@ -89,6 +89,8 @@ def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -> 
         unfinished.rename(target)
     except KeyError as error:
         raise BadBackup(f"{archive.filename}: {DATABASE_FILE} is missing") from error
+    except sqlite3.Error as error:
+        raise BadBackup(f"{archive.filename}: the database in it is damaged ({error})") from error
     except OSError as error:
         raise UsageError(f"{unfinished} cannot be written: {error.strerror or error}") from error
     finally:

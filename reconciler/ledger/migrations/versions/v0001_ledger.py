@@ -292,7 +292,3 @@ def upgrade() -> None:
         op.execute("CREATE SEQUENCE ledger_clock CACHE 1")
     else:
         op.execute("INSERT INTO ledger_clock_row (id, value) VALUES (1, 0)")
-
-
-def downgrade() -> None:
-    raise NotImplementedError("a ledger is never taken back to an older schema; restore the backup taken before")

@@ -166,7 +166,3 @@ def _spread_payout_members() -> None:
         ]
         if rows:
             bind.execute(insert, rows)
-
-
-def downgrade() -> None:
-    raise NotImplementedError("a ledger is never taken back to an older schema; restore the backup taken before")
