@@ -20,7 +20,8 @@ from sqlalchemy import text
 
 from reconciler.errors import LedgerError, LedgerUnavailable, SchemaMismatch, UsageError
 from reconciler.ledger import Ledger, Outcome, PageRow, open_ledger, schema
-from reconciler.ledger.backup import BadBackup, restore, take, verify
+from reconciler.ledger.backup import BadBackup, read_manifest, restore, take, verify
+from reconciler.ledger.backup.archive import file_name
 from reconciler.ledger.breaks import verify_audit
 from reconciler.ledger.store import Store
 from reconciler.model import Cause
@@ -316,6 +317,12 @@ def miscount_a_table(manifest: dict[str, Any], members: dict[str, bytes], folder
     [("sqlite", cut_out_the_middle), ("sqlite", break_a_rule), ("postgres", miscount_a_table)],
     indirect=["places"],
 )
+def test_a_backup_is_named_after_its_instant_and_its_manifest_is_read_alone(kept: Path) -> None:
+    manifest = read_manifest(kept)
+    assert manifest == verify(kept)
+    assert file_name(manifest.taken_at) == "ledger-20260505T120000Z.backup.zip"
+
+
 def test_damage_from_before_the_backup_is_found_before_anything_is_restored(
     kept: Path, places: Iterator[str], spoil: Callable[[dict[str, Any], dict[str, bytes], Path], None]
 ) -> None:

@@ -19,6 +19,7 @@ from tests.ledger.factories import (
     settle,
     show_page,
     snapshot,
+    table,
     tombstone,
     webhook,
 )
@@ -111,6 +112,11 @@ def test_what_waits_for_its_read_is_named_with_what_it_met(ledger: Ledger) -> No
     (fresh,) = [each for each in ledger.pending("main", "charge", marked_before=NOON + HOUR) if each.ref == late]
     assert (fresh.error, fresh.dead) == ("not read yet", False)
     assert len(ledger.pending("main", "charge", marked_before=NOON + HOUR, limit=2)) == 2
+
+
+def test_whoever_has_looked_at_nothing_records_nothing(ledger: Ledger) -> None:
+    assert ledger.record_coverage([], NOON) == 0
+    assert table(ledger, "coverage") == []
 
 
 # --- what came of it --------------------------------------------------------------------------------

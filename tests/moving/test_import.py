@@ -210,6 +210,8 @@ def test_what_is_not_json_is_named(ledger: Ledger) -> None:
 def test_several_wrong_lines_are_named_at_once_up_to_a_bound(ledger: Ledger) -> None:
     assert len(refusal(ledger, *[{"nonsense": 1}] * 3).splitlines()) == 4
     assert len(refusal(ledger, *[{"nonsense": 1}] * 300).splitlines()) == 21
+    between = refusal(ledger, {"nonsense": 1}, version(), {"nonsense": 1})
+    assert [line.split(":")[0] for line in between.splitlines()] == ["line 1", "line 3", "nothing was imported"]
 
 
 def test_a_missing_version_is_noticed(ledger: Ledger) -> None:

@@ -65,6 +65,13 @@ class PartsOfWhatIsGoneLagNot(Ledger):
         return super().mark_parts(ref, kinds, cause, settle=timedelta(0), now=now)
 
 
+class PartsOutliveTheirWhole(Ledger):
+    """When an order is gone, nobody looks at its parts: no list shows them, and no webhook speaks of them."""
+
+    def mark_parts(self, *_what: Any, **_more: Any) -> int:
+        return 0
+
+
 class PartsWithoutTheirWhole(Ledger):
     """A page that is the first to bring a part is believed, also where its order is known to be gone."""
 
