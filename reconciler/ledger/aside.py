@@ -128,6 +128,7 @@ _UNREAD = text(
     ORDER BY u.resource_id, u.version LIMIT :limit
     """
 )
+_COUNT_UNREAD = text("SELECT count(*) FROM unread")
 _SOURCES = _ids("SELECT DISTINCT resource_id, source_id FROM entry WHERE resource_id IN :ids AND source_id IS NOT NULL")
 _INSERT_MOVEMENT = insert_into(
     "movement",
@@ -154,6 +155,11 @@ _SUPERSEDE = text(
     "UPDATE movement SET superseded_at = :at WHERE resource_id = :resource_id AND version = :version"
     " AND superseded_at IS NULL"
 )
+
+
+def behind(tx: Transaction) -> int:
+    """How many versions nobody has read yet."""
+    return int(tx.run(_COUNT_UNREAD).scalar_one())
 
 
 def unread(tx: Transaction, *, after: tuple[int, int], limit: int) -> list[Unread]:

@@ -294,6 +294,12 @@ def test_what_a_backup_says_of_itself_must_be_so(
         verify(kept.with_name("nobody.zip"))
 
 
+def test_a_backup_is_named_after_its_instant_and_its_manifest_is_read_alone(kept: Path) -> None:
+    manifest = read_manifest(kept)
+    assert manifest == verify(kept)
+    assert file_name(manifest.taken_at) == "ledger-20260505T120000Z.backup.zip"
+
+
 def cut_out_the_middle(manifest: dict[str, Any], members: dict[str, bytes], folder: Path) -> None:
     whole = members["ledger.db"]
     members["ledger.db"] = whole[: len(whole) // 2] + bytes(len(whole) // 4)
@@ -317,12 +323,6 @@ def miscount_a_table(manifest: dict[str, Any], members: dict[str, bytes], folder
     [("sqlite", cut_out_the_middle), ("sqlite", break_a_rule), ("postgres", miscount_a_table)],
     indirect=["places"],
 )
-def test_a_backup_is_named_after_its_instant_and_its_manifest_is_read_alone(kept: Path) -> None:
-    manifest = read_manifest(kept)
-    assert manifest == verify(kept)
-    assert file_name(manifest.taken_at) == "ledger-20260505T120000Z.backup.zip"
-
-
 def test_damage_from_before_the_backup_is_found_before_anything_is_restored(
     kept: Path, places: Iterator[str], spoil: Callable[[dict[str, Any], dict[str, bytes], Path], None]
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from reconciler.ledger import Ledger, open_ledger
+from reconciler.ledger import Ledger, aside, open_ledger
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Redaction
 from reconciler.movements import trait
@@ -56,6 +56,11 @@ def forget(ledger: Ledger) -> None:
 def count(ledger: Ledger, table: str, where: str = "1 = 1") -> int:
     with ledger.store.read() as tx:
         return int(tx.run(text(f"SELECT count(*) FROM {table} WHERE {where}")).scalar_one())
+
+
+def behind(ledger: Ledger) -> int:
+    with ledger.store.read() as tx:
+        return aside.behind(tx)
 
 
 @pytest.mark.long
@@ -103,7 +108,9 @@ def test_disputes_and_payments_of_orders_are_the_same_from_what_is_kept(ledger: 
         books.read("dispute", body | {"created": int(on(8).timestamp())}, at=known)
     unread = books.report(sales=True)
     setting = SettingAside(TERMS, RULES.gateways)
+    assert behind(ledger) == count(ledger, "version")
     setting.run(ledger)
+    assert behind(ledger) == 0
     books.read("charge", {"id": charge, "object": "charge", "status": "succeeded", "amount": 3000, "currency": "usd",
                           "created": int(on(5).timestamp()), "metadata": {"again": "1"}}, at=on(21))  # fmt: skip
     setting.run(ledger)
