@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from reconciler.ledger.buckets import Offer, ReadTally
 from reconciler.ledger.candidates import Pending
-from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
+from reconciler.ledger.claims import Claim, DeadLetter, Release
 from reconciler.ledger.coverage import Coverage
 from reconciler.ledger.deciding import Answer, Applied, Outcome, PageRow
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
+from reconciler.ledger.gates import Gate
 from reconciler.ledger.jobs import Job, JobLost, JobState
+from reconciler.ledger.lanes import Density, Lane
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.marks import Mark, mark_of
 from reconciler.ledger.packing import PLAIN, Packing

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-
-from sqlalchemy import bindparam, text
+from functools import cache
+from typing import Any, NamedTuple
 
 from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
@@ -23,25 +22,64 @@ from reconciler.ledger.facts import record_control_totals, replace_entries
 from reconciler.ledger.marks import EXISTS, Mark, follow_up, mark, mark_unknown
 from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.packing import Place
-from reconciler.ledger.transaction import Transaction
-from reconciler.model import Cause, Entry, Reading, ResourceRef, Snapshot
+from reconciler.ledger.question import Asked
+from reconciler.ledger.transaction import Dialect, Transaction
+from reconciler.model import Cause, ControlTotal, Entry, Reading, ResourceRef, Snapshot
 
 # --- the statements -------------------------------------------------------------------------------
 
-_ROW = """
-  id, provider, account, kind, remote_id, generation, settled_generation, cause, due_at, not_before, first_marked_at,
-  settle_at, hints, lease_token, lease_until, lease_owner, attempts, last_error, dead_at, discarded_at,
-  state, version, content_hash, applied_seq, fetched_at, status, created_at, provider_updated_at
-"""
+
+class ClaimedRow(NamedTuple):
+    """What a decision on an answer needs of its row."""
+
+    id: int
+    provider: str
+    account: str
+    kind: str
+    remote_id: str
+    generation: int
+    settled_generation: int
+    cause: str
+    due_at: int | None
+    not_before: int
+    first_marked_at: int | None
+    settle_at: int
+    hints: str | None
+    lease_token: int
+    lease_until: int | None
+    lease_owner: str | None
+    attempts: int
+    last_error: str | None
+    dead_at: int | None
+    discarded_at: int | None
+    state: str
+    version: int
+    content_hash: str | None
+    applied_seq: int
+    fetched_at: int | None
+    status: str | None
+    created_at: int | None
+    provider_updated_at: int | None
 
 
-def _lock_by_id(tx: Transaction, ids: Sequence[int]) -> dict[int, Any]:
+_ROW = ", ".join(ClaimedRow._fields)
+
+
+@cache
+def _by_id(dialect: Dialect, count: int) -> str:
     """In the order of keys, in which marks and pages lock too: whoever wants the same rows waits, and no two wait for
     each other."""
-    order = ", ".join(f"{name}{tx.dialect.by_bytes}" for name in ("account", "kind", "remote_id"))
-    statement = text(f"SELECT {_ROW} FROM resource WHERE id IN :ids ORDER BY {order} {tx.dialect.for_update}")
-    rows = tx.run(statement.bindparams(bindparam("ids", expanding=True)), {"ids": sorted(ids)})
-    return {row.id: row for row in rows}
+    order = ", ".join(f"{name}{dialect.by_bytes}" for name in ("account", "kind", "remote_id"))
+    these = "= ANY(%s)" if dialect.is_postgres else f"IN ({', '.join('?' * count)})"
+    return f"SELECT {_ROW} FROM resource WHERE id {these} ORDER BY {order} {dialect.for_update}"
+
+
+def _locking(dialect: Dialect, ids: Sequence[int]) -> Asked:
+    """On SQLite the last id is repeated up to a power of two, so that few statements stay prepared."""
+    if dialect.is_postgres:
+        return _by_id(dialect, 0), (sorted(ids),)
+    count = 1 << max(0, len(ids) - 1).bit_length()
+    return _by_id(dialect, count), (*ids, *[ids[-1]] * (count - len(ids)))
 
 
 COLUMNS_OF_A_READ = {
@@ -101,11 +139,16 @@ def apply_answers(
     """Apply what claims brought; what became of each, in order. A lost claim changes nothing."""
     if not answers:
         return []
-    locked = _lock_by_id(tx, [answer.claim.resource_id for answer in answers])
+    ids = [answer.claim.resource_id for answer in answers]
+    # The clock is read in the same round trip, before the locks: what was applied meanwhile under a later reading has
+    # one that is above our token as well, and supersedes us.
+    ticks, (rows,) = tx.ticks_and(len(answers), [_locking(tx.dialect, ids)])
+    locked = {row.id: row for row in map(ClaimedRow._make, rows)}
     applied: list[Applied] = []
     writes: list[dict[str, Any]] = []
     changes: list[Change] = []
-    for answer, seq in zip(answers, tx.ticks(len(answers)), strict=True):
+    totals: list[ControlTotal] = []
+    for answer, seq in zip(answers, ticks, strict=True):
         row, cause = locked[answer.claim.resource_id], answer.claim.cause
         decision = decide_answer(row, answer, seq=seq, now=now, least_interval=least_interval)
         if decision.columns:
@@ -124,7 +167,8 @@ def apply_answers(
             )
         )
         if decision.outcome in (Outcome.CHANGED, Outcome.UNCHANGED):
-            record_control_totals(tx, answer.control_totals, now)
+            totals.extend(answer.control_totals)
+    record_control_totals(tx, totals, now)
     require_all(_WRITE_ANSWER.run(tx, writes), len(writes))
     store_changes(tx, changes, now)
     mark_what_follows(tx, changes, now)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from reconciler.budget import Bucket, draw, full, give_back, throttle, widen
 from reconciler.clock import from_micros, to_micros
+from reconciler.ledger.question import Question
 from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Priority
 from reconciler.provider import ACCOUNT_LIMIT, Limit
@@ -21,19 +22,19 @@ _READ = """
     SELECT endpoint, level, at, rate, closed_until FROM bucket
     WHERE account = :account AND endpoint IN (:one, :other) ORDER BY endpoint{by_bytes} {lock}
 """
-_CREATE = text(
+_CREATE = Question(
     """
     INSERT INTO bucket (account, endpoint, level, at, rate, closed_until)
     VALUES (:account, :endpoint, :level, :at, :rate, :closed_until) ON CONFLICT (account, endpoint) DO NOTHING
     """
 )
-_WRITE = text(
+_WRITE = Question(
     """
     UPDATE bucket SET level = :level, at = :at, rate = :rate, closed_until = :closed_until
     WHERE account = :account AND endpoint = :endpoint
     """
 )
-_TALLY = text(
+_TALLY = Question(
     """
     INSERT INTO read_tally (account, day, endpoint, priority, requests)
     VALUES (:account, :day, :endpoint, :priority, :requests)
@@ -87,11 +88,12 @@ def take_requests(tx: Transaction, offer: Offer, requests: int) -> None:
     """Draw so many of what was offered, in the same transaction."""
     if requests <= 0:
         return
-    for name, bucket in offer.buckets.items():
-        limit = _limit(offer.limits, name)
-        drawn = draw(bucket, limit, want=requests, priority=offer.priority, now=offer.at)
-        _save(tx, offer.account, name, drawn.bucket)
-    _tally(tx, offer.account, offer.endpoint, offer.priority, offer.at, requests)
+    with tx.pipelined():
+        for name, bucket in offer.buckets.items():
+            limit = _limit(offer.limits, name)
+            drawn = draw(bucket, limit, want=requests, priority=offer.priority, now=offer.at)
+            _save(tx, offer.account, name, drawn.bucket)
+        _tally(tx, offer.account, offer.endpoint, offer.priority, offer.at, requests)
 
 
 def return_requests(
@@ -114,7 +116,7 @@ def return_requests(
 def _tally(tx: Transaction, account: str, endpoint: str, priority: Priority, at: int, requests: int) -> None:
     day = at // _DAY * _DAY
     row = {"account": account, "day": day, "endpoint": endpoint, "priority": int(priority), "requests": requests}
-    tx.run(_TALLY, row)
+    _TALLY.run(tx, row)
 
 
 def widen_requests(tx: Transaction, account: str, limits: Mapping[str, Limit], *, requests: int, now: datetime) -> None:
@@ -175,9 +177,8 @@ def read_tallies(tx: Transaction, since: datetime) -> list[ReadTally]:
 
 
 @cache
-def _reading(dialect: Dialect) -> TextClause:
-    """Made once: to parse it takes as long as to run it, and every read draws from two buckets."""
-    return text(_READ.format(by_bytes=dialect.by_bytes, lock=dialect.for_update))
+def _reading(dialect: Dialect) -> Question:
+    return Question(_READ.format(by_bytes=dialect.by_bytes, lock=dialect.for_update))
 
 
 def _load(
@@ -188,18 +189,18 @@ def _load(
     missing = [name for name in names if name not in found]
     if missing:
         for name in sorted(missing):
-            tx.run(_CREATE, {"account": account, "endpoint": name} | _columns(full(_limit(limits, name), at)))
+            _CREATE.run(tx, {"account": account, "endpoint": name} | _columns(full(_limit(limits, name), at)))
         found = _read(tx, account, names)
     return {name: found[name] for name in names}
 
 
 def _read(tx: Transaction, account: str, names: Sequence[str]) -> dict[str, Bucket]:
-    rows = tx.run(_reading(tx.dialect), {"account": account, "one": names[0], "other": names[-1]})
-    return {row.endpoint: Bucket(row.level, row.at, row.rate, row.closed_until) for row in rows}
+    rows = _reading(tx.dialect).ask(tx, {"account": account, "one": names[0], "other": names[-1]})
+    return {endpoint: Bucket(level, at, rate, closed_until) for endpoint, level, at, rate, closed_until in rows}
 
 
 def _save(tx: Transaction, account: str, endpoint: str, bucket: Bucket) -> None:
-    tx.run(_WRITE, {"account": account, "endpoint": endpoint} | _columns(bucket))
+    _WRITE.run(tx, {"account": account, "endpoint": endpoint} | _columns(bucket))
 
 
 def _columns(bucket: Bucket) -> dict[str, int]:

@@ -9,23 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
 
 from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
+from reconciler.ledger.question import Question
 from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Cause, ResourceRef, State, Window
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """Dirty resources that are read through the same door at the same urgency, and when the first of them is due."""
-
-    account: str
-    kind: str
-    priority: int
-    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +42,28 @@ class Claim:
     state: State
 
 
-# One index probe for each lane there is, however long the backlog: neither database skips over equal prefixes itself.
-# Each step looks one column further only, because SQLite uses no more than the first column of `(a, b, c) > (x, y, z)`:
-# with 20,000 due in one lane that form took 4 ms, this one 0.03, once for every delivery that wakes the worker.
-_NEXT = """
-  SELECT later.id FROM resource AS later
-  WHERE later.due_at IS NOT NULL AND {beyond}
-  ORDER BY later.account, later.kind, later.priority, later.due_at LIMIT 1
-"""
-_LANES = text(
-    f"""
-    WITH RECURSIVE lane(id, account, kind, priority, due_at) AS (
-      SELECT id, account, kind, priority, due_at FROM resource
-      WHERE id = ({_NEXT.format(beyond="TRUE")})
-      UNION ALL
-      SELECT next.id, next.account, next.kind, next.priority, next.due_at
-      FROM lane JOIN resource AS next ON next.id = COALESCE(
-        ({
-        _NEXT.format(
-            beyond="later.account = lane.account AND later.kind = lane.kind AND later.priority > lane.priority"
-        )
-    }),
-        ({_NEXT.format(beyond="later.account = lane.account AND later.kind > lane.kind")}),
-        ({_NEXT.format(beyond="later.account > lane.account")}))
-    )
-    SELECT account, kind, priority, due_at FROM lane
-    """
-)
+class _Claimed(NamedTuple):
+    """A row of the claim."""
+
+    id: int
+    provider: str
+    account: str
+    kind: str
+    remote_id: str
+    generation: int
+    attempts: int
+    settle_at: int
+    hints: str | None
+    cause: str
+    created_at: int | None
+    state: str
+    lease_token: int
 
 
-def lanes(tx: Transaction) -> list[Lane]:
-    """Every lane with something pending or leased, due or not; gates are the caller's to apply."""
-    return [Lane(row.account, row.kind, row.priority, from_micros(row.due_at)) for row in tx.run(_LANES)]
-
-
-def claim_statement(dialect: Dialect, *, windowed: bool = False, newest: bool = False) -> str:
-    """The claim. On Postgres the choice is materialised first: a planner that inlines it may update more than LIMIT."""
+@cache
+def _claiming(dialect: Dialect, *, windowed: bool, newest: bool) -> Question:
+    """On Postgres the choice is materialised first: a planner that inlines it may update more than LIMIT. So is the
+    token, in the same round trip."""
     created = "AND created_at >= :since AND created_at < :until" if windowed else ""
     unread = "AND (fetched_at IS NULL OR fetched_at < first_marked_at)" if newest else ""
     choice = f"""
@@ -92,18 +71,27 @@ def claim_statement(dialect: Dialect, *, windowed: bool = False, newest: bool = 
       WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now {created} {unread}
       ORDER BY due_at{" DESC" if newest else ""} LIMIT :count {dialect.skip_locked}
     """
-    head, chosen = (
-        (f"WITH chosen AS MATERIALIZED ({choice})", "SELECT id FROM chosen") if dialect.is_postgres else ("", choice)
+    head, chosen, token = (
+        (
+            f"""
+            WITH chosen AS MATERIALIZED ({choice}), fresh AS MATERIALIZED (SELECT nextval('ledger_clock') AS token)
+            """,
+            "SELECT id FROM chosen",
+            "(SELECT token FROM fresh)",
+        )
+        if dialect.is_postgres
+        else ("", choice, ":token")
     )
-    return f"""
-      {head}
-      UPDATE resource SET
-        lease_token = :token, lease_owner = :owner, lease_until = :lease_until, due_at = :lease_until,
-        attempts = attempts + 1
-      WHERE id IN ({chosen})
-      RETURNING id, provider, account, kind, remote_id, generation, attempts, settle_at, hints, cause, created_at,
-        state
-    """
+    return Question(
+        f"""
+        {head}
+        UPDATE resource SET
+          lease_token = {token}, lease_owner = :owner, lease_until = :lease_until, due_at = :lease_until,
+          attempts = attempts + 1
+        WHERE id IN ({chosen})
+        RETURNING {", ".join(_Claimed._fields)}
+        """
+    )
 
 
 def claim(
@@ -124,27 +112,25 @@ def claim(
     With a window, only those that were created in it; `newest`: those that fell due last first, and only what was not
     read at all since it was marked: the second reads of a burst fall due late, and are no news.
     """
-    token = tx.tick()
     lease_until = now + lease
-    rows = tx.run(
-        text(claim_statement(tx.dialect, windowed=window is not None, newest=newest)),
-        ({} if window is None else {"since": to_micros(window.since), "until": to_micros(window.until)})
-        | {
-            "account": account,
-            "kind": kind,
-            "priority": priority,
-            "now": to_micros(now),
-            "count": count,
-            "token": token,
-            "owner": owner,
-            "lease_until": to_micros(lease_until),
-        },
-    ).all()
+    statement = _claiming(tx.dialect, windowed=window is not None, newest=newest)
+    values = {
+        "account": account,
+        "kind": kind,
+        "priority": priority,
+        "now": to_micros(now),
+        "count": count,
+        "token": None if tx.dialect.is_postgres else tx.tick(),
+        "owner": owner,
+        "lease_until": to_micros(lease_until),
+    }
+    if window is not None:
+        values |= {"since": to_micros(window.since), "until": to_micros(window.until)}
     return [
         Claim(
             resource_id=row.id,
             ref=ResourceRef(row.provider, row.account, row.kind, row.remote_id),
-            token=token,
+            token=row.lease_token,
             generation=row.generation,
             attempts=row.attempts,
             lease_until=lease_until,
@@ -154,86 +140,8 @@ def claim(
             created_at=None if row.created_at is None else from_micros(row.created_at),
             state=State(row.state),
         )
-        for row in rows
+        for row in map(_Claimed._make, statement.ask(tx, values))
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Density:
-    """A stretch of creation time around the longest-due resource of a lane: what one walk over it would answer."""
-
-    window: Window
-    objects: int
-    """Resources of the kind that we know in the window: what a list of it will return, at least."""
-    due: int
-    """How many of them are due in this lane: what single reads would cost."""
-
-
-_TWO_DUE = text(
-    """
-    SELECT 1 FROM resource WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now
-    LIMIT 1 OFFSET 1
-    """
-)
-_PIVOT = text(
-    """
-    SELECT created_at FROM (
-      SELECT created_at, due_at FROM resource
-      WHERE account = :account AND kind = :kind AND priority = :priority AND due_at <= :now
-      ORDER BY due_at LIMIT 100
-    ) AS longest
-    WHERE created_at IS NOT NULL ORDER BY due_at LIMIT 1
-    """
-)
-"""Among the longest-due hundred only: a backlog of which no creation is known would be read to its end each time."""
-_EDGE = """
-  SELECT created_at FROM resource WHERE account = :account AND kind = :kind AND created_at {compare} :pivot
-  ORDER BY created_at {order} LIMIT 1 OFFSET :offset
-"""
-_OBJECTS = text(
-    """
-    SELECT count(*) FROM resource
-    WHERE account = :account AND kind = :kind AND created_at >= :since AND created_at < :until
-    """
-)
-_DUE_THERE = text(
-    """
-    SELECT count(*) FROM resource
-    WHERE account = :account AND kind = :kind AND created_at >= :since AND created_at < :until
-      AND priority = :priority AND due_at <= :now
-    """
-)
-_SECOND = 1_000_000
-
-
-def density(
-    tx: Transaction, account: str, kind: str, priority: int, *, page_size: int, now: datetime
-) -> Density | None:
-    """A stretch of about one page of known objects around the longest-due one, in whole seconds.
-
-    None when fewer than two are due, or when nothing is known of when the longest-due ones were created.
-    """
-    lane = {"account": account, "kind": kind, "priority": priority, "now": to_micros(now)}
-    if tx.run(_TWO_DUE, lane).scalar_one_or_none() is None:
-        return None
-    pivot = tx.run(_PIVOT, lane).scalar_one_or_none()
-    if pivot is None:
-        return None
-    candidates = []
-    for compare, order in (("<=", "DESC"), (">=", "ASC")):
-        edge = tx.run(
-            text(_EDGE.format(compare=compare, order=order)),
-            {"account": account, "kind": kind, "pivot": pivot, "offset": page_size // 2 - 1},
-        ).scalar_one_or_none()
-        candidates.append(pivot if edge is None else edge)
-    since = min(candidates) // _SECOND * _SECOND
-    until = (max(candidates) // _SECOND + 1) * _SECOND
-    bounds = {"since": since, "until": until}
-    return Density(
-        Window(from_micros(since), from_micros(until)),
-        int(tx.run(_OBJECTS, {"account": account, "kind": kind} | bounds).scalar_one()),
-        int(tx.run(_DUE_THERE, lane | bounds).scalar_one()),
-    )
 
 
 _FENCED = {"id": WHOLE, "token": WHOLE}
@@ -390,61 +298,3 @@ def discard(tx: Transaction, ref: ResourceRef, now: datetime) -> bool:
         },
     )
     return touched.rowcount == 1
-
-
-# --- gates ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """An account (kind empty) or one kind of it that is not read before `until`."""
-
-    account: str
-    kind: str
-    reason: str
-    text: str
-    opened_at: datetime
-    until: datetime
-    times: int
-
-
-_GATE = text(
-    """
-    INSERT INTO gate (account, kind, reason, text, opened_at, until, times)
-    VALUES (:account, :kind, :reason, :text, :now, :until, 1)
-    ON CONFLICT (account, kind) DO UPDATE SET
-      times = CASE WHEN gate.reason = excluded.reason AND gate.until <= :now THEN gate.times + 1 ELSE gate.times END,
-      opened_at = CASE WHEN gate.reason = excluded.reason THEN gate.opened_at ELSE excluded.opened_at END,
-      reason = excluded.reason, text = excluded.text, until = excluded.until
-    """
-)
-_GATES = text("SELECT account, kind, reason, text, opened_at, until, times FROM gate ORDER BY account, kind")
-_LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind")
-
-
-def gate(tx: Transaction, account: str, kind: str, *, reason: str, note: str, until: datetime, now: datetime) -> None:
-    """Stop reading an account or one of its kinds until then. Marks go on being recorded meanwhile."""
-    tx.run(
-        _GATE,
-        {
-            "account": account,
-            "kind": kind,
-            "reason": reason,
-            "text": note,
-            "now": to_micros(now),
-            "until": to_micros(until),
-        },
-    )
-
-
-def gates(tx: Transaction) -> list[Gate]:
-    """All gates, also those whose time is up: they stay until a read succeeds behind them."""
-    return [
-        Gate(row.account, row.kind, row.reason, row.text, from_micros(row.opened_at), from_micros(row.until), row.times)
-        for row in tx.run(_GATES)
-    ]
-
-
-def lift(tx: Transaction, account: str, kind: str) -> bool:
-    """A read succeeded behind the gate: it is gone. Whether there was one."""
-    return tx.run(_LIFT, {"account": account, "kind": kind}).rowcount == 1

@@ -130,6 +130,8 @@ _INSERT_CONTROL_TOTAL = insert_into(
 def record_control_totals(tx: Transaction, totals: Iterable[ControlTotal], now: datetime) -> int:
     """Balances that the provider stated. The same fact recorded twice is one row."""
     kept = list(totals)
+    if not kept:
+        return 0
     recorded_at = to_micros(now)
     return _INSERT_CONTROL_TOTAL.run(
         tx,

@@ -17,7 +17,9 @@ from reconciler.ledger import (
     expectations,
     facts,
     findings,
+    gates,
     jobs,
+    lanes,
     marks,
     pages,
     redaction,
@@ -31,11 +33,13 @@ from reconciler.ledger.buckets import Offer
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
 from reconciler.ledger.changes import Changes
-from reconciler.ledger.claims import Claim, DeadLetter, Density, Gate, Lane, Release
+from reconciler.ledger.claims import Claim, DeadLetter, Release
 from reconciler.ledger.coverage import Coverage, record_coverage
 from reconciler.ledger.deciding import Answer, Applied, PageRow
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
+from reconciler.ledger.gates import Gate
 from reconciler.ledger.jobs import Job
+from reconciler.ledger.lanes import Density, Lane
 from reconciler.ledger.marks import Mark
 from reconciler.ledger.packing import Place
 from reconciler.ledger.reads import View
@@ -171,7 +175,7 @@ class Ledger:
     def lanes(self) -> tuple[list[Lane], list[Gate]]:
         """Everything pending, by lane, and what may not be read now."""
         with self._store.write() as tx:
-            return claims.lanes(tx), claims.gates(tx)
+            return lanes.lanes(tx)
 
     def claim(
         self,
@@ -202,7 +206,7 @@ class Ledger:
 
     def density(self, account: str, kind: str, priority: int, *, page_size: int, now: datetime) -> Density | None:
         with self._store.write() as tx:
-            return claims.density(tx, account, kind, priority, page_size=page_size, now=now)
+            return lanes.density(tx, account, kind, priority, page_size=page_size, now=now)
 
     # --- budget ---
 
@@ -317,15 +321,15 @@ class Ledger:
 
     def gate(self, account: str, kind: str, *, reason: str, note: str, until: datetime, now: datetime) -> None:
         with self._store.write() as tx:
-            claims.gate(tx, account, kind, reason=reason, note=note, until=until, now=now)
+            gates.gate(tx, account, kind, reason=reason, note=note, until=until, now=now)
 
     def gates(self) -> list[Gate]:
         with self._store.read() as tx:
-            return claims.gates(tx)
+            return gates.gates(tx)
 
     def lift(self, account: str, kind: str) -> bool:
         with self._store.write() as tx:
-            return claims.lift(tx, account, kind)
+            return gates.lift(tx, account, kind)
 
     def dead_letters(self, *, limit: int = 1000, with_discarded: bool = False) -> list[DeadLetter]:
         with self._store.read() as tx:

@@ -144,6 +144,8 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterabl
     Rows are written in key order, so that concurrent transactions on Postgres cannot deadlock.
     """
     merged = _merge(marks)
+    if not merged:
+        return 0
     rows = _rows(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, to_micros(now))
     _MARK.run_rows(tx, rows)
     return len(rows)
@@ -158,6 +160,8 @@ _MEET = Bulk(
 def mark_unknown(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
     """Mark those that the ledger has never heard of; how many that were."""
     merged = _merge(marks)
+    if not merged:
+        return 0
     return _MEET.run_rows(tx, _rows(merged, tx.ticks(len(merged)), to_micros(now)))
 
 

@@ -11,8 +11,9 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, jobs
+from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, gates, jobs
 from reconciler.ledger.coverage import Coverage, coverage
+from reconciler.ledger.gates import Gate
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -356,8 +357,8 @@ class View:
     def coverage(self, as_of: datetime) -> list[Coverage]:
         return coverage(self._tx, as_of)
 
-    def gates(self) -> list[claims.Gate]:
-        return claims.gates(self._tx)
+    def gates(self) -> list[Gate]:
+        return gates.gates(self._tx)
 
     def jobs(self) -> list[jobs.JobState]:
         return jobs.jobs(self._tx)

@@ -113,7 +113,7 @@ class Store:
         """
         with self._turn:
             if self._open is not None:
-                with mapping_errors(self.engine), self._open.savepoint():
+                with mapping_errors(self.engine), self._open.inside():
                     yield self._open
                 return
             with (

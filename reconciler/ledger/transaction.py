@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, text
 from sqlalchemy.sql.elements import TextClause
 
+from reconciler.errors import LedgerError
 from reconciler.ledger.codec import storable
 from reconciler.ledger.packing import PLAIN, Place
 
@@ -55,7 +56,8 @@ class Transaction:
         """The store's, which sets it before anybody sees the transaction."""
         self._connection = connection
         self._driver = connection.connection.cursor()
-        self._depth = 0
+        self._inside = False
+        self._failed = False
         self.dialect = dialect
 
     def take_time(self) -> None:
@@ -99,6 +101,8 @@ class Transaction:
 
     def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
         """The rows of each query; on Postgres in one round trip, with the transaction's BEGIN in it."""
+        if not questions:
+            return []
         driver = self._connection.connection.driver_connection
         if not self.dialect.is_postgres or driver is None:
             return [self.ask_driver(sql, parameters) for sql, parameters in questions]
@@ -150,23 +154,34 @@ class Transaction:
             yield copy
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """What is inside happens wholly or not at all, without ending the transaction around it."""
-        self._depth += 1
-        name = f"inner_{self._depth}"
-        try:
-            self._driver.execute(f"SAVEPOINT {name}")
+    def inside(self) -> Iterator[None]:
+        """What is inside happens wholly or not at all, without ending the transaction around it.
+
+        One savepoint is made, around all that is inside: further ones within it, of each method that a call is made
+        of, would undo nothing more, because a failure undoes the whole. That it is not passed over is looked after.
+        """
+        if self._inside:
             try:
                 yield
             except BaseException:
-                self._driver.execute(f"ROLLBACK TO SAVEPOINT {name}")
+                self._failed = True
                 raise
-            finally:
-                self._driver.execute(f"RELEASE SAVEPOINT {name}")
+            return
+        self._inside, self._failed = True, False
+        self._driver.execute(f"SAVEPOINT {_INNER}")
+        try:
+            yield
+            if self._failed:
+                raise LedgerError("a part of a call failed and the call went on; nothing of it was stored")
+        except BaseException:
+            self._driver.execute(f"ROLLBACK TO SAVEPOINT {_INNER}")
+            raise
         finally:
-            self._depth -= 1
+            self._inside = False
+            self._driver.execute(f"RELEASE SAVEPOINT {_INNER}")
 
 
+_INNER = "inner_1"
 _BE_PATIENT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 _TICK_SQLITE = "UPDATE ledger_clock_row SET value = value + ? WHERE id = 1 RETURNING value"
 _TICK_POSTGRES = "SELECT nextval('ledger_clock') FROM generate_series(1, %s)"
