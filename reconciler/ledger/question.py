@@ -19,7 +19,7 @@ Asked = tuple[str, tuple[Any, ...]]
 
 
 class Question:
-    """`:name` stands for a parameter, as it does for SQLAlchemy. Text is given to the driver as it is: what comes out of
+    """`:name` stands for a parameter, as it does for SQLAlchemy. Text goes to the driver as it is: what comes out of
     the ledger is storable already."""
 
     def __init__(self, sql: str) -> None:

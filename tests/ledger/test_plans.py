@@ -89,6 +89,12 @@ class _ExplainingTransaction(Transaction):
             self._note(sql, super().ask_driver(self._explain + sql, parameters))
         return super().ask_driver(sql, parameters)
 
+    def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
+        for sql, parameters in questions:
+            if self._wanted(sql):
+                self._note(sql, super().ask_driver(self._explain + sql, parameters))
+        return super().ask_together(questions)
+
     def _wanted(self, sql: str) -> bool:
         return self._planner.watching and " resource" in sql
 
