@@ -90,9 +90,12 @@ class Ledger:
             return look(tx)
 
     @contextmanager
-    def together(self) -> Iterator[Transaction]:
-        """Calls inside share one commit; each is still all or nothing. Nothing is durable before the end of it."""
-        with self._store.write() as tx:
+    def together(self, *, alone: bool = False) -> Iterator[Transaction]:
+        """Calls inside share one commit; each is still all or nothing. Nothing is durable before the end of it.
+
+        `alone`: they are parts of one act, which is undone whole when one of them fails.
+        """
+        with self._store.write(alone=alone) as tx:
             yield tx
 
     # --- deliveries and marks ---

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -106,8 +106,9 @@ class Store:
     # --- transactions ---
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """One write transaction; inside another one of this thread, a savepoint of it.
+    def write(self, *, alone: bool = False) -> Iterator[Transaction]:
+        """One write transaction; inside another one of this thread, a savepoint of it. `alone`: nothing else shares it,
+        so that what fails inside undoes it whole, and no savepoint is made.
 
         Raises LedgerUnavailable, and has then stored nothing, when the database is locked, full or away.
         """
@@ -124,7 +125,8 @@ class Store:
             ):
                 self._open = self._begun(self._transactions(connection, self.dialect))
                 try:
-                    yield self._open
+                    with self._open.whole() if alone else nullcontext():
+                        yield self._open
                     noted = self._note_key(self._open)
                 finally:
                     self._open = None

@@ -167,18 +167,26 @@ class Transaction:
                 self._failed = True
                 raise
             return
-        self._inside, self._failed = True, False
         self._driver.execute(f"SAVEPOINT {_INNER}")
         try:
-            yield
-            if self._failed:
-                raise LedgerError("a part of a call failed and the call went on; nothing of it was stored")
+            with self.whole():
+                yield
         except BaseException:
             self._driver.execute(f"ROLLBACK TO SAVEPOINT {_INNER}")
             raise
         finally:
-            self._inside = False
             self._driver.execute(f"RELEASE SAVEPOINT {_INNER}")
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """As `inside`, for what is undone whole by whoever opened it."""
+        self._inside, self._failed = True, False
+        try:
+            yield
+            if self._failed:
+                raise LedgerError("a part of a call failed and the call went on; nothing of it was stored")
+        finally:
+            self._inside = False
 
 
 _INNER = "inner_1"

@@ -5,6 +5,7 @@ Has something to do on Postgres only. Any number of nodes may do it: whoever fin
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -20,6 +21,10 @@ log = structlog.get_logger(__name__)
 
 POLL: Final = timedelta(seconds=1)
 """What another node or a command applied is placed within this, if nobody else places it sooner."""
+
+
+GATHER: Final = timedelta(milliseconds=30)
+"""How long changes gather once one was heard of, so that a place is not given in a transaction for each."""
 
 
 class Placer:
@@ -43,6 +48,7 @@ class Placer:
                 self._placed.ring()
             if count < PLACED_AT_ONCE and await heard.wait(POLL.total_seconds()):
                 self._placed.ring()  # on SQLite they are placed as they are applied
+                await asyncio.sleep(GATHER.total_seconds())
 
 
 async def place(ledger: GroupCommit) -> int:

@@ -37,6 +37,8 @@ _AT_ONCE: Final = 64
 """Subscriptions that one ledger call claims for: the intake's commits wait behind it."""
 _NOTHING_THERE: Final = timedelta(milliseconds=250)
 """How long a subscription rests whose due rows could not be claimed: they wait for an older one, or another node."""
+_GATHER: Final = timedelta(milliseconds=20)
+"""How long changes gather while nobody is being told of any: most lead to nothing, and each look is a query."""
 _UNUSABLE: Final = timedelta(minutes=1)
 
 
@@ -110,6 +112,8 @@ class Pool:
                 wait = _AFTER_A_FAILURE
             if wait > timedelta(0) and not self._stopping:
                 await _either(applied, ended, wait)
+                if not (self._running or self._stopping):
+                    await asyncio.sleep(_GATHER.total_seconds())
         await self._drain()
 
     # --- one turn ---

@@ -25,10 +25,10 @@ class Checked(Ledger):
         self.forget = False
 
     @contextmanager
-    def together(self) -> Iterator[Transaction]:
+    def together(self, *, alone: bool = False) -> Iterator[Transaction]:
         self._depth += 1
         try:
-            with super().together() as tx:
+            with super().together(alone=alone) as tx:
                 yield tx
         finally:
             self._depth -= 1
