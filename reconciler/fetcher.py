@@ -24,28 +24,23 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.failures import Failures
-from reconciler.health import GATE_OUTAGE, GATE_STORM, STORM_LEAST, Health, storm_limit
+from reconciler.health import GATE_OUTAGE, GATE_STORM, Health
 from reconciler.ledger import Answer, Applied, Claim, Gate, GroupCommit, Ledger, Outcome, PageRow, Release
 from reconciler.ledger.marks import EXISTS
 from reconciler.model import (
     Cause,
-    Finding,
     Priority,
     Reading,
     ResourceRef,
-    Severity,
     Snapshot,
-    State,
     Tombstone,
     Window,
 )
 from reconciler.provider import ACCOUNT_LIMIT, Kind, Limit, Provider
 from reconciler.retry import RetryPolicy, briefly, describe
+from reconciler.storms import STORM_WAIT, Storms
 
 log = structlog.get_logger(__name__)
-
-STORM_WAIT = timedelta(minutes=15)
-"""How long a "missing" that is not believed rests before it is asked again."""
 
 _PATIENCE = timedelta(seconds=5)
 """The longest wait for budget that is made in place; for longer ones a run ends, and goes on when it is due again."""
@@ -97,6 +92,7 @@ class Fetcher:
         self._on_failed = on_failed
         self._on_read = on_read
         self._health = Health()
+        self._storms = Storms(account, ledger, clock, self._health)
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
         self.limits = provider.limits
         """The provider's, as our budget has them: it may learn of larger ones from its answers."""
@@ -202,7 +198,7 @@ class Fetcher:
         brought = [(by_ref.pop(reading.ref), reading) for reading in readings if reading.ref in by_ref]
         claimed = {claim.ref for claim in claims}
         others = [row for row in readings if row.ref not in claimed and isinstance(row, Snapshot)]
-        pairs = await self._without_storm(await self._within_sight(kind, brought))
+        pairs = await self._believed(await self._within_sight(kind, brought))
         if by_ref and len(claims) > 1:
             # The attempt counts, so that each is read alone now: only such a read may say that it does not exist.
             now = self._clock.now()
@@ -330,47 +326,14 @@ class Fetcher:
             await self.failed(kind, hidden, error)
         return seen
 
-    # --- "missing", for too many at once ---
-
-    async def _without_storm(self, pairs: Sequence[tuple[Claim, Reading]]) -> Sequence[tuple[Claim, Reading]]:
-        """The pairs without those tombstones that cannot be believed; their claims go back uncounted."""
-        news = [claim for claim, r in pairs if isinstance(r, Tombstone) and claim.state is not State.DELETED]
-        if not news:
+    async def _believed(self, pairs: Sequence[tuple[Claim, Reading]]) -> Sequence[tuple[Claim, Reading]]:
+        """The pairs without tombstones of a storm; their claims go back uncounted."""
+        refused = await self._storms.refused(pairs)
+        if not refused:
             return pairs
-        now = self._clock.now()
-        missing = self._health.missing((claim.ref for claim in news if claim.state is State.PRESENT), now)
-        gates = await self._ledger.read(lambda ledger: ledger.gates())
-        raging = any(gate.account == self.account and gate.reason == GATE_STORM for gate in gates)
-        if not raging and (missing <= STORM_LEAST or missing <= await self._ledger.read(self._storm_limit)):
-            return pairs
-        if not raging:
-            await self._raise_storm(missing, now)
-        await self.release(news, wait=STORM_WAIT)
-        refused = {claim.ref for claim in news}
-        return [(claim, reading) for claim, reading in pairs if claim.ref not in refused]
-
-    def _storm_limit(self, ledger: Ledger) -> int:
-        with ledger.view() as view:
-            return storm_limit(sum(holding.present for holding in view.holdings() if holding.account == self.account))
-
-    async def _raise_storm(self, missing: int, now: datetime) -> None:
-        """The gate is left ajar: one read at a time goes on, because what was deleted in earnest must not hold up
-        payments. The first resource that is there lifts it."""
-        text = f"{missing} resources that were present answered 'missing' within ten minutes; none is believed"
-        finding = Finding(
-            code=GATE_STORM,
-            severity=Severity.ERROR,
-            account=self.account,
-            text=text,
-            remedy="check that the key belongs to this account and mode (live or test); reading resumes by itself",
-        )
-
-        def act(ledger: Ledger) -> None:
-            ledger.gate(self.account, "", reason=GATE_STORM, note=text, until=now, now=now)
-            ledger.note_findings(self.account, [finding], codes=frozenset({GATE_STORM}), now=now)
-
-        await self._ledger.call(act)
-        log.error("too many resources missing at once", account=self.account, missing=missing)
+        await self.release(refused, wait=STORM_WAIT)
+        names = {claim.ref for claim in refused}
+        return [(claim, reading) for claim, reading in pairs if claim.ref not in names]
 
     # --- after a failure, and between reads ---
 

@@ -36,8 +36,6 @@ _AFTER_A_FAILURE = timedelta(seconds=1)
 
 _SHARE_FREE = 0.25
 """Of an account's reads at once: so many must have ended before a backlog is claimed from again."""
-_LINGER_SECONDS = 0.025
-"""How long the end of a read waits for others to end, where they are slower than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class WorkerSettings:
     lease: timedelta = timedelta(seconds=60)
     drain: timedelta = timedelta(seconds=6)
     """How long a stop waits for reads under way before their claims are given back."""
+    linger: timedelta = timedelta(milliseconds=25)
+    """How long the end of a read waits for others to end, before somebody looks what is due now."""
 
 
 def owner_name(boot: datetime) -> str:
@@ -215,7 +215,9 @@ class Worker:
         if not self._running or self._is_worth_a_turn():
             self._wake.set()
         elif self._lingering is None and not self._wake.is_set():
-            self._lingering = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._wake.set)
+            self._lingering = asyncio.get_running_loop().call_later(
+                self._settings.linger.total_seconds(), self._wake.set
+            )
 
     # --- beginnings and ends ---
 

@@ -148,7 +148,6 @@ class WatchedLedger(GroupCommit):
 
     async def apply(self, answers: Sequence[Answer], *, least_interval: timedelta) -> list[Applied]:
         self.before_call()
-        self.calls += 1
         with self._under_way.one():
             return await super().apply(answers, least_interval=least_interval)
 

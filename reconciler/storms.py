@@ -1,0 +1,67 @@
+"""Storms: "does not exist", answered for too many resources at once, as a wrong key answers for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from reconciler.clock import Clock
+from reconciler.health import GATE_STORM, STORM_LEAST, Health, storm_limit
+from reconciler.ledger import Claim, GroupCommit, Ledger
+from reconciler.model import Finding, Reading, Severity, State, Tombstone
+
+STORM_WAIT: Final = timedelta(minutes=15)
+"""How long a "missing" that is not believed rests before it is asked again."""
+
+log = structlog.get_logger(__name__)
+
+
+class Storms:
+    """Of one account."""
+
+    def __init__(self, account: str, ledger: GroupCommit, clock: Clock, health: Health) -> None:
+        self._account = account
+        self._ledger = ledger
+        self._clock = clock
+        self._health = health
+
+    async def refused(self, pairs: Sequence[tuple[Claim, Reading]]) -> list[Claim]:
+        """The claims whose tombstones cannot be believed."""
+        news = [claim for claim, r in pairs if isinstance(r, Tombstone) and claim.state is not State.DELETED]
+        if not news:
+            return []
+        now = self._clock.now()
+        missing = self._health.missing((claim.ref for claim in news if claim.state is State.PRESENT), now)
+        gates = await self._ledger.read(lambda ledger: ledger.gates())
+        raging = any(gate.account == self._account and gate.reason == GATE_STORM for gate in gates)
+        if not raging and (missing <= STORM_LEAST or missing <= await self._ledger.read(self._limit)):
+            return []
+        if not raging:
+            await self._raise(missing, now)
+        return news
+
+    def _limit(self, ledger: Ledger) -> int:
+        with ledger.view() as view:
+            return storm_limit(sum(holding.present for holding in view.holdings() if holding.account == self._account))
+
+    async def _raise(self, missing: int, now: datetime) -> None:
+        """The gate is left ajar: one read at a time goes on, because what was deleted in earnest must not hold up
+        payments. The first resource that is there lifts it."""
+        text = f"{missing} resources that were present answered 'missing' within ten minutes; none is believed"
+        finding = Finding(
+            code=GATE_STORM,
+            severity=Severity.ERROR,
+            account=self._account,
+            text=text,
+            remedy="check that the key belongs to this account and mode (live or test); reading resumes by itself",
+        )
+
+        def act(ledger: Ledger) -> None:
+            ledger.gate(self._account, "", reason=GATE_STORM, note=text, until=now, now=now)
+            ledger.note_findings(self._account, [finding], codes=frozenset({GATE_STORM}), now=now)
+
+        await self._ledger.call(act)
+        log.error("too many resources missing at once", account=self._account, missing=missing)

@@ -1,0 +1,175 @@
+"""When the worker looks for more: a turn is a transaction, so the ends of reads share one where there is a backlog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import timedelta
+from typing import cast
+
+from providers.stripe import Stripe
+from reconciler.clock import ManualClock
+from reconciler.fetcher import Draw, Fetcher
+from reconciler.ledger import Answer, Claim, Gate, Ledger, open_ledger
+from reconciler.provider import Kind
+from reconciler.worker import Worker, WorkerSettings
+from tests.ledger.factories import LEAST, NOON, by_hand, ref, snapshot
+from tests.loop.timeline import UnderWay, WatchedLedger
+
+NEVER = timedelta(hours=1)
+CONCURRENCY = 16
+
+
+class Reads:
+    """Stands for a fetcher without limits, each of whose reads ends when the test says so."""
+
+    provider = Stripe
+    limits: dict[str, object] = {}  # noqa: RUF012 - as a provider has it
+
+    def __init__(self, ledger: WatchedLedger, clock: ManualClock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self.under_way: list[asyncio.Event] = []
+        self.begun = 0
+
+    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw) -> None:
+        ended = asyncio.Event()
+        self.under_way.append(ended)
+        self.begun += 1
+        await ended.wait()
+        answers = [Answer(claim, snapshot(claim.ref), self._clock.now()) for claim in claims]
+        await self._ledger.apply(answers, least_interval=LEAST)
+
+    def end(self, count: int) -> None:
+        for _ in range(count):
+            self.under_way.pop().set()
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        pass
+
+    def know_gates(self, gates: Sequence[Gate]) -> None:
+        pass
+
+    def may_walk(self, kind: Kind, now: object) -> bool:
+        return False
+
+
+async def _without_polls(event: asyncio.Event, seconds: float) -> None:
+    """However long the test's machine stands still, nobody looks without a reason."""
+    await event.wait()
+
+
+class Story:
+    def __init__(self, ledger: Ledger, clock: ManualClock, linger: timedelta) -> None:
+        self.clock = clock
+        self.watched = UnderWay()
+        self.commit = WatchedLedger(ledger, clock, self.watched)
+        self.reads = Reads(self.commit, clock)
+        self.worker = Worker(
+            {"main": cast("Fetcher", self.reads)},
+            self.commit,
+            clock,
+            owner="node1:1:0",
+            settings=WorkerSettings(concurrency=CONCURRENCY, linger=linger, drain=timedelta(0)),
+            wait=_without_polls,
+        )
+
+    async def mark(self, count: int, kind: str = "charge") -> None:
+        marks = [by_hand(ref(f"{kind}_{number}", kind=kind)) for number in range(count)]
+        await self.commit.call(lambda ledger: ledger.mark(marks, self.clock.now()))
+        self.worker.wake()
+
+    async def quiet(self) -> None:
+        await self.watched.quiet()
+
+
+@asynccontextmanager
+async def told(url: str, *, linger: timedelta = NEVER) -> AsyncIterator[Story]:
+    with closing(open_ledger(url)) as ledger:
+        story = Story(ledger, ManualClock(NOON), linger)
+        running = asyncio.create_task(story.worker.run())
+        try:
+            yield story
+        finally:
+            story.worker.stop()
+            await running
+            await story.commit.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not true():  # noqa: ASYNC110  # what is waited for tells nobody
+            await asyncio.sleep(0.005)
+
+
+def test_a_backlog_is_claimed_from_when_a_quarter_of_the_reads_has_ended(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(40)
+            await loop.quiet()
+            assert loop.reads.begun == CONCURRENCY
+            turns = loop.commit.calls
+            loop.reads.end(3)
+            await loop.quiet()
+            assert (loop.reads.begun, loop.commit.calls - turns) == (CONCURRENCY, 0)
+            loop.reads.end(1)
+            await loop.quiet()
+            assert (loop.reads.begun, loop.commit.calls - turns) == (CONCURRENCY + 4, 1)
+
+    asyncio.run(story())
+
+
+def test_the_end_of_a_read_that_stays_alone_is_looked_at_all_the_same(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url, linger=timedelta(milliseconds=1)) as loop:
+            await loop.mark(40)
+            await loop.quiet()
+            loop.reads.end(1)
+            await until(lambda: loop.reads.begun == CONCURRENCY + 1)
+
+    asyncio.run(story())
+
+
+def test_a_mark_waits_for_nothing_while_there_is_room(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(CONCURRENCY - 1)
+            await loop.quiet()
+            await loop.mark(1, kind="refund")
+            await loop.quiet()
+            assert loop.reads.begun == CONCURRENCY
+
+    asyncio.run(story())
+
+
+def test_one_turn_claims_from_every_lane_that_there_is_room_for(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.quiet()
+            turns = loop.commit.calls
+            kinds = ("charge", "refund", "payout", "dispute")
+            marks = [by_hand(ref(f"{kind}_{number}", kind=kind)) for kind in kinds for number in range(3)]
+            await loop.commit.call(lambda ledger: ledger.mark(marks, loop.clock.now()))
+            loop.worker.wake()
+            await loop.quiet()
+            assert loop.reads.begun == 12
+            assert loop.commit.calls - turns == 2, "the marks, and the turn"
+
+    asyncio.run(story())
+
+
+def test_after_the_last_read_the_worker_is_idle(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(5)
+            await loop.quiet()
+            assert not loop.worker.idle.is_set()
+            loop.reads.end(4)
+            await loop.quiet()
+            assert not loop.worker.idle.is_set()
+            loop.reads.end(1)
+            await loop.quiet()
+            assert loop.worker.idle.is_set()
+
+    asyncio.run(story())
