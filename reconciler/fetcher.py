@@ -200,9 +200,9 @@ class Fetcher:
         others = [row for row in readings if row.ref not in claimed and isinstance(row, Snapshot)]
         pairs = await self._believed(await self._within_sight(kind, brought))
         if by_ref and len(claims) > 1:
-            # The attempt counts, so that each is read alone now: only such a read may say that it does not exist.
-            now = self._clock.now()
-            left_out = [Release(claim, now) for claim in by_ref.values()]
+            # Where the attempt counts each is read alone now: only such a read may say that it does not exist.
+            now, counted = self._clock.now(), kind.batch_reaches or not brought
+            left_out = [Release(claim, now, counted=counted) for claim in by_ref.values()]
             await self._ledger.call(lambda ledger: ledger.release(left_out, now))
         elif by_ref:
             missing = ", ".join(str(ref) for ref in by_ref)

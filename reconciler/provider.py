@@ -215,6 +215,9 @@ class Kind:
     """Budget name of the list; None: this kind cannot be listed, so a sweep cannot cover it."""
     id_batch: int = 1
     """How many ids one read may name."""
+    batch_reaches: bool = True
+    """Whether an answer for a batch has looked for all of it. Else what it leaves out may only lie beyond its end, and is
+    asked for in another batch, as long as each of them shows something."""
     page_size: int = 100
     windowed: bool = True
     """Whether the list can be narrowed to a window of creation (or update) time."""

@@ -134,6 +134,7 @@ def _kind(name: str, *, door: Door, listed: bool = True, **more: object) -> Kind
         "endpoint": f"{name}.read",
         "list_endpoint": f"{name}.list" if listed else None,
         "id_batch": batch,
+        "batch_reaches": door is not Door.NEIGHBOURS,
         "gather": _GATHER if batch > 1 else timedelta(0),
         "page_size": PAGE_SIZE,
         "windowed": listed,

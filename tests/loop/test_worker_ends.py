@@ -279,3 +279,28 @@ def test_what_an_answer_left_out_is_read_alone_and_no_more_of_it_than_the_budget
             assert [loop.known(each).state for each in customers] == [State.PRESENT] * 3
 
     asyncio.run(story())
+
+
+class Reaching(Batching):
+    """Answers for the first of those that it is asked for, as a list does that begins there."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        name: replace(kind, batch_reaches=False) for name, kind in Batching.kinds.items()
+    }
+
+    async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+        Batching.sizes.append(len(refs))
+        return await Stripe.fetch(self, refs[:1])
+
+
+def test_what_lies_beyond_an_answers_end_is_asked_for_in_another_batch(url: str) -> None:
+    async def story() -> None:
+        Batching.sizes.clear()
+        async with looping(url, provider=Reaching, worker=WorkerSettings(concurrency=1)) as loop:
+            customers = [loop.ref("customer", loop.world.customers.create()["id"]) for _ in range(4)]
+            await loop.mark(*customers)
+            await loop.settle()
+            assert Batching.sizes == [3, 3, 2, 1]
+            assert [loop.known(each).state for each in customers] == [State.PRESENT] * 4
+
+    asyncio.run(story())
