@@ -216,8 +216,8 @@ class Kind:
     id_batch: int = 1
     """How many ids one read may name."""
     batch_reaches: bool = True
-    """Whether an answer for a batch has looked for all of it. Else what it leaves out may only lie beyond its end, and is
-    asked for in another batch, as long as each of them shows something."""
+    """Whether an answer for a batch has looked for all of it. Else what it leaves out may only lie beyond its end, and
+    is asked for in another batch, as long as each of them shows something."""
     page_size: int = 100
     windowed: bool = True
     """Whether the list can be narrowed to a window of creation (or update) time."""
