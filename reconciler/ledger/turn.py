@@ -1,8 +1,9 @@
-"""Taking turns at a SQLite file among processes: an advisory lock beside the database.
+"""Taking turns at a SQLite file among processes: two advisory locks beside the database.
 
-The system releases it when its holder dies. Whoever waits asks again every millisecond, and not ever more seldom:
-beside processes that commit without pause the lock is free for a moment between two commits only, and whoever asks
-every 20 ms may miss it for seconds.
+The system releases them when their holder dies. One is the turn itself, the other the place behind it: whoever wants
+the turn first takes that place, and keeps it until the turn is his. A process that commits without pause frees the
+turn for some microseconds between two commits, which whoever asks every millisecond would miss for seconds; so it
+finds the place taken, and waits its turn.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from sqlalchemy.engine import URL
 from reconciler.errors import LedgerUnavailable
 
 _POLL_SECONDS = 0.001
+_NEXT_POLL_SECONDS = 0.00025
+"""Of whoever is next: there is only one, and until he notices that the turn is free nobody has it."""
 _LONGEST_POLL_SECONDS = 0.25
 """Of which a waiting counts no more: whoever slept meanwhile, a laptop or a machine that was moved, has not waited, and
 the holder has slept as well."""
@@ -35,9 +38,11 @@ class FileTurn:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path = path
+        self._next_path = path.with_name(f"{path.name}.next")
         self._monotonic = monotonic
         self._pause = pause
         self._descriptor: int | None = None
+        self._next_descriptor: int | None = None
         self._depth = 0
 
     @classmethod
@@ -61,33 +66,45 @@ class FileTurn:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _take(self, patience_seconds: float) -> None:
-        descriptor = self._opened()
-        waited, looked_at = 0.0, self._monotonic()
+        if self._descriptor is None:
+            self._descriptor = _opened(self._path)
+        if self._next_descriptor is None:
+            self._next_descriptor = _opened(self._next_path)
+        waited = self._wait_for(self._next_descriptor, _POLL_SECONDS, patience_seconds)
+        try:
+            self._wait_for(self._descriptor, _NEXT_POLL_SECONDS, patience_seconds, waited)
+        finally:
+            fcntl.flock(self._next_descriptor, fcntl.LOCK_UN)
+
+    def _wait_for(self, descriptor: int, every_seconds: float, patience_seconds: float, waited: float = 0.0) -> float:
+        """How long was waited in all."""
+        looked_at = self._monotonic()
         while not _taken_now(descriptor):
             if waited >= patience_seconds:
                 raise LedgerUnavailable(
                     f"another process has held {self._path} for {patience_seconds:g} s; "
                     "see which with `fuser`, or wait for its transaction to end"
                 )
-            self._pause(_POLL_SECONDS)
+            self._pause(every_seconds)
             now = self._monotonic()
             waited += min(now - looked_at, _LONGEST_POLL_SECONDS)
             looked_at = now
-
-    def _opened(self) -> int:
-        if self._descriptor is None:
-            try:
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise LedgerUnavailable(
-                    f"{self._path} cannot be opened ({error.strerror}); the ledger's folder must exist and be writable"
-                ) from error
-        return self._descriptor
+        return waited
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        for descriptor in (self._descriptor, self._next_descriptor):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._next_descriptor = None
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerUnavailable(
+            f"{path} cannot be opened ({error.strerror}); the ledger's folder must exist and be writable"
+        ) from error
 
 
 def _taken_now(descriptor: int) -> bool:

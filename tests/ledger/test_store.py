@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -306,6 +306,26 @@ def test_a_machine_that_was_asleep_has_not_waited_for_its_turn(tmp_path: Path) -
             assert pauses == 3
             with pytest.raises(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_whoever_waits_is_next_also_beside_one_who_commits_without_pause(tmp_path: Path) -> None:
+    """Who frees the turn and wants it again at once finds that somebody else is before him."""
+    path = tmp_path / "ledger.db.lock"
+    order: list[str] = []
+    with closing(FileTurn(path)) as busy, closing(FileTurn(path, pause=lambda _: busy_commits_twice())) as patient:
+        held = ExitStack()
+        held.enter_context(busy.taken(1))
+
+        def busy_commits_twice() -> None:
+            held.close()
+            with pytest.raises(LedgerUnavailable), busy.taken(0):
+                order.append("busy again")
+
+        with patient.taken(1):
+            order.append("patient")
+        with busy.taken(0):
+            order.append("busy")
+    assert order == ["patient", "busy"]
 
 
 def test_a_start_waits_longer_than_a_write_for_another_nodes_migration(
