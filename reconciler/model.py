@@ -27,6 +27,10 @@ class ResourceRef:
     def __str__(self) -> str:
         return f"{self.provider}/{self.account}/{self.kind}/{self.id}"
 
+    def __hash__(self) -> int:
+        """Of the id alone, which hardly two share: a page's refs are looked up twenty times each."""
+        return hash(self.id)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises ValueError, with the form that was expected."""

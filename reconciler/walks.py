@@ -134,15 +134,14 @@ class Walker:
             applied = ledger.apply_page(
                 rows, start=turn.start, started_at=turn.began, cause=cause, settle=self._settle, now=now
             )
-            ledger.mark(
-                [
-                    follow_up(ref, cause, self._settle[each.ref.kind])
-                    for each in applied
-                    if each.outcome is Outcome.CHANGED and each.cause is cause
-                    for ref in affects.get(each.ref, ())
-                ],
-                now,
-            )
+            following = [
+                follow_up(ref, cause, self._settle[each.ref.kind])
+                for each in applied
+                if each.outcome is Outcome.CHANGED and each.cause is cause
+                for ref in affects.get(each.ref, ())
+            ]
+            if following:
+                ledger.mark(following, now)
             also(ledger)
             return applied
 
@@ -212,10 +211,9 @@ class _Requests:
                 )  # fmt: skip
             return
         want = 1 + self._question.ahead - (self._coming is not None)
-        granted, _ = ledger.draw_requests(
+        self._drawn = ledger.draw_starts(
             fetcher.account, self._endpoint, fetcher.limits, want=want, priority=priority, now=now
         )
-        self._drawn = [ledger.tick() for _ in range(granted)]
 
     def used_up(self) -> None:
         """What was not sent was given back in the last page's commit."""

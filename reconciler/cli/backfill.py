@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from reconciler import log
-from reconciler.app import backfill_of
+from reconciler.app import backfill_of, collect_seldom
 from reconciler.backfill import Backfill, Estimate, Request, Result
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import DONE, UNPROVEN, WRONG_USE, Options
@@ -42,6 +42,7 @@ def backfill(
     config = read_config(options)
     configured = load_accounts(config)
     request = _request(since, until, accounts, kinds, configured)
+    collect_seldom()
     results = asyncio.run(_work(config, configured, request, output=output, preview=preview, yes=yes))
     if results is None:
         raise typer.Exit(DONE)

@@ -247,6 +247,22 @@ class Ledger:
             buckets.take_requests(tx, offer, offer.granted)
         return offer.granted, offer.wait
 
+    def draw_starts(
+        self,
+        account: str,
+        endpoint: str,
+        limits: Mapping[str, Limit],
+        *,
+        want: int,
+        priority: Priority,
+        now: datetime,
+    ) -> list[int]:
+        """Up to `want` requests: for each that was drawn a reading of the ledger clock, from before it is sent."""
+        with self._store.write() as tx:
+            offer = buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
+            buckets.take_requests(tx, offer, offer.granted)
+            return tx.ticks(offer.granted)
+
     def return_requests(
         self,
         account: str,

@@ -122,7 +122,7 @@ class Transaction:
     ) -> tuple[list[int], list[list[tuple[Any, ...]]]]:
         """The same, and the answers to queries of the driver's: one round trip for all, where there are any."""
         if count == 0:
-            return [], self.ask_together(questions)
+            return [], self.ask_together(questions) if questions else []
         if self.dialect.is_postgres:
             ticks, *answers = self.ask_together(((_TICK_POSTGRES, (count,)), *questions))
             return [row[0] for row in ticks], answers

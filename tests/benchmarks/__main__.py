@@ -1,5 +1,5 @@
-"""`python -m tests.benchmarks [--quick | --long | --growth] [--database NAME] [--json FILE]`: every promise, against
-its floor.
+"""`python -m tests.benchmarks [--quick | --long | --growth | --backfills] [--database NAME] [--json FILE]`: every
+promise, against its floor.
 
 Floor and intake take turns in the same run, several rounds of each, and the medians are compared, because the
 absolute figures of a shared machine move by half between two runs and their ratio does not. Exit code 1 when the
@@ -121,6 +121,7 @@ def main() -> int:
         help="only what takes long: memory after 100,000 deliveries, backfills of 1,000,000",
     )
     length.add_argument("--growth", action="store_true", help="only what ledgers of 10,000 to 1,000,000 cost")
+    length.add_argument("--backfills", action="store_true", help="only backfills of 10,000 and 100,000")
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="only this one")
     parser.add_argument("--json", type=Path, help="write the figures here too; tests.benchmarks.curves draws them")
     parser.add_argument("--note", default="", help="beside what it runs: goes into the JSON, and below the pictures")
@@ -132,16 +133,16 @@ def main() -> int:
         found = Found(console, fsync_p50_ms(folder))
         console.print(f"bare fsync, p50: {found.fsync_p50_ms:.2f} ms")
         for database in [asked.database] if asked.database else ["sqlite", "postgres"]:
-            if not (asked.long or asked.growth):
+            if not (asked.long or asked.growth or asked.backfills):
                 _daemons_and_intake(found, database, folder, plan)
             if sizes := LONG_SIZES if asked.long else () if asked.growth else plan.sizes:
                 _backfills(found, database, folder, sizes)
-            if asked.growth or (plan.sizes and not asked.long):
+            if asked.growth or (plan.sizes and not (asked.long or asked.backfills)):
                 _costs(found, database, folder)
             if asked.long:
                 with _ledgers(database, folder, ("grown",)) as ((url,), _):
                     found.figures.append(intake.grow(database, url))
-    if not (asked.long or asked.growth):
+    if not (asked.long or asked.growth or asked.backfills):
         found.figures.append(reads.figure())
     showing.show_figures(console, found.figures)
     if asked.json:

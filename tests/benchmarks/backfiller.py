@@ -5,7 +5,6 @@ Stripe's own limit is 2,500 objects a second; what is measured is how far we are
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import resource
@@ -20,7 +19,7 @@ import orjson
 import uvloop
 
 from reconciler import log
-from reconciler.app import backfill_of
+from reconciler.app import backfill_of, collect_seldom
 from reconciler.backfill import Request
 from reconciler.clock import SystemClock
 from reconciler.config import load
@@ -52,5 +51,5 @@ async def main(path: Path, since: datetime) -> None:
 
 if __name__ == "__main__":
     log.configure(level="error")
-    gc.freeze()
+    collect_seldom()
     uvloop.run(main(Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2])))
