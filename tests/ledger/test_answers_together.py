@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,19 @@ from reconciler.errors import LedgerError, LedgerUnavailable
 from reconciler.ledger import Answer, Applied, Claim, GroupCommit, Ledger, Outcome
 from reconciler.ledger.lane import ANSWERS_AT_ONCE
 from reconciler.model import ResourceRef
-from tests.ledger.factories import LEAST, by_hand, claim_all, claim_one, ref, row, snapshot, table, values, webhook
+from tests.ledger.factories import (
+    LEAST,
+    NOON,
+    by_hand,
+    claim_all,
+    claim_one,
+    ref,
+    row,
+    snapshot,
+    table,
+    values,
+    webhook,
+)
 from tests.ledger.seams import Faults, faulty_ledger
 
 CHARGE = ref()
@@ -97,6 +110,46 @@ def test_a_database_that_goes_away_is_everybodys(watched: tuple[Ledger, Faults],
     results = apply_at_once(ledger, clock, *([read(claim, clock)] for claim in claims))
     assert all(isinstance(result, LedgerUnavailable) for result in results)
     assert table(ledger, "version") == []
+
+
+def test_a_database_that_goes_away_is_also_that_of_whoever_shares_the_commit(
+    watched: tuple[Ledger, Faults], clock: ManualClock
+) -> None:
+    ledger, faults = watched
+    (claim,) = claims_of(ledger, clock, 1)
+    faults.arm(0, lambda: LedgerUnavailable("gone"))
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock)
+        ended = await asyncio.gather(
+            writer.apply([read(claim, clock)], least_interval=LEAST),
+            writer.call(lambda ledger: ledger.tick()),
+            return_exceptions=True,
+        )
+        await writer.close()
+        assert [type(each) for each in ended] == [LedgerUnavailable, LedgerUnavailable]
+
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert table(ledger, "version") == []
+
+
+class Hurried(ManualClock):
+    """A second passes whenever somebody looks."""
+
+    def monotonic(self) -> float:
+        self.advance(timedelta(seconds=1))
+        return super().monotonic()
+
+
+def test_answers_that_take_long_are_left_for_the_next_commit(watched: tuple[Ledger, Faults]) -> None:
+    ledger, faults = watched
+    clock = Hurried(NOON)
+    claims = claims_of(ledger, clock, 3 * ANSWERS_AT_ONCE)
+    before = faults.transactions
+    results = apply_at_once(ledger, clock, *([read(claim, clock)] for claim in claims))
+    heard = [result[0].ref for result in results if isinstance(result, list)]
+    assert heard == [claim.ref for claim in claims]
+    assert faults.transactions - before == 3
 
 
 # --- savepoints -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
@@ -12,6 +13,7 @@ from providers.stripe import Stripe
 from reconciler.clock import ManualClock
 from reconciler.fetcher import Draw, Fetcher
 from reconciler.ledger import Answer, Claim, Gate, Ledger, open_ledger
+from reconciler.model import Priority
 from reconciler.provider import Kind
 from reconciler.worker import Worker, WorkerSettings
 from tests.ledger.factories import LEAST, NOON, by_hand, ref, snapshot
@@ -61,7 +63,7 @@ async def _without_polls(event: asyncio.Event, seconds: float) -> None:
 
 
 class Story:
-    def __init__(self, ledger: Ledger, clock: ManualClock, linger: timedelta) -> None:
+    def __init__(self, ledger: Ledger, clock: ManualClock, linger: timedelta, concurrency: int) -> None:
         self.clock = clock
         self.watched = UnderWay()
         self.commit = WatchedLedger(ledger, clock, self.watched)
@@ -71,7 +73,7 @@ class Story:
             self.commit,
             clock,
             owner="node1:1:0",
-            settings=WorkerSettings(concurrency=CONCURRENCY, linger=linger, drain=timedelta(0)),
+            settings=WorkerSettings(concurrency=concurrency, linger=linger, drain=timedelta(0)),
             wait=_without_polls,
         )
 
@@ -85,9 +87,9 @@ class Story:
 
 
 @asynccontextmanager
-async def told(url: str, *, linger: timedelta = NEVER) -> AsyncIterator[Story]:
+async def told(url: str, *, linger: timedelta = NEVER, concurrency: int = CONCURRENCY) -> AsyncIterator[Story]:
     with closing(open_ledger(url)) as ledger:
-        story = Story(ledger, ManualClock(NOON), linger)
+        story = Story(ledger, ManualClock(NOON), linger, concurrency)
         running = asyncio.create_task(story.worker.run())
         try:
             yield story
@@ -155,6 +157,26 @@ def test_one_turn_claims_from_every_lane_that_there_is_room_for(sqlite_ledger_ur
             await loop.quiet()
             assert loop.reads.begun == 12
             assert loop.commit.calls - turns == 2, "the marks, and the turn"
+
+    asyncio.run(story())
+
+
+def test_what_more_lanes_there_are_than_one_turn_takes_the_next_one_takes(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url, concurrency=100) as loop:
+            await loop.quiet()
+            turns = loop.commit.calls
+            kinds = sorted(Stripe.kinds)[:11]
+            marks = [
+                replace(by_hand(ref(f"{kind}_{urgency}", kind=kind)), priority=urgency.value)
+                for kind in kinds
+                for urgency in Priority
+            ]
+            await loop.commit.call(lambda ledger: ledger.mark(marks, loop.clock.now()))
+            loop.worker.wake()
+            await loop.quiet()
+            assert loop.reads.begun == len(marks) == 44
+            assert loop.commit.calls - turns == 3, "the marks, and two turns"
 
     asyncio.run(story())
 
