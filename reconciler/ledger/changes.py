@@ -21,6 +21,7 @@ from reconciler.clock import from_micros
 from reconciler.errors import UsageError
 from reconciler.ledger.bulk import WHOLE, Bulk, insert_into
 from reconciler.ledger.packing import Place
+from reconciler.ledger.question import Question
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -124,7 +125,7 @@ class FeedPage:
 # --- writing ----------------------------------------------------------------------------------------
 
 _NOTE = insert_into("change", {"resource_id": WHOLE, "version": WHOLE, "position": WHOLE})
-_ADVANCE = text("UPDATE feed SET position = position + :count WHERE id = 1 RETURNING position")
+_ADVANCE = Question("UPDATE feed SET position = position + :count WHERE id = 1 RETURNING position")
 _NOTE_MISSING = text(
     """
     INSERT INTO change (resource_id, version, position)
@@ -147,7 +148,7 @@ def note(tx: Transaction, versions: Sequence[tuple[int, int]]) -> None:
     """(resource id, version) of what this transaction stored; of one resource in the order of versions."""
     first = 0
     if not tx.dialect.is_postgres:
-        first = int(tx.run(_ADVANCE, {"count": len(versions)}).scalar_one()) - len(versions) + 1
+        first = _ADVANCE.ask(tx, {"count": len(versions)})[0][0] - len(versions) + 1
     _NOTE.run_rows(
         tx,
         [(resource_id, version, first + n if first else None) for n, (resource_id, version) in enumerate(versions)],
@@ -182,7 +183,7 @@ def place(tx: Transaction, limit: int = PLACED_AT_ONCE) -> int:
             for position, row in enumerate(rows, start=head + 1)
         ],
     )
-    tx.run(_ADVANCE, {"count": len(rows)})
+    _ADVANCE.ask(tx, {"count": len(rows)})
     return len(rows)
 
 

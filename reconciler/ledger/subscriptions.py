@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, text
 from reconciler.clock import from_micros, span_micros, to_micros
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.codec import pack, unpack
+from reconciler.ledger.question import Question
 from reconciler.ledger.transaction import Transaction
 
 
@@ -117,7 +118,7 @@ _ONE = text(f"SELECT {_COLUMNS} FROM subscription WHERE name = :name AND state <
 _NAMED = text(f"SELECT {_COLUMNS} FROM subscription WHERE name IN :names AND state <> 'removed'").bindparams(
     bindparam("names", expanding=True)
 )
-_WANTED = text("SELECT name, wanted FROM subscription WHERE state <> 'removed' ORDER BY name")
+_WANTED = Question("SELECT name, wanted FROM subscription WHERE state <> 'removed' ORDER BY name")
 _KEEP_SECRET = text(
     "INSERT INTO subscription_secret (id, subscription, sealed, created_at) VALUES (:id, :name, :sealed, :now)"
 )
@@ -145,7 +146,7 @@ def read_filter(written: str) -> Filter:
 
 def all_wanted(tx: Transaction) -> list[tuple[str, Filter]]:
     """Of every subscription, the paused and disabled ones too: what they miss now they are told later."""
-    return [(row.name, read_filter(row.wanted)) for row in tx.run(_WANTED)]
+    return [(name, read_filter(wanted)) for name, wanted in _WANTED.ask(tx, {})]
 
 
 # --- keeping them -----------------------------------------------------------------------------------
