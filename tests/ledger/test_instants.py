@@ -97,6 +97,40 @@ def test_what_announces_something_to_check_is_read_though_an_earlier_mark_waits(
     assert due(ledger) == 2
 
 
+def test_what_announces_something_to_check_is_read_at_once_though_another_read_has_just_been(ledger: Ledger) -> None:
+    settle(ledger, CHARGE, snapshot(CHARGE), NOON)
+    for second in (1, 2):
+        ledger.mark([webhook(CHARGE, expected=expecting(second))], NOON + seconds(second))
+        assert due(ledger) == 1
+
+
+def test_a_webhook_at_the_end_of_a_lease_does_not_say_why_the_lost_read_was_made(ledger: Ledger) -> None:
+    ledger.mark([by_hand(CHARGE)], NOON)
+    claim_one(ledger, NOON, lease=seconds(2))
+    ledger.mark([webhook(CHARGE)], NOON + seconds(2))
+    assert row(ledger, CHARGE).cause == "manual"
+
+
+@pytest.mark.parametrize("first", [None, NOON - seconds(9)])
+@pytest.mark.parametrize("second", [None, NOON - seconds(9)])
+def test_of_two_marks_either_may_say_when_it_was_created(
+    ledger: Ledger, first: datetime | None, second: datetime | None
+) -> None:
+    ledger.mark([Mark(CHARGE, Cause.WEBHOOK, created_at=each) for each in (first, second)], NOON)
+    with ledger.view() as view:
+        found = view.resource(CHARGE)
+    assert found is not None
+    assert found.created_at == (first or second)
+
+
+@pytest.mark.parametrize(("characters", "kept"), [(1999, True), (2000, True), (2001, False)])
+def test_hints_are_kept_together_up_to_their_limit(ledger: Ledger, characters: int, kept: bool) -> None:
+    hints = [expecting(letter * (length - len(expecting("")))) for letter, length in (("x", 2000), ("y", characters))]
+    for hint in hints:
+        ledger.mark([webhook(CHARGE, expected=hint)], NOON)
+    assert row(ledger, CHARGE).hints == ("\n".join(hints) if kept else None)
+
+
 @pytest.mark.parametrize(("characters", "kept"), [(4000, True), (4001, False)])
 def test_a_hint_is_kept_up_to_its_limit(ledger: Ledger, characters: int, kept: bool) -> None:
     hint = expecting("x" * (characters - len(expecting(""))))

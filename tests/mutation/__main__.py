@@ -45,13 +45,15 @@ _REPORT = _files(
     "worked_examples one_side_only payouts_and_openings refunds_disputes_exchange sales signing shape",
 )
 SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "marks": ("reconciler/ledger/marks.py", _files("tests/ledger", "mark claims page apply follow_up")),
+    "marks": ("reconciler/ledger/marks.py", _files("tests/ledger", "mark instants claims page apply follow_up")),
     "claims": ("reconciler/ledger/claims.py", _files("tests/ledger", "claims mark apply page")),
-    "deciding": ("reconciler/ledger/deciding.py", _files("tests/ledger", "apply page claims mark")),
-    "apply": ("reconciler/ledger/apply.py", _files("tests/ledger", "apply page follow_up claims mark")),
-    "deliveries": ("reconciler/ledger/deliveries.py", _files("tests/ledger", "deliveries")),
+    "deciding": ("reconciler/ledger/deciding.py", _files("tests/ledger", "apply instants page claims mark")),
+    "apply": ("reconciler/ledger/apply.py", _files("tests/ledger", "apply instants page follow_up claims")),
+    "deliveries": ("reconciler/ledger/deliveries.py", _files("tests/ledger", "deliveries instants looks")),
     "buckets": ("reconciler/ledger/buckets.py", _files("tests/loop", "budget") + _files("tests/status", "read_budget")),
-    "jobs": ("reconciler/ledger/jobs.py", _files("tests/ledger", "jobs")),
+    "jobs": ("reconciler/ledger/jobs.py", _files("tests/ledger", "jobs instants looks")),
+    "bank": ("reconciler/ledger/bank.py", _files("tests/ledger", "bank")),
+    "causes": ("reconciler/ledger/causes.py", _files("tests/ledger", "looks")),
     "coverage": (
         "reconciler/ledger/coverage.py",
         _files("tests/ledger", "coverage") + _files("tests/status", "coverage"),
@@ -175,6 +177,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="subjects, by commas")
+    parser.add_argument(
+        "--again", action="store_true", help="only what survived by the record, to see whether it still does"
+    )
     parser.add_argument("--record", action="store_true", help="write the scores into tests/mutation/record.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
@@ -190,12 +195,17 @@ def main() -> int:
     stale = [name for name in equivalent if name.partition(":")[0] in only and name not in known]
     if stale:
         raise SystemExit("called equivalent, but there is no such change any more: " + "; ".join(stale))
-    every = [place for place in there if place.name not in equivalent]
+    had = recorded()
+    left = {f"{subject}: {name}" for subject, score in had.items() for name in score.survived}
+    every = [place for place in there if place.name not in equivalent and (place.name in left or not chosen.again)]
     random.Random(chosen.seed).shuffle(every)
     scores = {subject: Score(there=0, equivalent=0) for subject in SUBJECTS if subject in only}
     for place in there:
         scores[place.subject].there += 1
         scores[place.subject].equivalent += place.name in equivalent
+    if chosen.again:
+        for subject, score in scores.items():
+            score.noticed = score.tried = had[subject].noticed if subject in had else 0
 
     def told(place: Place, was_noticed: bool) -> None:
         score = scores[place.subject]
@@ -255,11 +265,19 @@ def reasons() -> dict[str, str]:
     return {name: why for each in tomllib.loads(EQUIVALENT.read_text()).values() for name, why in each.items()}
 
 
+def recorded() -> dict[str, Score]:
+    """The last score of each subject."""
+    kept: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return {subject: Score(**score) for subject, score in kept.items()}
+
+
 def record(scores: Mapping[str, Score]) -> None:
     """Into the file that stands beside this one; subjects that were not looked at keep what they had."""
-    had: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    had |= {subject: asdict(score) | {"survived": sorted(score.survived)} for subject, score in scores.items()}
-    RECORD.write_text(json.dumps({name: had[name] for name in SUBJECTS if name in had}, indent=2) + "\n")
+    kept = recorded() | dict(scores)
+    for score in kept.values():
+        score.survived.sort()
+    lines = {name: asdict(kept[name]) for name in SUBJECTS if name in kept}
+    RECORD.write_text(json.dumps(lines, indent=2) + "\n")
 
 
 def _print(line: str) -> None:
