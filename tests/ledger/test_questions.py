@@ -124,6 +124,11 @@ def test_a_name_that_could_be_taken_for_another_is_refused(ledger: Ledger, name:
         people.add_user(tx, name, Role.VIEWER, "hash", by="bob", now=NOON)
 
 
+def test_nobody_who_is_not_there_is_changed(ledger: Ledger) -> None:
+    with ledger.store.write() as tx, pytest.raises(UsageError, match="there is no user 'ann'"):
+        people.change_user(tx, "ann", by="bob", now=NOON, role=Role.FINANCE)
+
+
 def test_a_new_password_ends_the_sessions_and_is_on_record(ledger: Ledger) -> None:
     with ledger.store.write() as tx:
         people.add_user(tx, "ann", Role.VIEWER, "old", by="bob", now=NOON)

@@ -14,7 +14,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.moving import Imported, import_lines
 from reconciler.model import Cause, ResourceRef, Snapshot, State, Window
-from tests.ledger.factories import by_hand, claim_one, ref, settle, table, versions
+from tests.ledger.factories import by_hand, claim_one, receipt, ref, settle, table, versions, webhook
 from tests.moving.ledgers import READERS, START, books, exported, numbered
 
 NOW = START + timedelta(days=1)
@@ -323,6 +323,16 @@ def test_as_many_lines_as_are_stored_and_joined_at_once_are_taken_whole(sqlite_l
         assert take(ledger, *lines).new == {"version": 2000}
         assert len(table(ledger, "resource")) == len(table(ledger, "version")) == 2000
         assert {each["version"] for each in table(ledger, "resource")} == {1}
+
+
+def test_a_delivery_is_one_line_however_many_resources_it_named(ledger: Ledger) -> None:
+    named = [webhook(ref("ch_1")), webhook(ref("ch_2"))]
+    ledger.receive([receipt("evt_1", *named), receipt("evt_2", named[0])], NOW)
+    lines = [line["delivery"] for each in exported(ledger) if "delivery" in (line := orjson.loads(each))]
+    assert [(line["event_id"], sorted(line["marks"])) for line in lines] == [
+        ("evt_1", [CHARGE, "stripe/main/charge/ch_2"]),
+        ("evt_2", [CHARGE]),
+    ]
 
 
 def test_a_ledger_without_a_past_has_nothing_to_export(ledger: Ledger) -> None:

@@ -262,7 +262,7 @@ def total(scores: Iterable[Score]) -> Score:
 
 def reasons() -> dict[str, str]:
     """Changes that nothing could notice, by name, each with why."""
-    return {name: why for each in tomllib.loads(EQUIVALENT.read_text()).values() for name, why in each.items()}
+    return {each["name"]: each["why"] for each in tomllib.loads(EQUIVALENT.read_text())["change"]}
 
 
 def recorded() -> dict[str, Score]:
