@@ -395,7 +395,15 @@ def test_of_what_is_no_whole_ledger_no_backup_is_kept(sqlite_ledger_url: str, tm
     with closing(Store(sqlite_url(tmp_path / "empty.db"))) as store, pytest.raises(UsageError, match="no ledger"):
         take(store, file, now=NOON)
     with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.mark([by_hand(ref())], NOON)
         with ledger.together() as tx:
+            tx.run(text("PRAGMA ignore_check_constraints = ON"))
+            tx.run(text("UPDATE resource SET state = 'nobody knows'"))
+            tx.run(text("PRAGMA ignore_check_constraints = OFF"))
+        with pytest.raises(LedgerUnavailable, match="is damaged, and no backup was kept: CHECK constraint failed"):
+            take(ledger.store, file, now=NOON)
+        with ledger.together() as tx:
+            tx.run(text("UPDATE resource SET state = 'unknown'"))
             tx.run(text("DROP TABLE ledger_clock_row"))
         with pytest.raises(LedgerUnavailable, match="could not be copied"):
             take(ledger.store, file, now=NOON)

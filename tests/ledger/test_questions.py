@@ -9,15 +9,17 @@ from datetime import timedelta
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.ledger import Ledger, PageRow, Rejection, listing, open_ledger, people
+from reconciler.ledger import Ledger, PageRow, Rejection, aside, listing, open_ledger, people
 from reconciler.ledger.anomalies import LEAST, SURGE, Anomalies, anomalies
 from reconciler.ledger.carried import BEFORE_ALL, Span, gaps
 from reconciler.ledger.finance import BalanceKey
 from reconciler.ledger.itemised import itemised
 from reconciler.ledger.listing import ResourceFilter
-from reconciler.ledger.people import Role
+from reconciler.ledger.people import Role as Duty
 from reconciler.model import Cause, Snapshot
-from tests.ledger.factories import NOON, SETTLE, by_hand, delivery, entry, receipt, ref, webhook
+from reconciler.money import Money
+from reconciler.movements import Condition, Movement, Role
+from tests.ledger.factories import NOON, SETTLE, by_hand, delivery, entry, receipt, ref, settle, snapshot, webhook
 
 HOUR = timedelta(hours=1)
 
@@ -86,6 +88,17 @@ def test_what_no_sum_stands_for_yet(spans: list[tuple[int, int]], until: int, le
     assert gaps([Span(*each, 0) for each in spans], until) == left
 
 
+def test_of_what_plays_two_parts_only_the_one_that_has_a_group_is_looked_at_with_others(ledger: Ledger) -> None:
+    """A provider may read a charge and its dispute out of one body."""
+    settle(ledger, ref(), snapshot(ref()), NOON)
+    charge = Movement(ref(), Role.CHARGE, Condition.SETTLED, "paid", Money(100, "USD"), NOON)
+    with ledger.store.write() as tx:
+        (unread,) = aside.unread(tx, after=(0, 0), limit=9)
+        aside.keep(tx, [(unread, [replace(charge, role=Role.DISPUTE), charge])], ())
+        assert [each.known.movement for each in aside.kept(tx, [unread.resource_id])] == [charge]
+        assert aside.unlooked(tx, 9) == {unread.resource_id}
+
+
 # --- who sends what ---------------------------------------------------------------------------------
 
 
@@ -121,21 +134,21 @@ def test_many_deliveries_from_a_new_place_or_of_a_type_that_was_rare_are_named(l
 @pytest.mark.parametrize("name", ["", " ", " ann", "ann ", "a\x00n", "x" * 200])
 def test_a_name_that_could_be_taken_for_another_is_refused(ledger: Ledger, name: str) -> None:
     with ledger.store.write() as tx, pytest.raises(UsageError, match="printable characters"):
-        people.add_user(tx, name, Role.VIEWER, "hash", by="bob", now=NOON)
+        people.add_user(tx, name, Duty.VIEWER, "hash", by="bob", now=NOON)
 
 
 def test_nobody_who_is_not_there_is_changed(ledger: Ledger) -> None:
     with ledger.store.write() as tx, pytest.raises(UsageError, match="there is no user 'ann'"):
-        people.change_user(tx, "ann", by="bob", now=NOON, role=Role.FINANCE)
+        people.change_user(tx, "ann", by="bob", now=NOON, role=Duty.FINANCE)
 
 
 def test_a_new_password_ends_the_sessions_and_is_on_record(ledger: Ledger) -> None:
     with ledger.store.write() as tx:
-        people.add_user(tx, "ann", Role.VIEWER, "old", by="bob", now=NOON)
+        people.add_user(tx, "ann", Duty.VIEWER, "old", by="bob", now=NOON)
         people.open_session(
-            tx, people.Session("token", "ann", Role.VIEWER, "password", NOON, NOON + HOUR, NOON, "203.0.113.7")
+            tx, people.Session("token", "ann", Duty.VIEWER, "password", NOON, NOON + HOUR, NOON, "203.0.113.7")
         )
         assert people.change_user(tx, "ann", by="bob", now=NOON + HOUR / 2, password_hash="new") == 1
         found = people.user(tx, "ann")
     assert found is not None
-    assert (found.password_hash, found.role, found.changed_at) == ("new", Role.VIEWER, NOON + HOUR / 2)
+    assert (found.password_hash, found.role, found.changed_at) == ("new", Duty.VIEWER, NOON + HOUR / 2)
