@@ -41,7 +41,8 @@ def test_a_statement_that_is_brought_again_adds_nothing(ledger: Ledger, clock: M
     odd = replace(FIRST, reference="what Postgres cannot hold: \x00")
     record(ledger, odd, SECOND)
     assert record(ledger, odd, SECOND) == 0
-    assert len(known(ledger, clock)) == 2
+    assert (record(ledger, EARLIER), record(ledger, EARLIER)) == (1, 0)
+    assert len(known(ledger, clock)) == 3
 
 
 @pytest.mark.parametrize(

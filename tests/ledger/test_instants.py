@@ -82,6 +82,22 @@ def test_marks_without_pause_put_a_read_off_by_six_windows_and_no_longer(ledger:
         assert due(ledger) == min(second + 5, 30)
 
 
+def test_hints_that_a_read_in_the_instant_of_the_mark_did_not_show_are_waited_for(ledger: Ledger) -> None:
+    ledger.mark([webhook(CHARGE, expected=expecting(2))], NOON)
+    answer(ledger, claim_one(ledger, NOON), snapshot(CHARGE, 1), now=NOON)
+    for second, planned in ((0, 5), (4, 9), (6, 11)):
+        ledger.mark([webhook(CHARGE, expected=expecting(3 + second))], NOON + seconds(second))
+        assert due(ledger) == planned
+
+
+def test_a_longer_window_is_waited_for_after_a_read_within_a_shorter_one(ledger: Ledger) -> None:
+    ledger.mark([webhook(CHARGE, expected=expecting(2), settle=seconds(2))], NOON)
+    answer(ledger, claim_one(ledger, NOON), snapshot(CHARGE, 1), now=NOON)
+    assert due(ledger) == 2
+    ledger.mark([webhook(CHARGE, expected=expecting(3))], NOON + seconds(3))
+    assert due(ledger) == 8
+
+
 def test_a_mark_does_not_put_off_what_is_tried_again_earlier(ledger: Ledger) -> None:
     ledger.mark([webhook(CHARGE)], NOON)
     ledger.release([Release(claim_one(ledger, NOON), NOON + seconds(2), error="500")], NOON)

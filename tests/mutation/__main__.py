@@ -1,7 +1,7 @@
 """`python -m tests.mutation [--minutes M] [--seed S] [--only marks] [--jobs N]`: how many faults are noticed.
 
 Modules of the ledger's core and of the report's are changed one place at a time in copies of the tree, in an order that
-the seed picks, and the tests of that subject are run on SQLite, without the walk, the model and the bursts. What
+the seed picks, and the short tests of that subject are run on SQLite, without the walk, the model and the bursts. What
 survives is listed: it changes nothing that matters, and `equivalent.toml` says why, or a test is missing. Exit code 0;
 the score is what it is, and `record.json` has the last one of each subject.
 """

@@ -19,7 +19,7 @@ from contextlib import suppress
 _OURS = ("reconciler", "providers", "tests", "conftest", "__main__")
 _OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", "--tb=no")
 _IMPORTED_ALREADY = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
-_CHOSEN = ("-k", "not postgres and not 100_000")
+_CHOSEN = ("-k", "not postgres and not 100_000", "-m", "not long")
 
 
 def main() -> None:
