@@ -16,9 +16,9 @@ from sqlalchemy import event, text
 from providers.stripe import Stripe, StripeSettings
 from providers.stripe.reading import read
 from reconciler.backfill import Backfill, Request, Result
-from reconciler.backfill.stretches import MOST_AT_ONCE, Density, Stretch, left, moved
+from reconciler.backfill.stretches import MOST_AT_ONCE, Density, Stretch, left, moved, walks_at_once
 from reconciler.clock import SystemClock
-from reconciler.errors import Unavailable
+from reconciler.errors import BadReply, ProviderError, Unavailable
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.ledger import GroupCommit, Ledger, open_ledger
 from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
@@ -109,7 +109,7 @@ async def backfilled(url: str, provider: Listed, *, stop_after: int | None = Non
 
         work = Backfill(
             {"main": sweeper}, commit, SystemClock(), owner=f"life{life}:1:0", policy=RetryPolicy(),
-            lag=lambda _: timedelta(0), watch=watch,
+            lag=lambda _: timedelta(0), watch=watch, sleep=lambda _: asyncio.sleep(0),
         )  # fmt: skip
         running = asyncio.create_task(work.run(request))
         stopped = asyncio.create_task(enough.wait())
@@ -223,6 +223,42 @@ def test_what_a_list_shows_out_of_its_order_is_read_all_the_same(url: str) -> No
     assert asyncio.run(backfilled(url, provider)) is not None
     assert provider.most_under_way > 1
     assert stored(url) == everything(provider)
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone"), BadReply("no such place")], ids=["later", "anew"])
+def test_a_stretch_that_fails_goes_on_or_begins_anew_and_no_other(url: str, error: ProviderError) -> None:
+    provider = Listed(evenly(300))
+
+    def answer() -> None:
+        if len(provider.asked) in (60, 61):
+            raise error
+
+    provider.before_answer = answer
+    result = asyncio.run(backfilled(url, provider))
+    assert result is not None
+    assert result.verified
+    assert stored(url) == everything(provider)
+    assert len(provider.asked) <= 150 + 2 * MOST_AT_ONCE + 2 * 20, "what the others had read is not read again"
+
+
+def test_a_list_in_no_order_is_not_cut(url: str) -> None:
+    seconds = evenly(80)
+    random.Random(3).shuffle(seconds)
+    provider = Listed(seconds)
+    assert asyncio.run(backfilled(url, provider)) is not None
+    assert stored(url) == everything(provider)
+    assert (len(provider.asked), provider.most_under_way) == (40, 1)
+
+
+def test_there_are_as_many_hands_as_the_budget_lets_ask_within_half_a_second() -> None:
+    kinds = Listed([0]).kinds
+
+    def hands(kind: str, rate: float) -> int:
+        limit = Limit(rate, burst=40)
+        return walks_at_once(Listed([0], {str(kinds[kind].list_endpoint): limit}), kinds[kind])
+
+    assert [hands("charge", rate) for rate in (100.0, 25.0, 10.0, 2.0)] == [8, 8, 4, 1]
+    assert hands("price", 100.0) == 1, "its list is two lists, one after the other"
 
 
 def test_the_next_page_is_on_its_way_while_one_is_applied(url: str) -> None:
