@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,7 +21,7 @@ from reconciler.backfill.stretches import MOST_AT_ONCE, Density, Stretch, left, 
 from reconciler.clock import SystemClock
 from reconciler.errors import BadReply, ProviderError, Unavailable
 from reconciler.fetcher import Fetcher, FetchSettings
-from reconciler.ledger import GroupCommit, Ledger, open_ledger
+from reconciler.ledger import GroupCommit, JobLost, Ledger, open_ledger
 from reconciler.model import Cause, Page, Priority, ResourceRef, Snapshot, Window
 from reconciler.provider import Limit
 from reconciler.provider import Reply as HttpReply
@@ -289,6 +290,47 @@ def test_the_next_page_is_on_its_way_while_one_is_applied(url: str) -> None:
 def question(sweeper: Sweeper) -> Question:
     kind = sweeper.provider.kinds["payment_intent"]
     return Question(kind, Window(FIRST, at(10_000)), Cause.BACKFILL, Priority.BACKFILL)
+
+
+def test_a_page_that_cannot_be_stored_leaves_no_request_under_way(url: str) -> None:
+    provider = Listed(evenly(12))
+
+    def save(_: Ledger, cursor: str | None, __: datetime | None) -> None:
+        if cursor is not None and int(cursor) > PER_PAGE:
+            raise JobLost("somebody else goes on with it")
+
+    async def story() -> None:
+        with sweeping(url, provider) as (sweeper, commit, _):
+            with pytest.raises(JobLost):
+                await sweeper.walker.walk(question(sweeper), None, save)
+            assert provider.under_way == 0
+            assert [each for each in asyncio.all_tasks() if each.get_name() == "page ahead"] == []
+            await commit.close()
+
+    asyncio.run(story())
+    assert len(stored(url)) == PER_PAGE
+
+
+def test_what_moves_with_a_new_row_is_read_again(url: str) -> None:
+    """A refund's charge, say: where the walk is the first to see the refund."""
+    charge = ResourceRef("stripe", "main", "charge", "ch_1")
+
+    class Affecting(Listed):
+        def row(self, number: int) -> Snapshot:
+            return replace(super().row(number), affects=(charge,))
+
+    provider = Affecting(evenly(2))
+
+    async def story() -> None:
+        with sweeping(url, provider) as (sweeper, commit, ledger):
+            await sweeper.walker.walk(question(sweeper), None, lambda *_: None)
+            await commit.close()
+            with ledger.view() as view:
+                marked = view.resource(charge)
+        assert marked is not None
+        assert marked.dirty
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["to its end", "to a failure"])
