@@ -28,6 +28,7 @@ from tests.ledger.factories import (
     row,
     seconds,
     settle,
+    show_page,
     snapshot,
     table,
     tombstone,
@@ -192,6 +193,15 @@ def settle_in(ledger: Ledger, of: ResourceRef) -> None:
 def apply(ledger: Ledger, of: ResourceRef, reading: Snapshot) -> None:
     """An answer of which only what must be said is said."""
     ledger.apply([Answer(claim_one(ledger, NOON, kind=of.kind), reading, NOON)], now=NOON, least_interval=LEAST)
+
+
+def test_a_row_whose_name_cannot_be_stored_as_it_is_is_met_once(ledger: Ledger) -> None:
+    odd = ref("ch\x00odd")
+    for minute in range(2):
+        at = NOON + timedelta(minutes=minute)
+        (applied,) = show_page(ledger, snapshot(odd), start=ledger.tick(), started_at=at, now=at)
+        assert applied.version == 1
+    assert [each["remote_id"] for each in table(ledger, "resource")] == ["ch\ufffdodd"]
 
 
 def test_an_answer_satisfies_no_hint_unless_it_says_so(ledger: Ledger) -> None:

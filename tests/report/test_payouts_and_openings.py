@@ -26,6 +26,8 @@ def test_payouts_foot_and_what_they_did_not_pay_out_adds_up_to_the_closing(books
     assert (payout.state, payout.amount.minor, payout.count) == (PayoutState.FOOTED, 7700, 2)
     assert sum(each.net.minor for each in report.unsettled) == net(report, "closing") == 3900
     assert report.unsettled_totals[0].difference.minor == 0
+    lines = [line.code for line in block(report).lines]
+    assert lines[:7] == ["opening", "charge", "refund", "net_activity", "payout", "payouts_total", "closing"]
 
 
 def test_a_payout_that_does_not_foot_is_a_break(books: Books) -> None:

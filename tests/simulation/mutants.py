@@ -241,7 +241,7 @@ MUTANTS = (
     Guarded(2, _of(swarm.PagesSettle), 0),
     Guarded(3, _of(swarm.ClearedAtClaim), 0),
     Guarded(3, _of(swarm.BelievesTheFirstRead), 3),
-    Guarded(3, _of(ForgetsWhatWasMissed), None),
+    Guarded(3, _of(ForgetsWhatWasMissed), 0),
     Guarded(4, _of(EveryReadIsAVersion), 0),
     Guarded(5, _of(swarm.NoFence), 1),
     Guarded(5, _of(swarm.FailureWithoutFence), 8),
