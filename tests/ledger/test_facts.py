@@ -178,6 +178,18 @@ def test_members_of_a_payout_are_kept_sorted_and_once(ledger: Ledger, clock: Man
     assert (stored["payout_id"], bool(stored["complete"])) == ("po_1", True)
 
 
+def test_a_list_of_members_that_says_the_same_later_supersedes_nothing(ledger: Ledger, clock: ManualClock) -> None:
+    payout, first_said = ref("po_1", kind="payout"), clock.now()
+    members = [ref(name, kind="balance_transaction") for name in ("txn_1", "txn_2")]
+    for _ in range(2):
+        assert ledger.record_payout_members(payout, members, complete=True, now=clock.now()) == 1
+        clock.advance(seconds(60))
+    stored = table(ledger, "payout_member")
+    assert [(each["remote_id"], each["recorded_at"], each["superseded_at"]) for each in stored] == [
+        (name, to_micros(first_said), None) for name in ("txn_1", "txn_2")
+    ]
+
+
 # --- findings -------------------------------------------------------------------------------------
 
 
