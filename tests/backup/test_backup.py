@@ -365,8 +365,9 @@ def test_backup_of_a_newer_program_is_refused(kept: Path, places: Iterator[str],
     with zipfile.ZipFile(kept) as old, zipfile.ZipFile(newer, "w") as archive:
         for name in old.namelist():
             content = old.read(name)
+            # Its checksums and sizes may hold the same four digits.
             archive.writestr(
-                name, content.replace(schema.REVISION.encode(), b"9999") if name == "manifest.json" else content
+                name, orjson.dumps(orjson.loads(content) | {"revision": "9999"}) if name == "manifest.json" else content
             )
     with closing(Store(next(places))) as store, pytest.raises(SchemaMismatch, match="newer"):
         restore(store, newer, actor="ann", now=LATER)
