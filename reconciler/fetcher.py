@@ -175,6 +175,8 @@ class Fetcher:
         left = list(waiting.values())
         if listed and len(left) > len(claims) / 2:
             self._health.rest_walks(kind.name, self._clock.now())
+        elif listed or not left:
+            self._health.walked(kind.name)
         in_time = claims[0].lease_until - self._settings.lease / 2
         while listed and left and self._clock.now() < in_time and await draw(kind.endpoint):
             batch, left = left[: kind.id_batch], left[kind.id_batch :]

@@ -23,7 +23,8 @@ STORM_SHARE = 0.02
 """More than max(20, 2 %) of the resources last known as present, answered "missing" within ten minutes, are no
 deletions: a key of the wrong mode or account answers so for everything."""
 
-_WALKS_REST = timedelta(minutes=10)
+_WALKS_REST = timedelta(seconds=5)
+_WALKS_REST_LONGEST = timedelta(minutes=10)
 _REMEMBERED = 10_000
 
 
@@ -36,6 +37,8 @@ class Health:
         self._failing: dict[str, Counter[str]] = {}
         self._missing: deque[tuple[datetime, ResourceRef]] = deque()
         self._walks_rest_until: dict[str, datetime] = {}
+        self._walk_rests: dict[str, timedelta] = {}
+        """How long the next one is, by kind, where the last walk was not worth its requests."""
 
     # --- whose fault is it? ---
 
@@ -75,8 +78,16 @@ class Health:
     # --- do lists pay? ---
 
     def rest_walks(self, kind: str, now: datetime) -> None:
-        """A list failed, or showed too little of what it was walked for: read singly for a while."""
-        self._walks_rest_until[kind] = now + _WALKS_REST
+        """A list failed, or showed too little of what it was walked for: read singly for a while, and for twice as
+        long each time that follows. One failure alone may be a passing one, and single reads cost a hundred times as
+        many requests."""
+        rest = self._walk_rests.get(kind, _WALKS_REST)
+        self._walks_rest_until[kind] = now + rest
+        self._walk_rests[kind] = min(2 * rest, _WALKS_REST_LONGEST)
+
+    def walked(self, kind: str) -> None:
+        """A list showed what it was walked for."""
+        self._walk_rests.pop(kind, None)
 
     def may_walk(self, kind: str, now: datetime) -> bool:
         return self._walks_rest_until.get(kind, now) <= now

@@ -54,6 +54,7 @@ def choose(
     room: Mapping[str, int],
     paused: Mapping[tuple[str, str, int], datetime],
     *,
+    batched: Collection[tuple[str, str]] = (),
     probing: Collection[Door],
     turn: int,
     now: datetime,
@@ -61,7 +62,9 @@ def choose(
     """The most urgent lane that is due, not gated, within budget, and whose account has room for another read.
 
     `room` holds free slots by account, and names the accounts that are configured; `paused` the lanes that the
-    budget refused, until when; `probing` the gates that a read under way is asking about.
+    budget refused, until when; `batched` the kinds (by account) of which one request reads many: of two that are as
+    urgent such a one goes first, for it is over with a few requests, where the other may need the budget of minutes;
+    `probing` the gates that a read under way is asking about.
     """
     closed = {(gate.account, gate.kind): gate.until for gate in gates}
     ready: list[Lane] = []
@@ -81,7 +84,12 @@ def choose(
     if not ready:
         return Choice(None, min(later) - now if later else None)
     by_age = turn % TURN_FOR_THE_OLDEST == TURN_FOR_THE_OLDEST - 1
-    lane = min(ready, key=lambda each: (each.due_at,) if by_age else (each.priority, each.due_at))
+    lane = min(
+        ready,
+        key=lambda each: (
+            (each.due_at,) if by_age else (each.priority, (each.account, each.kind) not in batched, each.due_at)
+        ),
+    )
     return Choice(lane, None, frozenset(door for door in _doors(lane) if door in closed))
 
 

@@ -70,6 +70,12 @@ class Taker:
 
     def __init__(self, fetchers: Mapping[str, Fetcher], *, owner: str, lease: timedelta) -> None:
         self._fetchers = fetchers
+        self._batched = frozenset(
+            (account, kind.name)
+            for account, fetcher in fetchers.items()
+            for kind in fetcher.provider.kinds.values()
+            if kind.id_batch > 1
+        )
         self._owner = owner
         self._lease = lease
 
@@ -79,8 +85,9 @@ class Taker:
             lanes, turn.gates = ledger.lanes()
             known = [lane for lane in lanes if self._kind(lane) is not None]
             choice = choose(
-                known, turn.gates, turn.room, turn.paused, probing=turn.probing, turn=turn.choices, now=turn.now
-            )
+                known, turn.gates, turn.room, turn.paused, batched=self._batched, probing=turn.probing,
+                turn=turn.choices, now=turn.now,
+            )  # fmt: skip
             if choice.lane is None:
                 turn.wait = IDLE_POLL if choice.look_again is None else choice.look_again
                 return turn

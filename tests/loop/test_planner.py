@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from reconciler.health import Health
 from reconciler.ledger import Density, Gate, Lane
 from reconciler.model import Window
 from reconciler.planner import TURN_FOR_THE_OLDEST, WALK_PAGES, Choice, Singly, Walk, choose, in_turn, plan
@@ -39,6 +40,7 @@ class Case:
     probing: frozenset[tuple[str, str]] = frozenset()
     doors: frozenset[tuple[str, str]] = frozenset()
     turn: int = 0
+    batched: frozenset[tuple[str, str]] = frozenset()
 
 
 CASES = [
@@ -47,6 +49,17 @@ CASES = [
     Case("the longest due among equals", [CHARGE, REFUND], REFUND),
     Case("urgency goes before age", [SWEPT, CHARGE], CHARGE),
     Case("but every eighth turn is the oldest's", [SWEPT, CHARGE], SWEPT, turn=TURN_FOR_THE_OLDEST - 1),
+    Case(
+        "what one request reads many of goes first", [CHARGE, REFUND], CHARGE, batched=frozenset({("main", "charge")})
+    ),
+    Case("but not before what is more urgent", [SWEPT, REFUND], REFUND, batched=frozenset({("main", "charge")})),
+    Case(
+        "nor on a turn of the oldest",
+        [CHARGE, REFUND],
+        REFUND,
+        turn=TURN_FOR_THE_OLDEST - 1,
+        batched=frozenset({("main", "charge")}),
+    ),
     Case("nothing due yet: when the first will be", [LATER], None, 30 * SECOND),
     Case("an account that is not configured waits for nobody", [Lane("gone", "charge", 0, NOW)], None),
     Case("no room: a read that ends wakes the worker", [CHARGE], None, room={"main": 0}),
@@ -101,7 +114,8 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
 def test_choose(case: Case) -> None:
     choice = choose(
-        case.lanes, case.gates, case.room, case.paused, probing=case.probing, turn=case.turn, now=NOW
+        case.lanes, case.gates, case.room, case.paused, batched=case.batched, probing=case.probing, turn=case.turn,
+        now=NOW,
     )  # fmt: skip
     assert choice == Choice(case.chosen, case.look_again, case.doors)
 
@@ -162,3 +176,21 @@ def test_the_newest_interrupt_a_walk_with_one_read_where_the_backlog_is_worth_it
 @pytest.mark.parametrize("newest", [True, False])
 def test_single_reads_take_all_the_room_there_is(newest: bool) -> None:
     assert in_turn(LISTED, Singly(1), 16, newest=newest) == (Singly(1), 16)
+
+
+# --- whether lists pay ----------------------------------------------------------------------------
+
+
+def test_lists_that_fail_rest_ever_longer_until_one_shows_what_it_was_walked_for() -> None:
+    health, now, rests = Health(), NOW, []
+    for _ in range(9):
+        health.rest_walks("charge", now)
+        assert health.may_walk("refund", now)
+        began = now
+        while not health.may_walk("charge", now):
+            now += SECOND
+        rests.append((now - began) // SECOND)
+    assert rests == [5, 10, 20, 40, 80, 160, 320, 600, 600]
+    health.walked("charge")
+    health.rest_walks("charge", now)
+    assert health.may_walk("charge", now + 5 * SECOND)
