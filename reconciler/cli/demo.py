@@ -30,7 +30,7 @@ def demo(
     context: typer.Context,
     seed: Annotated[int, typer.Option(help="Same seed, same shop, same faults.")] = 7,
     payments: Annotated[int, typer.Option(min=10, max=5000, help="How many payments the day has.")] = 500,
-    seconds: Annotated[float, typer.Option(min=2.0, max=3600.0, help="How long the shop's day lasts.")] = 22.0,
+    seconds: Annotated[float, typer.Option(min=2.0, max=3600.0, help="How long the shop's day lasts.")] = 20.0,
     postgres: Annotated[
         str | None, typer.Option(help="Keep the ledger in this empty Postgres database, not in SQLite.", metavar="URL")
     ] = None,

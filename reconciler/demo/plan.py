@@ -28,6 +28,10 @@ _SETTLING: Final = 4 / 24
 _SURELY: Final = 12.0
 """Times that each fault should strike on average: then a day without one of them is one in a hundred thousand."""
 
+_SURELY_READS: Final = 4.0
+"""The same of reads: those after the day make up for what struck none of them. Every throttle halves what the daemon
+dares to ask for, for ten seconds: two dozen of them, which a real day has hours to get over, were half of the demo."""
+
 _CALM: Final = (
     "application_fee", "checkout.session", "customer", "dispute", "draft_order", "inventory_level", "invoice", "payout",
     "price", "product", "subscription", "tender_transaction", "topup", "transfer",
@@ -47,8 +51,8 @@ _DELIVERY_FAULTS: Final[Mapping[str, float]] = {
 """Share of the events that each of these befalls on their way."""
 
 _READ_FAULTS: Final[Mapping[str, float]] = {
-    "throttle": 0.01,
-    "throttle_silent": 0.01,
+    "throttle": 0.004,
+    "throttle_silent": 0.004,
     "lock_timeout": 0.02,
     "server_error": 0.03,
     "unavailable": 0.02,
@@ -77,9 +81,9 @@ class Side:
         return f"/webhooks/{self.provider}/{self.account}"
 
 
-STRIPE: Final = Side("stripe", "main", "Stripe", 4.0, 1.0, _DELIVERY_FAULTS, _READ_FAULTS)
+STRIPE: Final = Side("stripe", "main", "Stripe", 4.0, 2.0, _DELIVERY_FAULTS, _READ_FAULTS)
 SHOPIFY: Final = Side(
-    "shopify", "shop", "Shopify", 4.0, 1.0, _DELIVERY_FAULTS,
+    "shopify", "shop", "Shopify", 4.0, 2.0, _DELIVERY_FAULTS,
     # Shopify always says how long to wait, and locks nothing.
     {name: rate for name, rate in _READ_FAULTS.items() if name not in ("throttle_silent", "lock_timeout")},
 )  # fmt: skip
@@ -90,7 +94,7 @@ SIDES: Final = (STRIPE, SHOPIFY)
 class Plan:
     seed: int = 7
     payments: int = 500
-    seconds: float = 22.0
+    seconds: float = 20.0
     """How long the shop's day lasts."""
     postgres: str | None = None
     """A ledger's URL; None: an SQLite file in the demo's folder."""
@@ -112,14 +116,14 @@ class Plan:
         """The sandbox's fault plan (`FaultPlan` in providers/sandbox/faults.py)."""
         events, reads = self.payments * side.events_per_payment, self.payments * side.reads_per_payment
         plan: dict[str, float | int] = {"seed": self.seed, "delay_seconds": 2.0, "stale_seconds": STALE_SECONDS}
-        plan |= {name: _often_enough(rate, events) for name, rate in side.delivery_faults.items()}
-        plan |= {name: _often_enough(rate, reads) for name, rate in side.read_faults.items()}
+        plan |= {name: _often_enough(rate, events, _SURELY) for name, rate in side.delivery_faults.items()}
+        plan |= {name: _often_enough(rate, reads, _SURELY_READS) for name, rate in side.read_faults.items()}
         return plan
 
 
-def _often_enough(rate: float, chances: float) -> float:
+def _often_enough(rate: float, chances: float, times: float) -> float:
     """A small day needs a higher rate, or some fault would not happen at all."""
-    return min(0.25, max(rate, _SURELY / chances))
+    return min(0.25, max(rate, times / chances))
 
 
 def config_text(*, ledger_url: str, port: int, stripe_url: str, shopify_url: str) -> str:
