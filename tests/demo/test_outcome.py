@@ -51,10 +51,10 @@ def test_sandbox_knows_every_fault_of_the_plan() -> None:
 
 @pytest.mark.parametrize("payments", [60, 500, 5000])
 @pytest.mark.parametrize("side", SIDES, ids=lambda side: side.title)
-def test_each_fault_is_expected_a_dozen_times(side: Side, payments: int) -> None:
+def test_each_fault_is_expected_often_enough_to_strike(side: Side, payments: int) -> None:
     faults = Plan(payments=payments).faults(side)
     assert all(faults[name] * payments * 4 >= 11.9 for name in side.delivery_faults)
-    assert all(faults[name] * payments >= 11.9 for name in side.read_faults)
+    assert all(faults[name] * payments * 2 >= 3.9 for name in side.read_faults), "reads after the day make up for them"
 
 
 def test_the_report_is_asked_about_the_day_that_ended() -> None:
