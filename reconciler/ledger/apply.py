@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from reconciler.clock import to_micros
 from reconciler.errors import LedgerError
@@ -23,46 +23,11 @@ from reconciler.ledger.marks import EXISTS, Mark, follow_up, mark, mark_unknown
 from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.packing import Place
 from reconciler.ledger.question import Asked
+from reconciler.ledger.rows import DECIDED_COLUMNS, ROW, SET_DECIDED, ResourceRow
 from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Cause, ControlTotal, Entry, Reading, ResourceRef, Snapshot
 
 # --- the statements -------------------------------------------------------------------------------
-
-
-class ClaimedRow(NamedTuple):
-    """What a decision on an answer needs of its row."""
-
-    id: int
-    provider: str
-    account: str
-    kind: str
-    remote_id: str
-    generation: int
-    settled_generation: int
-    cause: str
-    due_at: int | None
-    not_before: int
-    first_marked_at: int | None
-    settle_at: int
-    hints: str | None
-    lease_token: int
-    lease_until: int | None
-    lease_owner: str | None
-    attempts: int
-    last_error: str | None
-    dead_at: int | None
-    discarded_at: int | None
-    state: str
-    version: int
-    content_hash: str | None
-    applied_seq: int
-    fetched_at: int | None
-    status: str | None
-    created_at: int | None
-    provider_updated_at: int | None
-
-
-_ROW = ", ".join(ClaimedRow._fields)
 
 
 @cache
@@ -71,7 +36,7 @@ def _by_id(dialect: Dialect, count: int) -> str:
     each other."""
     order = ", ".join(f"{name}{dialect.by_bytes}" for name in ("account", "kind", "remote_id"))
     these = "= ANY(%s)" if dialect.is_postgres else f"IN ({', '.join('?' * count)})"
-    return f"SELECT {_ROW} FROM resource WHERE id {these} ORDER BY {order} {dialect.for_update}"
+    return f"SELECT {ROW} FROM resource WHERE id {these} ORDER BY {order} {dialect.for_update}"
 
 
 def _locking(dialect: Dialect, ids: Sequence[int]) -> Asked:
@@ -82,32 +47,10 @@ def _locking(dialect: Dialect, ids: Sequence[int]) -> Asked:
     return _by_id(dialect, count), (*ids, *[ids[-1]] * (count - len(ids)))
 
 
-COLUMNS_OF_A_READ = {
-    "settled_generation": WHOLE,
-    "first_marked_at": WHOLE,
-    "due_at": WHOLE,
-    "not_before": WHOLE,
-    "attempts": WHOLE,
-    "last_error": WORDS,
-    "dead_at": WHOLE,
-    "discarded_at": WHOLE,
-    "lease_until": WHOLE,
-    "lease_owner": WORDS,
-    "state": WORDS,
-    "version": WHOLE,
-    "content_hash": WORDS,
-    "applied_seq": WHOLE,
-    "fetched_at": WHOLE,
-    "status": WORDS,
-    "created_at": WHOLE,
-    "provider_updated_at": WHOLE,
-}
-SET_COLUMNS = ", ".join(f"{name} = {{{name}}}" for name in COLUMNS_OF_A_READ)
-
 _WRITE_ANSWER = Bulk(
-    f"UPDATE resource SET {SET_COLUMNS} {{_rows}}"
+    f"UPDATE resource SET {SET_DECIDED} {{_rows}}"
     " WHERE resource.id = {id} AND resource.lease_token = {token} AND resource.lease_until IS NOT NULL",
-    {"id": WHOLE, "token": WHOLE} | COLUMNS_OF_A_READ,
+    {"id": WHOLE, "token": WHOLE} | DECIDED_COLUMNS,
 )
 _INSERT_VERSION = insert_into(
     "version",
@@ -143,7 +86,7 @@ def apply_answers(
     # The clock is read in the same round trip, before the locks: what was applied meanwhile under a later reading has
     # one that is above our token as well, and supersedes us.
     ticks, (rows,) = tx.ticks_and(len(answers), [_locking(tx.dialect, ids)])
-    locked = {row.id: row for row in map(ClaimedRow._make, rows)}
+    locked = {row.id: row for row in map(ResourceRow._make, rows)}
     applied: list[Applied] = []
     writes: list[dict[str, Any]] = []
     changes: list[Change] = []

@@ -15,6 +15,7 @@ from typing import Any
 
 from reconciler.clock import span_micros, to_micros
 from reconciler.ledger.claims import Claim
+from reconciler.ledger.rows import CLAIM_COLUMNS, DECIDED_COLUMNS, ResourceRow
 from reconciler.model import Cause, ControlTotal, Entry, Reading, ResourceRef, Snapshot, State
 
 TOMBSTONE_HASH = ""
@@ -86,11 +87,11 @@ class Decision:
     mark: bool = False
 
 
-def _differs(row: Any, state: State, content_hash: str) -> bool:
+def _differs(row: ResourceRow, state: State, content_hash: str) -> bool:
     return bool(row.state != state or row.content_hash != content_hash)
 
 
-def decide_answer(row: Any, answer: Answer, *, seq: int, now: datetime, least_interval: timedelta) -> Decision:
+def decide_answer(row: ResourceRow, answer: Answer, *, seq: int, now: datetime, least_interval: timedelta) -> Decision:
     """What an answer does to the row that it claimed. Pure."""
     claim = answer.claim
     if row.lease_token != claim.token or row.lease_until is None:
@@ -116,7 +117,7 @@ def decide_answer(row: Any, answer: Answer, *, seq: int, now: datetime, least_in
 
 
 def decide_page_row(
-    row: Any, brought: PageRow, *, start: int, started_at: datetime, seq: int, settle: timedelta
+    row: ResourceRow, brought: PageRow, *, start: int, started_at: datetime, seq: int, settle: timedelta
 ) -> Decision:
     """What a page row does to a resource that the ledger knows. Pure. It never settles a generation.
 
@@ -149,7 +150,7 @@ def _content(reading: Reading) -> tuple[State, str]:
 
 
 def _read_columns(
-    row: Any, reading: Reading, state: State, content_hash: str, seq: int, started_at: datetime
+    row: ResourceRow, reading: Reading, state: State, content_hash: str, seq: int, started_at: datetime
 ) -> dict[str, Any]:
     """What a reading says, and that it was accepted at `seq`."""
     snapshot = reading if isinstance(reading, Snapshot) else None
@@ -169,7 +170,7 @@ def kept(before: int | None, now: datetime | None) -> int | None:
     return before if now is None else to_micros(now)
 
 
-def _settle_columns(row: Any, answer: Answer, *, settled: bool, least_interval: timedelta) -> dict[str, Any]:
+def _settle_columns(row: ResourceRow, answer: Answer, *, settled: bool, least_interval: timedelta) -> dict[str, Any]:
     """The claim ends; the generation it saw is settled, or a wake-up is planned for the read that will settle it."""
     began = to_micros(answer.started_at)
     not_before = began + span_micros(least_interval)
@@ -178,7 +179,7 @@ def _settle_columns(row: Any, answer: Answer, *, settled: bool, least_interval: 
     wait_out_window = not settled or row.hints is None
     return {
         "settled_generation": settled_generation,
-        "first_marked_at": max(row.first_marked_at, began + 1) if settled and dirty else row.first_marked_at,
+        "first_marked_at": max(row.first_marked_at or 0, began + 1) if settled and dirty else row.first_marked_at,
         "due_at": (max(row.settle_at, not_before) if wait_out_window else not_before) if dirty else None,
         "not_before": not_before,
         "attempts": 0,
@@ -190,39 +191,12 @@ def _settle_columns(row: Any, answer: Answer, *, settled: bool, least_interval: 
     }
 
 
-_CLAIM_COLUMNS = (
-    "settled_generation",
-    "first_marked_at",
-    "due_at",
-    "not_before",
-    "attempts",
-    "last_error",
-    "dead_at",
-    "discarded_at",
-    "lease_until",
-    "lease_owner",
-)
-_READ_COLUMNS = (
-    "state",
-    "version",
-    "content_hash",
-    "applied_seq",
-    "fetched_at",
-    "status",
-    "created_at",
-    "provider_updated_at",
-)
-
-
-def _claim_columns(row: Any) -> dict[str, Any]:
+def _claim_columns(row: ResourceRow) -> dict[str, Any]:
     """Marks, claims and wake-ups as they are."""
-    return {name: getattr(row, name) for name in _CLAIM_COLUMNS}
+    return {name: getattr(row, name) for name in CLAIM_COLUMNS}
 
 
-def _ended(row: Any, *, due_at: int) -> dict[str, Any]:
+def _ended(row: ResourceRow, *, due_at: int) -> dict[str, Any]:
     """The claim ends without its reading being used."""
-    return (
-        {name: getattr(row, name) for name in _READ_COLUMNS}
-        | _claim_columns(row)
-        | {"due_at": due_at, "lease_until": None, "lease_owner": None}
-    )
+    kept_as_is = {name: getattr(row, name) for name in DECIDED_COLUMNS}
+    return kept_as_is | {"due_at": due_at, "lease_until": None, "lease_owner": None}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -40,6 +40,7 @@ ANSWERS_AT_ONCE = 32
 _CONTENTION_TRIES = 3
 _TOO_MANY = "too many wait for the next commit"
 
+T = TypeVar("T")
 Poison = tuple[Rejection, str]
 """A rejection that the database refuses, and the class of the error."""
 
@@ -226,10 +227,10 @@ class Lane:
             return (), ()
         ends_at = self._clock.monotonic() + TURN_SECONDS
         with self._ledger.together():
-            self._receive(receipts)
+            _hand_back(_halving(receipts, self._receive_these))
             poison = self._reject(rejections)
             while answers:
-                self._apply(answers.popleft())
+                _hand_back(_halving(answers.popleft(), self._apply_these))
                 if self._clock.monotonic() > ends_at:
                     break
             for waiting in tuple(calls):
@@ -239,16 +240,14 @@ class Lane:
                     break
         return [*chain.from_iterable(answers), *calls], poison
 
-    def _receive_alone(self, group: list[Waiting]) -> bool:
+    def _receive_alone(self, group: Sequence[Waiting]) -> bool:
         """The usual case, a transaction without savepoints; False, with nothing stored, when a receipt is poison."""
         try:
-            verdicts = self._ledger.receive([each.receipt for each in group if each.receipt], self._clock.now())
+            self._receive_these(group)
         except LedgerUnavailable:
             raise
         except Exception:
             return False
-        for waiting, verdict in zip(group, verdicts, strict=True):
-            waiting.result, waiting.error = verdict, None
         return True
 
     def _do_alone(self, answers: Sequence[list[Waiting]], calls: Collection[Waiting]) -> bool:
@@ -269,40 +268,11 @@ class Lane:
             return len(group) == 1
         return True
 
-    def _receive(self, group: list[Waiting]) -> None:
-        """All receipts in one go; if one of them is poison, the group is halved until only that one fails."""
-        if not group:
-            return
-        now = self._clock.now()
+    def _receive_these(self, group: Sequence[Waiting]) -> None:
         receipts = [waiting.receipt for waiting in group if waiting.receipt is not None]
-        try:
-            verdicts = self._ledger.receive(receipts, now)
-        except LedgerUnavailable:
-            raise
-        except Exception as error:
-            if len(group) == 1:
-                group[0].error = error
-                return
-            middle = len(group) // 2
-            self._receive(group[:middle])
-            self._receive(group[middle:])
-            return
+        verdicts = self._ledger.receive(receipts, self._clock.now())
         for waiting, verdict in zip(group, verdicts, strict=True):
             waiting.result, waiting.error = verdict, None
-
-    def _apply(self, group: Sequence[Waiting]) -> None:
-        """As `_receive`: one that cannot be applied must not cost the others theirs."""
-        try:
-            self._apply_these(group)
-        except LedgerUnavailable:
-            raise
-        except Exception as error:
-            if len(group) == 1:
-                group[0].error = error
-                return
-            middle = len(group) // 2
-            self._apply(group[:middle])
-            self._apply(group[middle:])
 
     def _apply_these(self, group: Sequence[Waiting]) -> None:
         brought = [waiting.brought for waiting in group if waiting.brought is not None]
@@ -312,19 +282,25 @@ class Lane:
             waiting.result, waiting.error = list(islice(results, len(each.answers))), None
 
     def _reject(self, rejections: Sequence[Rejection]) -> list[Poison]:
-        """As `_receive`; but nobody waits for a rejection, so those that cannot be stored are handed back."""
-        if not rejections:
-            return []
-        try:
-            self._ledger.reject(rejections)
-        except LedgerUnavailable:
-            raise
-        except Exception as error:
-            middle = len(rejections) // 2
-            if middle == 0:
-                return [(rejections[0], type(error).__name__)]  # its text may quote what somebody sent
-            return self._reject(rejections[:middle]) + self._reject(rejections[middle:])
+        """Nobody waits for a rejection, so those that cannot be stored are handed back."""
+        # Of an error its class only: its text may quote what somebody sent.
+        return [(each, type(error).__name__) for each, error in _halving(rejections, self._ledger.reject)]
+
+
+def _halving(group: Sequence[T], store: Callable[[Sequence[T]], object]) -> list[tuple[T, Exception]]:
+    """Store all in one go; where one of them is poison, halve until only that one fails. Those that failed, and why."""
+    if not group:
         return []
+    try:
+        store(group)
+    except LedgerUnavailable:
+        raise
+    except Exception as error:
+        middle = len(group) // 2
+        if middle == 0:
+            return [(group[0], error)]
+        return _halving(group[:middle], store) + _halving(group[middle:], store)
+    return []
 
 
 def _together(answering: Sequence[Waiting]) -> deque[list[Waiting]]:
@@ -358,6 +334,11 @@ def _settle(waiting: Waiting, ledger: Ledger) -> None:
     except LedgerUnavailable:
         raise
     except Exception as error:
+        waiting.error = error
+
+
+def _hand_back(failed: Iterable[tuple[Waiting, Exception]]) -> None:
+    for waiting, error in failed:
         waiting.error = error
 
 

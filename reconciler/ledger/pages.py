@@ -13,65 +13,22 @@ from datetime import datetime, timedelta
 from enum import Enum
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, assert_never
 
 import orjson
 
 from reconciler.clock import to_micros
-from reconciler.ledger.apply import (
-    COLUMNS_OF_A_READ,
-    SET_COLUMNS,
-    Change,
-    as_stored,
-    mark_what_follows,
-    require_all,
-    store_changes,
-)
+from reconciler.ledger.apply import Change, as_stored, mark_what_follows, require_all, store_changes
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.deciding import Applied, Outcome, PageRow, decide_page_row, kept
 from reconciler.ledger.marks import EXISTS, Mark, follow_up, mark, mark_unknown
+from reconciler.ledger.rows import DECIDED_COLUMNS, READ_COLUMNS, ROW, SET_DECIDED, ResourceRow
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, Snapshot, State
 
 # --- the statements -------------------------------------------------------------------------------
 
 
-class KnownRow(NamedTuple):
-    """What a decision on a known resource needs of its row."""
-
-    id: int
-    provider: str
-    account: str
-    kind: str
-    remote_id: str
-    generation: int
-    settled_generation: int
-    cause: str
-    due_at: int | None
-    not_before: int
-    first_marked_at: int | None
-    settle_at: int
-    lease_until: int | None
-    lease_owner: str | None
-    attempts: int
-    last_error: str | None
-    dead_at: int | None
-    discarded_at: int | None
-    state: str
-    version: int
-    content_hash: str | None
-    applied_seq: int
-    fetched_at: int | None
-    status: str | None
-    created_at: int | None
-    provider_updated_at: int | None
-
-    @property
-    def ref(self) -> ResourceRef:
-        return ResourceRef(self.provider, self.account, self.kind, self.remote_id)
-
-
-_ROW: Final = ", ".join(KnownRow._fields)
 _NAME: Final = "provider, account, kind, remote_id"
 _STATE: Final = f"{_NAME}, state, content_hash"
 _ON_SQLITE: Final = "account = ? AND kind = ? AND remote_id IN (SELECT value FROM json_each(?))"
@@ -81,8 +38,8 @@ _LOCKED: Final = 'ORDER BY remote_id COLLATE "C" FOR UPDATE'
 _KEY: Final = attrgetter("account", "kind", "id")
 
 _WRITE_PAGE_ROW = Bulk(
-    f"UPDATE resource SET {SET_COLUMNS} {{_rows}} WHERE resource.id = {{id}} AND resource.applied_seq < {{start}}",
-    {"id": WHOLE, "start": WHOLE} | COLUMNS_OF_A_READ,
+    f"UPDATE resource SET {SET_DECIDED} {{_rows}} WHERE resource.id = {{id}} AND resource.applied_seq < {{start}}",
+    {"id": WHOLE, "start": WHOLE} | DECIDED_COLUMNS,
 )
 _MEET_PAGE_ROW = insert_into(
     "resource",
@@ -93,15 +50,8 @@ _MEET_PAGE_ROW = insert_into(
         "kind": WORDS,
         "remote_id": WORDS,
         "cause": WORDS,
-        "state": WORDS,
-        "version": WHOLE,
-        "content_hash": WORDS,
-        "applied_seq": WHOLE,
-        "fetched_at": WHOLE,
-        "status": WORDS,
-        "created_at": WHOLE,
-        "provider_updated_at": WHOLE,
-    },
+    }
+    | READ_COLUMNS,
     "ON CONFLICT (account, kind, remote_id) DO UPDATE SET id = resource.id WHERE false",
 )
 """Inserts whom the ledger does not know. Whom it knows it leaves as he is, and on Postgres locks him all the same: part
@@ -172,20 +122,10 @@ def apply_page(
 
 def _first_change(row: PageRow, columns: tuple[Any, ...], cause: Cause, lag: timedelta) -> Change:
     """The first version of a row, from what `_MEET_PAGE_ROW` was given."""
-    read = dict(zip(_FIRST_READ, columns[_NAMED:], strict=True))
+    read = dict(zip(READ_COLUMNS, columns[_NAMED:], strict=True))
     return Change(columns[0], row.snapshot, cause.value, read, row.entries, lag, row.packed)
 
 
-_FIRST_READ = (
-    "state",
-    "version",
-    "content_hash",
-    "applied_seq",
-    "fetched_at",
-    "status",
-    "created_at",
-    "provider_updated_at",
-)
 _NAMED = 6
 """How many columns come before those."""
 
@@ -220,7 +160,7 @@ class _Walk:
         self.seqs: dict[ResourceRef, int] = {}
         self.met: dict[ResourceRef, tuple[Any, ...]] = {}
         """Rows of the page that this walk inserted with their first version, as it inserted them."""
-        self.known: dict[ResourceRef, KnownRow] = {}
+        self.known: dict[ResourceRef, ResourceRow] = {}
         """Its other rows, locked."""
         self.marked: set[ResourceRef] = set()
         """What it inserted with a mark."""
@@ -246,7 +186,7 @@ class _Walk:
         if not self._tx.dialect.is_postgres:
             self.known = dict(seen)
         if left := [ref for ref in self._page if ref not in self.met and ref not in self.known]:
-            self.known |= _by_ref(_ask(self._tx, left, _ROW))
+            self.known |= _by_ref(_ask(self._tx, left, ROW))
 
     @property
     def looked_at(self) -> Collection[ResourceRef]:
@@ -261,7 +201,7 @@ class _Walk:
 
     def _look(self) -> Mapping[ResourceRef, Any]:
         """The page's rows that the ledger knows."""
-        columns = _STATE if self._tx.dialect.is_postgres else _ROW
+        columns = _STATE if self._tx.dialect.is_postgres else ROW
         questions = [_question(self._tx, each, columns) for each in _by_kind(self._page)]
         ticks, answers = self._tx.ticks_and(2 * len(self._page), questions)
         self._ids = dict(zip(self._page, ticks[::2], strict=True))
@@ -313,7 +253,7 @@ class _Walk:
         on_postgres = self._tx.dialect.is_postgres
         if not strangers:
             if on_postgres:
-                self.known |= _by_ref(_ask(self._tx, refs, _ROW, _LOCKED))
+                self.known |= _by_ref(_ask(self._tx, refs, ROW, _LOCKED))
             return
         offered = {ref: self._offered(ref) for ref in (refs if on_postgres else strangers)}
         inserted = _MEET_PAGE_ROW.run_rows(self._tx, list(offered.values()))
@@ -348,7 +288,7 @@ class _Walk:
 
 
 def _differs(snapshot: Snapshot, seen: Any) -> bool:
-    state, content_hash = (seen.state, seen.content_hash) if isinstance(seen, KnownRow) else seen
+    state, content_hash = (seen.state, seen.content_hash) if isinstance(seen, ResourceRow) else seen
     return bool(state != State.PRESENT.value or content_hash != snapshot.content_hash)
 
 
@@ -377,5 +317,5 @@ def _by_kind(refs: Iterable[ResourceRef]) -> list[tuple[str, str, list[str]]]:
     return [(account, kind, ids) for (account, kind), ids in sorted(groups.items())]
 
 
-def _by_ref(rows: Iterable[tuple[Any, ...]]) -> dict[ResourceRef, KnownRow]:
-    return {row.ref: row for row in map(KnownRow._make, rows)}
+def _by_ref(rows: Iterable[tuple[Any, ...]]) -> dict[ResourceRef, ResourceRow]:
+    return {row.ref: row for row in map(ResourceRow._make, rows)}
