@@ -23,7 +23,11 @@ _DARK = {
 }  # fmt: skip
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 _DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (4, 4), (1, 3))
+_WIDTH = 330
+"""Of a panel, in pixels."""
 _Spec = dict[str, Any]
+_EDGE: _Spec = {"stroke": _PAPER, "strokeWidth": 4, "strokeJoin": "round"}
+"""Under words that may lie on a line."""
 _CONFIG: _Spec = {
     "background": _PAPER,
     "font": _FONT,
@@ -88,7 +92,7 @@ class Curves:
         ]  # fmt: skip
         limits = [{"panel": each.panel, "limit": each.y, "name": each.name} for each in self.limits]
         x = {"field": "x", **self._x()}
-        y = {"type": "quantitative", "axis": {"title": self.y_title, "tickCount": 5, "format": "~s"},
+        y = {"type": "quantitative", "axis": {"title": self.y_title, "tickCount": 5, "format": ",.12~g"},
              "scale": {"type": "log"} if self.y_is_ratio else {"zero": True}}  # fmt: skip
         encoding = {
             "x": x,
@@ -99,6 +103,16 @@ class Curves:
         }
         measured = [{"filter": "isValid(datum.y)"}]
         layers = [
+            {
+                "transform": [{"filter": "isValid(datum.limit)"}],
+                "mark": {"type": "rule", "color": _MUTED, "strokeDash": [3, 3]},
+                "encoding": {"y": {"field": "limit", **y}},
+            },
+            {
+                "transform": [{"filter": "isValid(datum.limit)"}],
+                "mark": {"type": "text", "align": "left", "dx": 4, "color": _MUTED},
+                "encoding": {"x": {"value": _WIDTH}, "y": {"field": "limit", **y}, "text": {"field": "name"}},
+            },
             {
                 "transform": measured,
                 "mark": {"type": "line", "strokeWidth": 2},
@@ -112,28 +126,19 @@ class Curves:
             *(
                 {
                     "transform": measured,
-                    "mark": {"type": "text", "dy": dy},
+                    "mark": {"type": "text", "dy": dy} | edge,
                     "encoding": {"x": x, "y": {"field": "y", **y}, "text": {"field": words}},
                 }
                 for words, dy in (("above", -11), ("below", 14))
+                for edge in (_EDGE, {})
             ),
-            {
-                "transform": [{"filter": "isValid(datum.limit)"}],
-                "mark": {"type": "rule", "color": _MUTED, "strokeDash": [3, 3]},
-                "encoding": {"y": {"field": "limit", **y}},
-            },
-            {
-                "transform": [{"filter": "isValid(datum.limit)"}],
-                "mark": {"type": "text", "align": "left", "dx": 4, "dy": -6, "color": _MUTED},
-                "encoding": {"x": {"value": 0}, "y": {"field": "limit", **y}, "text": {"field": "name"}},
-            },
         ]
         return _drawn(
             {
                 "data": {"values": [*rows, *limits]},
                 "facet": {"column": {"field": "panel", "type": "nominal", "title": None, "sort": panels}},
-                "spacing": 48,
-                "spec": {"width": 330, "height": 240, "layer": layers},
+                "spacing": 64,
+                "spec": {"width": _WIDTH, "height": 240, "layer": layers},
             }
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -42,8 +43,8 @@ def counting(ledger: Ledger) -> Iterator[list[int]]:
     def count() -> None:
         steps[0] += 1
 
-    def watch(connection: object, *_: object) -> None:
-        connection.set_progress_handler(count, 100)  # type: ignore[attr-defined]
+    def watch(connection: sqlite3.Connection, *_: object) -> None:
+        connection.set_progress_handler(count, 100)
 
     engine = ledger.store._reader
     event.listen(engine, "checkout", watch)
