@@ -96,6 +96,7 @@ class Fetcher:
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
         self.limits = provider.limits
         """The provider's, as our budget has them: it may learn of larger ones from its answers."""
+        self._learning = asyncio.Lock()
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in provider.kinds.items()}
 
     # --- by ids ---
@@ -373,18 +374,23 @@ class Fetcher:
         What the limit grew by comes into the bucket in the transaction from which on the new limit counts: by the new
         limit's reserve a bucket that was filled by the old one would be empty for minutes.
         """
-        learned = self.provider.limits
-        if learned == self.limits:
+        if self.provider.limits == self.limits:
             return
-        now = self._clock.now()
+        async with self._learning:
+            before, learned = self.limits, self.provider.limits
+            grown = _burst(learned) - _burst(before)
+            now = self._clock.now()
 
-        def act(ledger: Ledger) -> None:
-            grown = _burst(learned) - _burst(self.limits)
-            if grown > 0:
-                ledger.widen_requests(self.account, learned, requests=grown, now=now)
-            self.limits = learned
+            def act(ledger: Ledger) -> None:
+                if grown > 0:
+                    ledger.widen_requests(self.account, learned, requests=grown, now=now)
+                self.limits = learned
 
-        await self._ledger.call(act)
+            try:
+                await self._ledger.call(act)
+            except BaseException:
+                self.limits = before  # the commit that was to bring the requests did not happen
+                raise
 
     async def give_back(self, endpoint: str, priority: Priority) -> None:
         """A request that was drawn and not sent."""

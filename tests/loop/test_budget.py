@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from providers.stripe.kinds import PER_ACCOUNT, PER_ENDPOINT, limits
 from reconciler.budget import MILLI, RESERVED, SAFETY, draw, full, give_back, refill, stretched, throttle
 from reconciler.clock import ManualClock
+from reconciler.errors import LedgerContention, LedgerUnavailable
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.ledger import GroupCommit, Ledger, Offer, open_ledger
 from reconciler.model import Priority
@@ -235,8 +236,17 @@ class Learning:
         self.limits = {ACCOUNT_LIMIT: Limit(rate=40.0, burst=800)}
 
 
-def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(ledger: Ledger, clock: ManualClock) -> None:
-    """By the larger limit's reserve the old bucket is empty: a worker that used it at once waited for a minute."""
+@pytest.mark.parametrize("fails", [None, LedgerContention("a deadlock"), LedgerUnavailable("the disk is full")])
+def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(
+    ledger: Ledger, clock: ManualClock, fails: Exception | None
+) -> None:
+    """By the larger limit's reserve the old bucket is empty: a worker that used it at once waited for a minute. So it
+    is when the commit that was to bring the requests does not happen."""
+    failing = [] if fails is None else [fails]
+
+    def with_it(_: Ledger) -> None:
+        if failing:
+            raise failing.pop()
 
     async def story() -> None:
         provider, commit = Learning(), GroupCommit(ledger, clock)
@@ -254,7 +264,13 @@ def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(ledger: Le
             )
 
         before = await commit.call(offered)
-        await fetcher.draw("order.list", Priority.SWEEP)
+        told = await asyncio.gather(
+            fetcher.draw("order.list", Priority.SWEEP), commit.call(with_it), return_exceptions=True
+        )
+        if type(fails) is LedgerUnavailable:
+            assert [*told] == [fails, fails], "both were in the commit that did not happen"
+            assert fetcher.limits != provider.limits
+            await fetcher.draw("order.list", Priority.SWEEP)
         after = await commit.call(offered)
         assert (granted, before.granted, after.granted) == (12, 1, 1)
         assert fetcher.limits == provider.limits
