@@ -35,7 +35,7 @@ class Health:
         self._away: set[str] = set()
         self._answers: Counter[str] = Counter()
         self._failing: dict[str, Counter[str]] = {}
-        self._missing: deque[tuple[datetime, ResourceRef]] = deque()
+        self._missing: deque[tuple[datetime, str]] = deque()
         self._walks_rest_until: dict[str, datetime] = {}
         self._walk_rests: dict[str, timedelta] = {}
         """How long the next one is, by kind, where the last walk was not worth its requests."""
@@ -68,9 +68,13 @@ class Health:
     # --- is what it says believable? ---
 
     def missing(self, refs: Iterable[ResourceRef], now: datetime) -> int:
-        """Present resources that a read called missing; how many different ones that makes within the period."""
-        seen = {ref for _, ref in self._missing}
-        self._missing.extend((now, ref) for ref in refs if ref not in seen)
+        """Present resources that a read called missing; how many that makes within the period.
+
+        Parts count with their whole, whose id theirs begin with: a dozen orders that somebody deletes are a dozen.
+        """
+        seen = {whole for _, whole in self._missing}
+        named = {ref.id.partition("/")[0] for ref in refs}
+        self._missing.extend((now, whole) for whole in named - seen)
         while self._missing and self._missing[0][0] < now - STORM_PERIOD:
             self._missing.popleft()
         return len(self._missing)
