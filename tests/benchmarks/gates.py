@@ -118,6 +118,10 @@ def beside_backfill(database: str, times: float) -> Figure:
     return Figure(database, "p99 at 300/s beside a backfill, times quiet", "", times, 2, 3)
 
 
+def beside_report(database: str, times: float) -> Figure:
+    return Figure(database, "p99 at 300/s beside a month's report, times quiet", "", times, 2, 3)
+
+
 def backfill(database: str, figures: Backfilled) -> Sequence[Figure]:
     objects = f"{figures.objects:,}"
     if figures.latency_ms:

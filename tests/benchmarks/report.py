@@ -1,5 +1,5 @@
 """`python -m tests.benchmarks.report [--months 12] [--orders 5000] [--entries 80000] [--database sqlite|postgres]`:
-a month's report over an ever older ledger.
+a month's report over an ever older ledger; with --intake also what it does to deliveries that arrive meanwhile.
 
 Every month of the ledger has as many entries, and as many of them come from orders that a shop and a processor both
 know: the sale, the charge, its entry, and for one in fifty a refund on both sides; one in five hundred is missing on
@@ -7,6 +7,9 @@ one side and stays a break for ever. The other entries belong to nothing (`tests
 months named by --at, the month that has just ended is reported by `reconcile report --format json` in a process of
 its own: wall-clock seconds, CPU seconds and highest memory, whole command; on Postgres also what the server spent
 meanwhile. Exit code 1 when the last one misses the promise (10 s of CPU, the server's included, and 300 MB).
+
+--intake has 300 deliveries a second arrive in the oldest ledger, in turns alone and while one report follows the other,
+and compares the medians of their 99th percentiles.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -39,8 +45,11 @@ from reconciler.money import Money
 from reconciler.movements import reader_of
 from reconciler.report.aside import SettingAside
 from reconciler.report.facts import AccountTerms
+from tests.benchmarks.gates import beside_report
+from tests.benchmarks.intake import STEADY_RATE
 from tests.benchmarks.plain import tell_plain
-from tests.benchmarks.processes import ROOT, Cluster, noted, postgres
+from tests.benchmarks.processes import ROOT, Cluster, Receiver, load, noted, postgres
+from tests.benchmarks.showing import show_figures
 
 SECONDS = 10.0
 MEGABYTES = 300.0
@@ -279,6 +288,43 @@ def curve(
     return points
 
 
+def intake_beside_reports(url: str, folder: Path, month: date) -> float:
+    """How many times the intake's p99 at 300/s is what it is without reports, medians of three rounds."""
+    alone, beside = [], []
+    with Receiver("receiver", url) as intake:
+        load(intake, "warm", connections=16, seconds=1)
+        for number in range(3):
+            alone.append(_steady(intake, f"alone{number}"))
+            with _reports_without_end(folder, month):
+                load(intake, f"starting{number}", connections=1, seconds=3, rate=10)
+                beside.append(_steady(intake, f"beside{number}"))
+    return statistics.median(beside) / statistics.median(alone)
+
+
+def _steady(intake: Receiver, run: str) -> float:
+    return load(intake, run, connections=64, seconds=8, rate=STEADY_RATE).p99_ms
+
+
+@contextmanager
+def _reports_without_end(folder: Path, month: date) -> Iterator[None]:
+    """Each in a process of its own, the next as soon as one has ended."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.is_set():
+            *_, code = measured(folder / "config.toml", month, folder / "beside.json", None)
+            if code not in (0, 1, 3):
+                raise RuntimeError(f"the report failed with exit code {code}; its reason is above")
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(follow)
+        try:
+            yield
+        finally:
+            over.set()
+        following.result()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.report", description=__doc__)
     parser.add_argument("--at", default="1,3,6,12", help="after which months to report, with commas")
@@ -286,6 +332,7 @@ def main() -> int:
     parser.add_argument("--past-orders", type=int, help="orders in months that are not reported; default: as many")
     parser.add_argument("--entries", type=int, default=84_000, help="entries a month, those of the orders included")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--intake", action="store_true", help="then also the intake's p99 while reports are made")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--note", default="", help="beside what it runs: goes into the JSON, and below the picture")
     asked = parser.parse_args()
@@ -301,6 +348,10 @@ def main() -> int:
             server.psql("CREATE DATABASE books")
             url, spent = server.get_uri("books"), Cluster.of(server)
         points = curve(url, folder, at, asked.orders, asked.past_orders, asked.entries, console, spent)
+        figures = []
+        if asked.intake:
+            oldest = month_after(BEGINNING.date(), points[-1].months - 1)
+            figures.append(beside_report(asked.database, intake_beside_reports(url, folder, oldest)))
     table = Table(
         title=f"a month's report on {asked.database}: {asked.entries:,} entries, {asked.orders:,} orders a month"
     )
@@ -318,11 +369,18 @@ def main() -> int:
         table.add_row(f"{each.months}", f"{each.entries:,}", f"{each.seconds:.1f}", f"{each.cpu_seconds:.1f}",
                       f"{each.server_seconds:.1f}", f"{each.megabytes:.0f} MB", f"{each.exit_code}")  # fmt: skip
     console.print(table)
+    if figures:
+        show_figures(console, figures)
     if asked.json:
-        content = {"note": noted(asked.note), "reports": {asked.database: [asdict(each) for each in points]}}
+        content = {
+            "note": noted(asked.note),
+            "reports": {asked.database: [asdict(each) for each in points]},
+            "figures": [asdict(each) | {"verdict": each.verdict} for each in figures],
+        }
         asked.json.write_text(json.dumps(content, indent=2) + "\n")
     last = points[-1]
-    return 1 if last.cpu_seconds + last.server_seconds > SECONDS or last.megabytes > MEGABYTES else 0
+    missed = last.cpu_seconds + last.server_seconds > SECONDS or last.megabytes > MEGABYTES
+    return 1 if missed or any(each.fails for each in figures) else 0
 
 
 if __name__ == "__main__":
