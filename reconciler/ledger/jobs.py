@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.errors import LedgerError
+from reconciler.ledger.question import Question
 from reconciler.ledger.transaction import Transaction
 
 
@@ -57,7 +58,7 @@ _TAKE = text(
     """
 )
 _SET_BACK = text("UPDATE job SET watermark = :watermark, progress = '{}' WHERE name = :name")
-_RENEW = text(
+_RENEW = Question(
     """
     UPDATE job SET lease_until = :lease_until, progress = :progress,
       watermark = CASE WHEN watermark IS NULL OR :watermark > watermark THEN COALESCE(:watermark, watermark)
@@ -134,8 +135,8 @@ def renew(
     watermark: datetime | None = None,
 ) -> None:
     """Keep the lease and remember how far the run got. Raises JobLost."""
-    touched = tx.run(
-        _RENEW,
+    touched = _RENEW.run(
+        tx,
         {
             "name": job.name,
             "token": job.token,
@@ -144,7 +145,7 @@ def renew(
             "watermark": None if watermark is None else to_micros(watermark),
         },
     )
-    if touched.rowcount != 1:
+    if touched != 1:
         raise JobLost(f"the lease of job {job.name} has ended; nothing more of this run is recorded")
 
 
@@ -222,11 +223,13 @@ def jobs(tx: Transaction) -> list[JobState]:
     ]
 
 
-_PROGRESS = text("SELECT progress FROM job WHERE name = :name")
+_PROGRESS = Question("SELECT progress FROM job WHERE name = :name")
+_LOCK_PROGRESS = Question("SELECT progress FROM job WHERE name = :name FOR UPDATE")
 
 
-def progress_of(tx: Transaction, name: str) -> Mapping[str, Any]:
-    """How far a job got; empty for one that never ran."""
-    stored = tx.run(_PROGRESS, {"name": name}).scalar_one_or_none()
-    found: Mapping[str, Any] = {} if stored is None else orjson.loads(stored)
+def progress_of(tx: Transaction, name: str, *, lock: bool = False) -> Mapping[str, Any]:
+    """How far a job got; empty for one that never ran. With `lock` nobody else moves it in this transaction."""
+    asked = _LOCK_PROGRESS if lock and tx.dialect.is_postgres else _PROGRESS
+    rows = asked.ask(tx, {"name": name})
+    found: Mapping[str, Any] = orjson.loads(rows[0][0]) if rows else {}
     return found

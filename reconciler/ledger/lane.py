@@ -79,13 +79,16 @@ class Lane:
         bound: int,
         on_receipts: Callable[[], None],
         on_dropped: Callable[[int], None],
+        at_once: int = GROUP_BOUND,
     ) -> None:
-        """`bound` is on the rejections that wait. Both are called on the loop: `on_receipts` after a commit that held
-        some, `on_dropped` with how many rejections will never be stored."""
+        """`bound` is on the rejections that wait, `at_once` on the calls that one commit holds. Both others are called
+        on the loop: `on_receipts` after a commit that held some, `on_dropped` with how many rejections will never be
+        stored."""
         self._ledger = ledger
         self._clock = clock
         self._thread = thread
         self._bound = bound
+        self._at_once = at_once
         self._on_receipts = on_receipts
         self._on_dropped = on_dropped
         self._named: set[str] = set()
@@ -93,6 +96,7 @@ class Lane:
         self._waiting: deque[Waiting] = deque()
         self._rejections: deque[Rejection] = deque(maxlen=bound)
         self._running = False
+        self._under_way = 0
         self._gathered = 0
         self._gather_until = 0.0
         self._away = False
@@ -104,6 +108,11 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def load(self) -> int:
+        """Calls that are under way or wait."""
+        return self._under_way + len(self._waiting)
 
     def add(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
@@ -132,12 +141,13 @@ class Lane:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._gathered < len(self._waiting) < GROUP_BOUND and loop.time() < self._gather_until:
+        if self._gathered < len(self._waiting) < self._at_once and loop.time() < self._gather_until:
             self._gathered = len(self._waiting)
             loop.call_soon(self._look)
             return
-        group = [self._waiting.popleft() for _ in range(min(GROUP_BOUND, len(self._waiting)))]
+        group = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
         rejections = [self._rejections.popleft() for _ in range(min(GROUP_BOUND, len(self._rejections)))]
+        self._under_way = len(group)
         self._thread.submit(self._run, loop, group, rejections)
 
     def _drop(self, rejections: Sequence[Rejection], why: str) -> None:
@@ -167,6 +177,7 @@ class Lane:
     ) -> None:
         """After the commit."""
         self._away = away
+        self._under_way = 0
         if unstored:
             held = [*unstored, *self._rejections]
             self._drop(held[: -self._bound], _TOO_MANY)

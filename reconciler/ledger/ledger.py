@@ -522,7 +522,7 @@ class Ledger:
     def move_job(self, job: Job, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, now: datetime) -> None:
         """Renew a run with what `change` makes of its progress: for several who move it at once. Raises JobLost."""
         with self._store.write() as tx:
-            jobs.renew(tx, job, progress=change(jobs.progress_of(tx, job.name)), now=now)
+            jobs.renew(tx, job, progress=change(jobs.progress_of(tx, job.name, lock=True)), now=now)
 
     def finish_job(
         self,

@@ -8,6 +8,7 @@ then. Autovacuum ends that, but looks once a minute at most, and a minute is all
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import count
 from threading import Thread
 
 from sqlalchemy import Engine, text
@@ -31,12 +32,12 @@ class Statistics:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._commits = 0
+        self._commits = count(1)
         self._looking: Thread | None = None
 
     def committed(self) -> None:
-        self._commits += 1
-        at = self._commits
+        """Called by every thread that commits."""
+        at = next(self._commits)
         if at & (at - 1) or not _FIRST_LOOK <= at <= _LAST_LOOK:
             return
         if self._looking is None or not self._looking.is_alive():

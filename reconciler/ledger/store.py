@@ -209,6 +209,7 @@ class Store:
             transactions=self._transactions,
             engine=self.engine,
         )
+        sibling._statistics = self._statistics
         self._siblings.append(sibling)
         return sibling
 
