@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar, dataclass_transform
 
 import orjson
 
@@ -15,7 +15,28 @@ from reconciler.clock import require_utc
 from reconciler.money import Money
 
 
-@dataclass(frozen=True, slots=True, order=True)
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """A frozen dataclass with slots that only the type checker keeps frozen: for what is made for every delivery.
+
+    A frozen one sets each field through `object.__setattr__`, which made the eight values of a delivery cost six times
+    as much: 9 us of its 140.
+    """
+    own_hash = "__hash__" in cls.__dict__
+    return dataclass(slots=True, unsafe_hash=not own_hash)(cls)
+
+
+@dataclass_transform(frozen_default=True, order_default=True)
+def ordered_value(cls: type[T]) -> type[T]:
+    """The same for what can be sorted."""
+    own_hash = "__hash__" in cls.__dict__
+    return dataclass(slots=True, order=True, unsafe_hash=not own_hash)(cls)
+
+
+@ordered_value
 class ResourceRef:
     """One remote thing: `provider/account/kind/id`. The id may itself hold slashes; the others may not."""
 
@@ -98,7 +119,7 @@ class Window:
 # --- what comes in --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """One webhook request as received. A hint, never a fact."""
 
@@ -111,7 +132,7 @@ class Delivery:
     """The peer's address, for the audit row."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hint:
     """Names a resource that may have changed.
 
@@ -135,7 +156,7 @@ class Redaction:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Notice:
     """What a verified delivery (or one row of the provider's event feed) says. No hints: a type we do not follow."""
 

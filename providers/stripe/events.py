@@ -89,47 +89,45 @@ def notice(event: Mapping[str, Any], account: str, *, own: str | None = None, li
     event_type = _text(event, "type").removeprefix("v1.").removeprefix("v2.")
     event_id = names.id_of(event.get("snapshot_event")) or _text(event, "id")
     other_mode = livemode is not None and event.get("livemode") is (not livemode)
-    hints = () if other_mode else _unique(list(_hints(event, event_type, account, _connected(event, own))))
+    hints = () if other_mode else _unique(_hints(event, event_type, account, _connected(event, own)))
     return Notice(event_id, event_type, _occurred_at(event.get("created")), hints)
 
 
-def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> Iterator[Hint]:
-    if event_type.startswith(_GENERATION_FAILURE):
-        yield from _thin(_mapping(_mapping(event, "data"), "impact"), "", account, connected)
-        return
-    if event_type not in _KNOWN and not event_type.startswith(_FAMILIES):
-        return
+def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> list[Hint]:
+    if event_type not in _KNOWN:
+        if event_type.startswith(_GENERATION_FAILURE):
+            return _thin(_mapping(_mapping(event, "data"), "impact"), "", account, connected)
+        if not event_type.startswith(_FAMILIES):
+            return []
     if "related_object" in event:
-        yield from _thin(event, event_type, account, connected)
-        return
+        return _thin(event, event_type, account, connected)
     part = _mapping(event, "data")
     subject = _mapping(part, "object")
     kind = subject.get("object")
     if not isinstance(kind, str):
-        return
+        return []
+    hints = []
     if kind in KINDS and (resource_id := _subject_id(kind, subject)):
         expected = announced(event_type, subject, _mapping(part, "previous_attributes"))
-        created_at = instant(subject.get("created"))
-        yield Hint(
-            _ref(account, kind, connected, resource_id), expected if kind != "balance" else None, created_at=created_at
-        )
-    if kind not in _NAMES_OTHERS:
-        return
-    for named_kind, named in _named_along(kind, subject):
-        yield Hint(_ref(account, named_kind, connected, named))
+        ref = _ref(account, kind, connected, resource_id)
+        hints.append(Hint(ref, expected if kind != "balance" else None, instant(subject.get("created"))))
+    if kind in _NAMES_OTHERS:
+        along = _named_along(kind, subject)
+        hints += [Hint(_ref(account, named_kind, connected, named)) for named_kind, named in along]
+    return hints
 
 
-def _thin(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> Iterator[Hint]:
+def _thin(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> list[Hint]:
     """A thin event names one object and carries no state, except perhaps the values before the change."""
     subject = _mapping(event, "related_object")
     kind = subject.get("type")
     if not isinstance(kind, str):
-        return
+        return []
     kind = kind.removeprefix("v1.")
     if kind not in KINDS or not (resource_id := _subject_id(kind, subject)):
-        return
+        return []
     previous = _mapping(_mapping(event, "changes"), "before")
-    yield Hint(_ref(account, kind, connected, resource_id), announced(event_type, None, previous))
+    return [Hint(_ref(account, kind, connected, resource_id), announced(event_type, None, previous))]
 
 
 def _named_along(kind: str, subject: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -194,5 +192,7 @@ def _text(event: Mapping[str, Any], name: str) -> str:
 
 def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = value.get(name)
-    # A dict, nearly always; asking an abstract class takes ten times as long.
-    return found if type(found) is dict or isinstance(found, Mapping) else {}
+    # A dict or nothing, nearly always; asking an abstract class takes ten times as long.
+    if type(found) is dict or (found is not None and isinstance(found, Mapping)):
+        return found
+    return {}

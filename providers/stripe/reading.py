@@ -14,7 +14,7 @@ from reconciler.model import Reading, ResourceRef, Snapshot, Tombstone
 
 def instant(value: object) -> datetime | None:
     """Stripe's whole seconds since 1970; None for anything else, and for seconds that no calendar holds."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int:  # true is no instant
         return None
     try:
         return datetime.fromtimestamp(value, UTC)

@@ -28,7 +28,7 @@ def check(
     The time is judged only after the signature: an unsigned time says nothing. The SDK's own check accepts any future
     time, fails on a blank after a comma and raises UnicodeDecodeError on a body that is not UTF-8: all closed here.
     """
-    if not header or not header.strip():
+    if not header or header.isspace():
         raise SignatureRejected("missing", "no Stripe-Signature header; deliveries must come from Stripe itself, not "
                                 "through EventBridge or Event Grid, which do not sign")  # fmt: skip
     if not secrets:
@@ -36,16 +36,17 @@ def check(
     usual = _USUAL.fullmatch(header)
     if usual is not None:
         signed_at = int(usual[1])
-        good = any(_is_signed(secret, signed_at, body, usual[2]) for secret in secrets)
+        good = _is_signed_by_any(secrets, signed_at, body, usual[2])
     else:
         signed_at, signatures = _parse(header)
         good = any(_signed_with(secret, signed_at, body, signatures) for secret in secrets)
     if not good:
         raise SignatureRejected("wrong", "no configured webhook secret made this signature")
     age = received_at.timestamp() - signed_at
-    if age > tolerance.total_seconds():
+    limit = tolerance.total_seconds()
+    if age > limit:
         raise SignatureRejected("too_old", f"signed {age:.0f} s ago; a replay, or a clock that is wrong")
-    if age < -tolerance.total_seconds():
+    if age < -limit:
         raise SignatureRejected("in_the_future", f"signed {-age:.0f} s in the future; a clock is wrong")
 
 
@@ -70,17 +71,20 @@ def _parse(header: str) -> tuple[int, list[str]]:
     return int(times[0]), signatures
 
 
-def _is_signed(secret: str, signed_at: int, body: bytes, signature: str) -> bool:
+def _is_signed_by_any(secrets: Sequence[str], signed_at: int, body: bytes, signature: str) -> bool:
     """The scheme as Stripe documents it, for one signature: a third of the time that the SDK takes, which parses the
     header again and copies the body twice. The tests hold it against the SDK.
 
     `hmac.digest` keeps the interpreter's lock; `hmac.new`, as the SDK has it, gives it away to hash more than 2 KB,
     and waits a hundred microseconds behind a busy ledger thread to get it back.
     """
-    if not secret.strip():
-        return False  # anybody can sign with it
-    expected = hmac.digest(secret.encode(), b"%d.%b" % (signed_at, body), "sha256").hex()
-    return hmac.compare_digest(expected, signature)
+    signed = b"%d.%b" % (signed_at, body)
+    for secret in secrets:
+        if not secret or secret.isspace():
+            continue  # anybody can sign with it
+        if hmac.compare_digest(hmac.digest(secret.encode(), signed, "sha256").hex(), signature):
+            return True
+    return False
 
 
 def _signed_with(secret: str, signed_at: int, body: bytes, signatures: Sequence[str]) -> bool:
@@ -89,7 +93,7 @@ def _signed_with(secret: str, signed_at: int, body: bytes, signatures: Sequence[
         text = body.decode()
     except UnicodeDecodeError:
         # The SDK takes text only, but bytes are what was signed: a garbled body that Stripe signed is not a forgery.
-        return any(_is_signed(secret, signed_at, body, signature) for signature in signatures)
+        return any(_is_signed_by_any((secret,), signed_at, body, signature) for signature in signatures)
     from stripe import SignatureVerificationError, WebhookSignature  # only here: 6 MB and 0.1 s of every start
 
     header = ",".join([f"t={signed_at}", *[f"v1={signature}" for signature in signatures]])

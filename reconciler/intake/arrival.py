@@ -27,6 +27,8 @@ from reconciler.provider import Provider
 _TEXT_LIMIT = 255
 """Characters of an event id, a type or a resource id. Providers stay far below; an index entry must stay small."""
 
+_USUAL_TYPES = frozenset({"application/json", "application/json; charset=utf-8"})
+
 _ACCEPTED = answer_json(200, {"received": True})
 
 Done = Callable[[Verdict | None, BaseException | None], None]
@@ -176,7 +178,7 @@ class Arrival:
             raise Refused(Refusal.METHOD)
         # No content type at all is allowed: the signature says who made the body, and the body whether it is JSON.
         content_type = self._headers.get("content-type", "application/json")
-        if content_type != "application/json" and not _is_json(content_type):
+        if content_type not in _USUAL_TYPES and not _is_json(content_type):
             raise Refused(Refusal.CONTENT_TYPE)
         if self._size > shared.limits.body_bytes:
             raise Refused(Refusal.TOO_LARGE)
@@ -222,6 +224,7 @@ class Arrival:
             occurred_at=notice.occurred_at,
             marks=_marks(door.provider, notice),
             redact=notice.redact,
+            packed=self._shared.ledger.pack(delivery.body),
         )
 
     # --- ending -----------------------------------------------------------------------------------

@@ -6,16 +6,16 @@ ASGI costs a task, two awaits of the body and two messages for each request, abo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.intake.asgi import Answer
+from reconciler.model import value
 
 Reply = Callable[[Answer], None]
 """Answers the request; does nothing when it was answered before, or the sender is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """A request up to its body."""
 

@@ -19,7 +19,7 @@ from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.marks import Mark, mark
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Dialect, Transaction
-from reconciler.model import Delivery, Redaction, ResourceRef
+from reconciler.model import Delivery, Redaction, ResourceRef, value
 
 _DAY = 86_400 * 1_000_000
 
@@ -54,7 +54,7 @@ def announced_by(tx: Transaction, ref: ResourceRef, *, before: datetime, limit: 
     return list(dict.fromkeys(row.event_id for row in rows))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receipt:
     """A delivery that was verified, and the marks that it makes. `known` says whether we follow its type."""
 
@@ -65,6 +65,8 @@ class Receipt:
     occurred_at: datetime | None
     marks: tuple[Mark, ...]
     redact: tuple[Redaction, ...] = ()
+    packed: bytes | None = None
+    """The body as it is stored, where whoever made the receipt has packed it (`GroupCommit.pack`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
                 None,
                 delivery.source,
                 _logged(delivery),
-                tx.pack(body, Place.DELIVERY),
+                tx.pack(body, Place.DELIVERY) if receipt.packed is None else receipt.packed,
                 len(body),
             )
         )

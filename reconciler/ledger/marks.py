@@ -8,7 +8,7 @@ would be lost (CORE.md 3.2 shows it on a real Postgres).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from sqlalchemy import text
 from reconciler.clock import span_micros, to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
 from reconciler.ledger.transaction import Transaction
-from reconciler.model import PRIORITY_OF, Cause, Hint, ResourceRef
+from reconciler.model import PRIORITY_OF, Cause, Hint, ResourceRef, value
 
 ROLL_LIMIT = 6
 """A resource that is marked without pause is read at the latest after this many settle windows."""
@@ -31,7 +31,7 @@ EXISTS: Final = '{"exists":true}'
 believed only when reads no longer lag behind the change that named it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mark:
     """One resource to look at.
 
