@@ -14,7 +14,6 @@ import orjson
 from reconciler.clock import require_utc
 from reconciler.money import Money
 
-
 T = TypeVar("T")
 
 

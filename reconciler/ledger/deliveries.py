@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from reconciler.clock import to_micros
 from reconciler.ledger import redaction
-from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
-from reconciler.ledger.marks import Mark, mark
+from reconciler.ledger.bulk import BYTES, TRUTH, WHOLE, WORDS, Bulk, Given, insert_into
+from reconciler.ledger.marks import MARK_GIVEN, Mark, given_marks, mark
 from reconciler.ledger.packing import Place
-from reconciler.ledger.transaction import Dialect, Transaction
+from reconciler.ledger.transaction import POSTGRES, Transaction
 from reconciler.model import Delivery, Redaction, ResourceRef, value
 
 _DAY = 86_400 * 1_000_000
@@ -84,22 +84,20 @@ class Rejection:
     audited: bool = True
 
 
-_DELIVERY_COLUMNS = {
-    "id": WHOLE,
+_JUDGED = {"id": WHOLE, "verdict": WORDS, "reason": WORDS}
+_RECEIVED = {
     "provider": WORDS,
     "account": WORDS,
     "event_id": WORDS,
     "type": WORDS,
     "received_at": WHOLE,
     "occurred_at": WHOLE,
-    "verdict": WORDS,
-    "reason": WORDS,
     "source": WORDS,
     "headers": WORDS,
-    "body": BYTES,
     "size": WHOLE,
+    "body": BYTES,
 }
-_INSERT_DELIVERY = insert_into("delivery", _DELIVERY_COLUMNS)
+_INSERT_DELIVERY = insert_into("delivery", _JUDGED | _RECEIVED)
 _INSERT_DELIVERY_MARK = insert_into(
     "delivery_mark",
     {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "delivery_id": WHOLE},
@@ -116,17 +114,51 @@ _TALLY = Bulk(
     _TALLY_COLUMNS,
 )
 _SEEN = """
-    SELECT given.account, given.event_id FROM {given}
+    SELECT given.account, given.event_id
+    FROM (SELECT json_extract(value, '$[0]') AS account, json_extract(value, '$[1]') AS event_id
+          FROM json_each(?)) AS given
     WHERE EXISTS (SELECT 1 FROM delivery
                   WHERE delivery.account = given.account AND delivery.event_id = given.event_id
                         AND delivery.verdict <> 'rejected')
 """
-"""Which of the given have been accepted before: one look into the index for each, however often it was repeated."""
-_SEEN_POSTGRES = _SEEN.format(given="json_to_recordset(%s::json) AS given(account text, event_id text)")
-_SEEN_SQLITE = _SEEN.format(
-    given="(SELECT json_extract(value, '$[0]') AS account, json_extract(value, '$[1]') AS event_id"
-    " FROM json_each(?)) AS given"
-)
+"""SQLite: which of the given have been accepted before, by one look into the index for each."""
+
+_GIVEN = Given({"n": WHOLE, "again": TRUTH, "names_any": TRUTH, "day": WHOLE} | _RECEIVED)
+_NAMED = Given({"n": WHOLE, "account": WORDS, "kind": WORDS, "remote_id": WORDS})
+# Parts that write run from the last to the first (ExecInitModifyTable): the tally's row, which every node wants, is
+# locked last, and the resources in the order of their keys. A subquery with a limit, because the planner would turn
+# EXISTS into a look at the whole table while that is small, and keep to it. The judged ones are made once, in the order
+# in which they came, so that a later delivery has a later reading of the ledger clock.
+_AT_ONCE = f"""
+    WITH judged AS MATERIALIZED (
+      SELECT nextval('ledger_clock') AS id, given.*,
+             CASE WHEN NOT given.names_any THEN 'ignored'
+                  WHEN given.again
+                    OR (SELECT 1 FROM delivery
+                        WHERE delivery.account = given.account AND delivery.event_id = given.event_id
+                              AND delivery.verdict <> 'rejected' LIMIT 1) IS NOT NULL THEN 'duplicate'
+                  ELSE 'stored' END AS verdict
+      FROM {_GIVEN.source}),
+    tallied AS ({
+    _TALLY.insert_from(
+        POSTGRES,
+        '''SELECT account, day, verdict, '', count(*) FROM judged
+           GROUP BY account, day, verdict ORDER BY account COLLATE "C", day, verdict COLLATE "C" ''',
+    )
+}),
+    linked AS ({
+    _INSERT_DELIVERY_MARK.insert_from(
+        POSTGRES,
+        f"SELECT given.account, given.kind, given.remote_id, judged.id FROM {_NAMED.source} JOIN judged USING (n)",
+    )
+}),
+    marked AS ({MARK_GIVEN}),
+    inserted AS ({
+    _INSERT_DELIVERY.insert_from(POSTGRES, f"SELECT id, verdict, NULL, {', '.join(_RECEIVED)} FROM judged")
+})
+    SELECT verdict FROM judged ORDER BY n
+"""
+"""Postgres: receipts, their marks and their tally in one statement, and so in one round trip with its commit."""
 
 
 def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
@@ -137,48 +169,50 @@ def receive(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list
     """
     if not receipts:
         return []
+    for receipt in receipts:
+        if receipt.redact:
+            redaction.ask(tx, receipt.delivery.account, receipt.redact, event_id=receipt.event_id, now=now)
+    return _at_once(tx, receipts, now) if tx.dialect.is_postgres else _in_steps(tx, receipts, now)
+
+
+def _at_once(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
+    seen: set[tuple[str, str]] = set()
+    rows, links, marks = [], [], []
+    for n, receipt in enumerate(receipts):
+        key = (receipt.delivery.account, receipt.event_id)
+        received = _received(tx, receipt)
+        rows.append((n, key in seen, _names_any(receipt), _day(received[_RECEIVED_AT]), *received))
+        seen.add(key)
+        for each in receipt.marks:
+            marks.append(each)
+            links.append((n, each.ref.account, each.ref.kind, each.ref.id))
+    given = (*_GIVEN.parameters(rows), *_NAMED.parameters(links), *given_marks(marks, now))
+    return [_VERDICTS[word] for (word,) in tx.ask_last(_AT_ONCE, given)]
+
+
+def _in_steps(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
     count = len(receipts) + sum([len(receipt.marks) for receipt in receipts])
     wanted = {(receipt.delivery.account, receipt.event_id) for receipt in receipts}
-    ticks, (found,) = tx.ticks_and(count, [_seen(tx.dialect, wanted)])
+    ticks, (found,) = tx.ticks_and(count, [(_SEEN, (orjson.dumps(list(wanted)).decode(),))])
     seen = {(account, event_id) for account, event_id in found}
     verdicts: list[Verdict] = []
     rows, links, marks, tally = [], [], [], Counter[_Tallied]()
     row_ids = iter(ticks)
     for receipt, row_id in zip(receipts, row_ids, strict=False):
-        delivery = receipt.delivery
-        account, event_id, body = delivery.account, receipt.event_id, delivery.body
-        verdict, word = _judge(receipt, repeated=(account, event_id) in seen)
-        seen.add((account, event_id))
-        verdicts.append(verdict)
-        received_at = to_micros(delivery.received_at)
-        rows.append(
-            (
-                row_id,
-                receipt.provider,
-                account,
-                event_id,
-                receipt.type,
-                received_at,
-                None if receipt.occurred_at is None else to_micros(receipt.occurred_at),
-                word,
-                None,
-                delivery.source,
-                _logged(delivery),
-                tx.pack(body, Place.DELIVERY) if receipt.packed is None else receipt.packed,
-                len(body),
-            )
-        )
-        tally[account, received_at // _DAY * _DAY, word, ""] += 1
-        if receipt.redact:
-            redaction.ask(tx, account, receipt.redact, event_id=receipt.event_id, now=now)
+        key = (receipt.delivery.account, receipt.event_id)
+        word = "ignored" if not _names_any(receipt) else "duplicate" if key in seen else "stored"
+        seen.add(key)
+        verdicts.append(_VERDICTS[word])
+        received = _received(tx, receipt)
+        rows.append((row_id, word, None, *received))
+        tally[key[0], _day(received[_RECEIVED_AT]), word, ""] += 1
         for each in receipt.marks:
             marks.append(each)
             links.append((each.ref.account, each.ref.kind, each.ref.id, row_id))
-    with tx.pipelined():
-        _INSERT_DELIVERY.run_rows(tx, rows)
-        mark(tx, marks, now, row_ids)
-        _INSERT_DELIVERY_MARK.run_rows(tx, links)
-        _tally(tx, tally)
+    _INSERT_DELIVERY.run_rows(tx, rows)
+    mark(tx, marks, now, row_ids)
+    _INSERT_DELIVERY_MARK.run_rows(tx, links)
+    _tally(tx, tally)
     return verdicts
 
 
@@ -188,18 +222,18 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
     rows = [
         (
             row_id,
+            Verdict.REJECTED.value,
+            each.reason,
             each.provider,
             each.delivery.account,
             None,
             None,
             to_micros(each.delivery.received_at),
             None,
-            Verdict.REJECTED.value,
-            each.reason,
             each.delivery.source,
             _logged(each.delivery),
-            tx.pack(each.delivery.body[:REJECTED_BODY_BYTES], Place.DELIVERY),
             each.size,
+            tx.pack(each.delivery.body[:REJECTED_BODY_BYTES], Place.DELIVERY),
         )
         for row_id, each in zip(tx.ticks(len(audited)), audited, strict=True)
     ]
@@ -209,7 +243,7 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
         Counter(
             (
                 each.delivery.account,
-                to_micros(each.delivery.received_at) // _DAY * _DAY,
+                _day(to_micros(each.delivery.received_at)),
                 Verdict.REJECTED.value,
                 each.reason,
             )
@@ -218,24 +252,34 @@ def reject(tx: Transaction, rejections: Sequence[Rejection]) -> None:
     )
 
 
-def _seen(dialect: Dialect, wanted: set[tuple[str, str]]) -> tuple[str, tuple[Any, ...]]:
-    """The question which (account, event id) were accepted before."""
-    if dialect.is_postgres:
-        given = [{"account": account, "event_id": event_id} for account, event_id in wanted]
-        return _SEEN_POSTGRES, (orjson.dumps(given).decode(),)
-    return _SEEN_SQLITE, (orjson.dumps(list(wanted)).decode(),)
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
+_RECEIVED_AT = [*_RECEIVED].index("received_at")
 
 
-_STORED = (Verdict.STORED, Verdict.STORED.value)
-_DUPLICATE = (Verdict.DUPLICATE, Verdict.DUPLICATE.value)
-_IGNORED = (Verdict.IGNORED, Verdict.IGNORED.value)
+def _received(tx: Transaction, receipt: Receipt) -> tuple[Any, ...]:
+    """In the order of `_RECEIVED`."""
+    delivery = receipt.delivery
+    return (
+        receipt.provider,
+        delivery.account,
+        receipt.event_id,
+        receipt.type,
+        to_micros(delivery.received_at),
+        None if receipt.occurred_at is None else to_micros(receipt.occurred_at),
+        delivery.source,
+        _logged(delivery),
+        len(delivery.body),
+        tx.pack(delivery.body, Place.DELIVERY) if receipt.packed is None else receipt.packed,
+    )
 
 
-def _judge(receipt: Receipt, *, repeated: bool) -> tuple[Verdict, str]:
-    """And the word for the column: to ask an enum for its own takes longer than the rest."""
-    if not receipt.marks and not receipt.redact:
-        return _IGNORED
-    return _DUPLICATE if repeated else _STORED
+def _names_any(receipt: Receipt) -> bool:
+    """What names nothing at all is of a type that we do not follow."""
+    return bool(receipt.marks or receipt.redact)
+
+
+def _day(received_at: int) -> int:
+    return received_at // _DAY * _DAY
 
 
 def _logged(delivery: Delivery) -> str:

@@ -101,7 +101,7 @@ class Ledger:
     # --- deliveries and marks ---
 
     def receive(self, receipts: Sequence[Receipt], now: datetime) -> list[Verdict]:
-        with self._store.write() as tx:
+        with self._store.write(at_once=True) as tx:
             return deliveries.receive(tx, receipts, now)
 
     def reject(self, rejections: Sequence[Rejection]) -> None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import text
 
 from reconciler.clock import span_micros, to_micros
-from reconciler.ledger.bulk import WHOLE, WORDS, Bulk
-from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, Given
+from reconciler.ledger.transaction import POSTGRES, Transaction
 from reconciler.model import PRIORITY_OF, Cause, Hint, ResourceRef, value
 
 ROLL_LIMIT = 6
@@ -149,6 +150,18 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterabl
     rows = _rows(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, to_micros(now))
     _MARK.run_rows(tx, rows)
     return len(rows)
+
+
+_NEW = Given({name: kind for name, kind in _COLUMNS.items() if name != "id"})
+MARK_GIVEN: Final = _MARK.insert_from(
+    POSTGRES, f"SELECT nextval('ledger_clock'), {', '.join(_NEW.columns)} FROM {_NEW.source}"
+)
+"""Marking as a part of a larger statement of Postgres's; its parameters: `given_marks`."""
+
+
+def given_marks(marks: Iterable[Mark], now: datetime) -> tuple[Any, ...]:
+    """For `MARK_GIVEN`. In key order, as with `mark`."""
+    return _NEW.parameters([row[1:] for row in _rows(_merge(marks), repeat(0), to_micros(now))])
 
 
 _MEET = Bulk(

@@ -106,9 +106,9 @@ class Store:
     # --- transactions ---
 
     @contextmanager
-    def write(self, *, alone: bool = False) -> Iterator[Transaction]:
+    def write(self, *, alone: bool = False, at_once: bool = False) -> Iterator[Transaction]:
         """One write transaction; inside another one of this thread, a savepoint of it. `alone`: nothing else shares it,
-        so that what fails inside undoes it whole, and no savepoint is made.
+        so that what fails inside undoes it whole, and no savepoint is made. `at_once`: nothing follows its `ask_last`.
 
         Raises LedgerUnavailable, and has then stored nothing, when the database is locked, full or away.
         """
@@ -124,6 +124,7 @@ class Store:
                 connection.begin(),
             ):
                 self._open = self._begun(self._transactions(connection, self.dialect))
+                self._open.ends_at_once = at_once and self.dialect.is_postgres and self._key_is_noted
                 try:
                     with self._open.whole() if alone else nullcontext():
                         yield self._open
@@ -174,6 +175,11 @@ class Store:
     def _begun(self, tx: Transaction) -> Transaction:
         tx.packing = self.packing
         return tx
+
+    @property
+    def _key_is_noted(self) -> bool:
+        """Or there is none: nothing has to be written beside a body."""
+        return self._key_noted or self.packing.seal is None
 
     def _note_key(self, tx: Transaction) -> bool:
         """In the commit that holds the first body of a key: nobody shall miss the key without the ledger naming it."""

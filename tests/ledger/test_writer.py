@@ -308,8 +308,9 @@ def test_an_unavailable_ledger_fails_the_group_and_the_next_call_works(
         async with opened(ledger, clock) as writer:
             receipts = [writer.receive(receipt(f"evt_{number}", webhook(CHARGE))) for number in range(2)]
             calls = [writer.call(lambda ledger: ledger.mark([by_hand(CHARGE)], clock.now())) for _ in range(2)]
-            for together in (receipts, calls):
-                faults.arm(3, lambda: LedgerUnavailable("the disk is full"))
+            alone = 0 if ledger.store.dialect.is_postgres else 3  # there receipts are one statement
+            for together, statement in ((receipts, alone), (calls, 3)):
+                faults.arm(statement, lambda: LedgerUnavailable("the disk is full"))
                 outcomes = await asyncio.gather(*together, return_exceptions=True)
                 assert [type(each) for each in outcomes] == [LedgerUnavailable] * 2
                 assert count(ledger, "resource") == count(ledger, "delivery") == 0
@@ -330,13 +331,41 @@ def test_a_commit_that_fails_leaves_nobody_a_verdict(ledger: Ledger, clock: Manu
             event.listen(ledger.store.engine, "commit", refuse)
             writer.submit(receipt("evt_1", webhook(CHARGE)), lambda *outcome: told.append(outcome))
             with pytest.raises(LedgerUnavailable):
-                await writer.call(Ledger.tick)
+                await writer.call_with_deliveries(Ledger.tick)
             await writer.idle()
             event.remove(ledger.store.engine, "commit", refuse)
             ((verdict, error),) = told
             assert verdict is None
             assert isinstance(error, LedgerUnavailable)
             assert table(ledger, "delivery") == []
+            assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
+
+    run(story())
+
+
+_REFUSE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+    CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON delivery DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+"""As a full disk would: after the statement, by the commit."""
+
+
+def test_a_commit_of_receipts_alone_that_fails_stores_nothing(ledger: Ledger, clock: ManualClock) -> None:
+    """On Postgres it is one round trip with the statement, which has answered with verdicts before."""
+    if not ledger.store.dialect.is_postgres:
+        return
+
+    async def story() -> None:
+        async with opened(ledger, clock) as writer:
+            with ledger.store.write() as tx:
+                tx.run(text(_REFUSE))
+            with pytest.raises(LedgerUnavailable):
+                await writer.receive(receipt("evt_1", webhook(CHARGE)))
+            assert table(ledger, "delivery") == table(ledger, "resource") == []
+            with ledger.store.write() as tx:
+                tx.run(text("DROP FUNCTION refuse CASCADE"))
             assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
 
     run(story())

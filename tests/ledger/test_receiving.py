@@ -1,0 +1,124 @@
+"""Groups of receipts beside a model of what is promised of them, which knows no database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import count
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reconciler.clock import ManualClock, to_micros
+from reconciler.ledger import Ledger, Receipt
+from reconciler.ledger.packing import Place
+from reconciler.model import Redaction, ResourceRef
+from tests.ledger.factories import NOON, delivery, receipt, ref, row, table, webhook
+
+_number = count()
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One delivery, by small numbers, so that they repeat and meet."""
+
+    account: int
+    event: int
+    names: tuple[int, ...]
+    redacts: bool
+    days_ago: int
+    type: str
+
+
+SENT = st.builds(
+    Sent,
+    account=st.integers(0, 1),
+    event=st.integers(0, 3),
+    names=st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    redacts=st.booleans(),
+    days_ago=st.integers(0, 1),
+    type=st.sampled_from(["charge.updated", "of a stranger \x00 \ud800", "größer"]),
+)
+
+
+@dataclass(slots=True)
+class Model:
+    accepted: set[tuple[str, str]] = field(default_factory=set)
+    log: list[tuple[str, str, str]] = field(default_factory=list)
+    tally: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    generations: Counter[ResourceRef] = field(default_factory=Counter)
+    links: set[tuple[int, ResourceRef]] = field(default_factory=set)
+    """The delivery's place in the log, and what it named."""
+    asked: set[tuple[str, str]] = field(default_factory=set)
+
+    def receive(self, receipts: Sequence[Receipt]) -> list[str]:
+        return [self._take(each) for each in receipts]
+
+    def _take(self, taken: Receipt) -> str:
+        account = taken.delivery.account
+        key = (account, taken.event_id)
+        verdict = "duplicate" if key in self.accepted else "stored"
+        if not taken.marks and not taken.redact:
+            verdict = "ignored"
+        self.accepted.add(key)
+        midnight = taken.delivery.received_at.replace(hour=0)
+        self.tally[account, to_micros(midnight), verdict] += 1
+        for mark in taken.marks:
+            self.generations[mark.ref] += 1
+            self.links.add((len(self.log), mark.ref))
+        self.asked |= {(account, each.id) for each in taken.redact}
+        self.log.append((account, taken.event_id, verdict))
+        return verdict
+
+
+def _made(sent: Sent, run: int) -> Receipt:
+    account = f"{run}-{sent.account}"
+    marks = [webhook(ref(f"ch_{name}", account=account)) for name in sent.names]
+    made = receipt(f"evt_{sent.event}", *marks, account=account, kind=sent.type, at=NOON - sent.days_ago * _DAY)
+    return replace(made, redact=(Redaction("customer", f"cus_{sent.event}"),) if sent.redacts else ())
+
+
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each run has accounts of its own
+@given(groups=st.lists(st.lists(SENT, min_size=1, max_size=9), min_size=1, max_size=3))
+def test_groups_of_receipts_are_stored_as_the_model_says(
+    ledger: Ledger, clock: ManualClock, groups: list[list[Sent]]
+) -> None:
+    run, model = next(_number), Model()
+    for group in groups:
+        receipts = [_made(sent, run) for sent in group]
+        assert [each.value for each in ledger.receive(receipts, clock.now())] == model.receive(receipts)
+
+    own = f"{run}-"
+    rows = [each for each in table(ledger, "delivery", "id") if each["account"].startswith(own)]
+    assert [(each["account"], each["event_id"], each["verdict"]) for each in rows] == model.log
+    assert [each["size"] for each in rows] == [2] * len(rows)
+    assert {each["type"] for each in rows} <= {"charge.updated", "of a stranger \ufffd \ufffd", "größer"}
+    tally = [each for each in table(ledger, "delivery_tally") if each["account"].startswith(own)]
+    assert {(each["account"], each["day"], each["verdict"]): each["count"] for each in tally} == model.tally
+    place = {each["id"]: at for at, each in enumerate(rows)}
+    links = [each for each in table(ledger, "delivery_mark") if each["account"].startswith(own)]
+    named = {
+        (place[each["delivery_id"]], ref(each["remote_id"], kind=each["kind"], account=each["account"]))
+        for each in links
+    }
+    assert named == model.links
+    assert len(links) == len(model.links)
+    resources = [each for each in table(ledger, "resource") if each["account"].startswith(own)]
+    assert len(resources) == len(model.generations)
+    assert {each: row(ledger, each).generation for each in model.generations} == model.generations
+    ids = [each["id"] for each in (*rows, *resources)]
+    assert len({*ids}) == len(ids), "the ledger clock gives no reading twice"
+    asked = [each for each in table(ledger, "redaction") if each["account"].startswith(own)]
+    assert {(each["account"], each["remote_id"]) for each in asked} == model.asked
+
+
+def test_a_body_that_was_packed_before_is_stored_as_it_is(ledger: Ledger, clock: ManualClock) -> None:
+    packed = ledger.store.packing.pack(b'{"id":"evt_1"}' * 20, Place.DELIVERY)
+    made = replace(receipt("evt_1", webhook(ref())), delivery=delivery(b'{"id":"evt_1"}' * 20), packed=packed)
+    ledger.receive([made, replace(made, packed=None)], clock.now())
+    assert [(each["body"], each["size"]) for each in table(ledger, "delivery", "id")] == [(packed, 280)] * 2
