@@ -103,7 +103,8 @@ class Transaction:
         try:
             return self.ask_driver(sql, parameters)
         finally:
-            driver.autocommit = False
+            if driver.info.transaction_status == _IDLE:  # else the connection was lost, and takes no settings any more
+                driver.autocommit = False
 
     def pack(self, content: bytes, place: Place) -> bytes:
         """As it is to be stored: packed, and sealed where the configuration has a key."""

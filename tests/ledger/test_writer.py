@@ -345,30 +345,31 @@ def test_a_commit_that_fails_leaves_nobody_a_verdict(ledger: Ledger, clock: Manu
 
 _REFUSE = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+    $$ BEGIN {what}; RETURN NULL; END $$;
     CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON delivery DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION refuse()
 """
-"""As a full disk would: after the statement, by the commit."""
+"""After the statement, by the commit."""
+_REASONS = {
+    "a full disk": "RAISE 'could not extend file' USING ERRCODE = 'disk_full'",
+    "a connection that ends": "PERFORM pg_terminate_backend(pg_backend_pid())",
+}
 
 
-def test_a_commit_of_receipts_alone_that_fails_stores_nothing(ledger: Ledger, clock: ManualClock) -> None:
-    """On Postgres it is one round trip with the statement, which has answered with verdicts before."""
-    if not ledger.store.dialect.is_postgres:
-        return
-
-    async def story() -> None:
-        async with opened(ledger, clock) as writer:
-            with ledger.store.write() as tx:
-                tx.run(text(_REFUSE))
-            with pytest.raises(LedgerUnavailable):
-                await writer.receive(receipt("evt_1", webhook(CHARGE)))
-            assert table(ledger, "delivery") == table(ledger, "resource") == []
-            with ledger.store.write() as tx:
-                tx.run(text("DROP FUNCTION refuse CASCADE"))
-            assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
-
-    run(story())
+@pytest.mark.parametrize("reason", _REASONS)
+def test_a_commit_of_receipts_alone_that_fails_stores_nothing(
+    postgres_ledger_url: str, clock: ManualClock, reason: str
+) -> None:
+    """It is one round trip with the statement, which has answered with verdicts before."""
+    with closing(Ledger(Store(postgres_ledger_url))) as ledger:
+        with ledger.store.write() as tx:
+            tx.run(text(_REFUSE.format(what=_REASONS[reason])))
+        with pytest.raises(LedgerUnavailable):
+            ledger.receive([receipt("evt_1", webhook(CHARGE))], clock.now())
+        assert table(ledger, "delivery") == table(ledger, "resource") == []
+        with ledger.store.write() as tx:
+            tx.run(text("DROP FUNCTION refuse CASCADE"))
+        assert ledger.receive([receipt("evt_1", webhook(CHARGE))], clock.now()) == [Verdict.STORED]
 
 
 def test_a_connection_lost_in_the_middle_of_a_group_fails_all_of_it(
