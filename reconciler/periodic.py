@@ -51,6 +51,9 @@ class Periodic:
     run: Callable[[Job], Awaitable[Ended]]
     group: str = ""
     """Jobs of one group wait for each other, those of different groups never do."""
+    idle: Callable[[], Awaitable[bool]] | None = None
+    """Whether a run would find nothing to do. Asked before each, so that one which is due every few seconds is not
+    leased and ended, two commits, for nothing; where it says so the run is left out, and nothing tells of it."""
 
 
 async def behind_gates(
@@ -99,6 +102,8 @@ class Runner:
         """One run, if it is due and nobody else has it; when it is due next, None if that is somebody else's to say."""
         now = self._clock.now()
         every = periodic.every()
+        if periodic.idle is not None and await periodic.idle():
+            return now + every
         job = await self._ledger.call(
             lambda ledger: ledger.take_job(periodic.name, owner=self._owner, lease=self._lease, now=now)
         )

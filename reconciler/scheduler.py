@@ -60,7 +60,9 @@ def jobs_of(
     """Every periodic job of one account. `pace` stretches an interval to what the read allocation allows."""
     account, provider = sweeper.account, sweeper.provider
     jobs = [
-        Periodic(f"deadlines/{account}", lambda: DEADLINES_EVERY, deadlines.run, group=f"deadlines/{account}"),
+        Periodic(
+            f"deadlines/{account}", lambda: DEADLINES_EVERY, deadlines.run, f"deadlines/{account}", deadlines.idle
+        ),
         Periodic(f"watch/{account}", partial(pace, watch_every), sweeper.watch, group=f"watch/{account}"),
     ]
     if provider.feed_reach is not None:

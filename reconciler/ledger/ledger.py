@@ -421,12 +421,6 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.stale_open(tx, account, kind, statuses, least=least, oldest=oldest, now=now, limit=limit)
 
-    def overdue(
-        self, account: str, kind: str, statuses: Sequence[str], *, after: timedelta, now: datetime, limit: int = 1000
-    ) -> list[ResourceRef]:
-        with self._store.read() as tx:
-            return candidates.overdue(tx, account, kind, statuses, after=after, now=now, limit=limit)
-
     def memberless(
         self,
         account: str,
@@ -484,19 +478,11 @@ class Ledger:
         with self._store.write() as tx:
             expectations.expect(tx, ref, due_at=due_at, note=note, now=now)
 
-    def due_expectations(self, account: str, now: datetime, *, limit: int = 1000) -> list[ResourceRef]:
-        with self._store.read() as tx:
-            return expectations.due_expectations(tx, account, now, limit=limit)
-
     def look_at_expected(self, refs: Sequence[ResourceRef], now: datetime) -> int:
         """Mark expected resources whose time is up, each once; how many."""
         with self._store.write() as tx:
             expectations.note_looked(tx, refs, now)
             return marks.mark(tx, [Mark(ref, Cause.DEADLINE) for ref in refs], now)
-
-    def open_expectation_kinds(self, account: str) -> list[str]:
-        with self._store.read() as tx:
-            return expectations.open_kinds(tx, account)
 
     def confirm_expectations(self, account: str, kind: str, open_states: Sequence[str], now: datetime) -> int:
         with self._store.write() as tx:

@@ -1,0 +1,61 @@
+"""Deadlines are looked at every few seconds; a look that finds nothing costs a question and no commit."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from reconciler.deadlines import RECORDED_EVERY
+from reconciler.ledger.jobs import JobState
+from tests.loop.harness import MINUTE, SECOND, Loop, looping
+
+RULE = 5 * MINUTE
+
+
+def recorded(loop: Loop) -> JobState:
+    """As the ledger has it: a lease that is taken and ended leaves other times."""
+    with loop.ledger.view() as view:
+        (job,) = (each for each in view.jobs() if each.name == "deadlines/main")
+    return job
+
+
+async def looked(loop: Loop, span: timedelta) -> None:
+    """So long, a look every five seconds."""
+    end = loop.now() + span
+    while loop.now() < end:
+        loop.advance(5 * SECOND)
+        due = await loop.node.runner.run(loop.node.jobs["deadlines/main"])
+        assert due is not None
+        assert due <= loop.now() + 5 * SECOND
+
+
+def test_looks_that_find_nothing_are_recorded_once_a_minute(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, jobs=()) as loop:
+            await loop.run_job("deadlines/main")
+            first = recorded(loop)
+            await looked(loop, RECORDED_EVERY - 5 * SECOND)
+            assert recorded(loop) == first
+            await looked(loop, 5 * SECOND)
+            assert recorded(loop).finished_at == loop.now()
+
+    asyncio.run(story())
+
+
+def test_what_passes_its_deadline_between_two_recorded_runs_is_found_by_the_next_look(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, jobs=()) as loop:
+            payment = loop.world.payments.create(800)["id"]
+            loop.world.payments.process(payment)
+            await loop.deliver_all()
+            await loop.settle()
+            ref = loop.ref("payment_intent", payment)
+            before = loop.known(ref).generation
+            created = loop.known(ref).created_at
+            assert created is not None
+            await looked(loop, created + RULE - 5 * SECOND - loop.now())
+            assert loop.known(ref).generation == before
+            await looked(loop, 10 * SECOND)
+            assert loop.known(ref).generation == before + 1
+
+    asyncio.run(story())
