@@ -147,7 +147,7 @@ class Curves:
             return {"type": "ordinal", "sort": list(self.x_names.values()),
                     "axis": {"title": self.x_title, "labelAngle": 0}}  # fmt: skip
         values = sorted({point.x for point in self.points})
-        axis = {"title": self.x_title, "values": values, "format": ",.0f", "labelOverlap": True}
+        axis = {"title": self.x_title, "values": values, "format": ",.0f", "labelOverlap": "greedy"}
         scale: _Spec = {"type": "log", "padding": 18} if self.x_is_ratio else {"zero": True, "padding": 18}
         return {"type": "quantitative", "axis": axis, "scale": scale | {"nice": False}}
 
