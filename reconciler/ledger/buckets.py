@@ -169,7 +169,7 @@ _TALLIES = text(
 
 
 def read_tallies(tx: Transaction, since: datetime) -> list[ReadTally]:
-    """Every day's requests since then."""
+    """The requests of every day that began after that instant."""
     return [
         ReadTally(row.account, from_micros(row.day), row.endpoint, row.priority, row.requests)
         for row in tx.run(_TALLIES, {"since": to_micros(since)})

@@ -104,8 +104,8 @@ def claim(
     count: int,
     lease: timedelta,
     now: datetime,
-    window: Window | None = None,
-    newest: bool = False,
+    window: Window | None,
+    newest: bool,
 ) -> list[Claim]:
     """Up to `count` resources of one lane that are due, longest due first. Send no request before this commits.
 
@@ -255,7 +255,7 @@ _DEAD = """
 """
 
 
-def dead_letters(tx: Transaction, *, limit: int, with_discarded: bool = False) -> list[DeadLetter]:
+def dead_letters(tx: Transaction, *, limit: int, with_discarded: bool) -> list[DeadLetter]:
     """Resources that the retry policy gave up on, longest dead first."""
     rows = tx.run(text(_DEAD.format(more="" if with_discarded else "AND discarded_at IS NULL")), {"limit": limit})
     return [

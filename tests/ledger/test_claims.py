@@ -11,6 +11,7 @@ from reconciler.ledger import Density, Ledger, Outcome, Release
 from reconciler.model import Cause, Priority, Window
 from tests.ledger.factories import (
     LEASE,
+    LIVE,
     SETTLE,
     answer,
     by_hand,
@@ -100,6 +101,28 @@ def test_a_claim_says_what_a_reader_must_know(ledger: Ledger, clock: ManualClock
     assert claim.state == "present"
 
 
+def test_the_newest_fell_due_last_and_were_not_read_since_they_were_marked(ledger: Ledger, clock: ManualClock) -> None:
+    """The second reads of a burst fall due late, and are no news."""
+    looked_at, changed = ref("ch_looked_at"), ref("ch_changed")
+    ledger.mark([webhook(looked_at)], clock.now())
+    answer(ledger, claim_one(ledger, clock.now()), snapshot(looked_at), now=clock.now())
+    assert row(ledger, looked_at).dirty, "read in the very instant of its mark, which a replica may not show yet"
+    for of in (ref("ch_first", account="other"), ref("ch_first"), ref("ch_second"), changed):
+        clock.advance(seconds(1))
+        if of == changed:
+            show_page(ledger, snapshot(changed), start=ledger.tick(), started_at=clock.now(), now=clock.now())
+            clock.advance(seconds(1))
+        ledger.mark([webhook(of, settle=timedelta(0))], clock.now())
+    clock.advance(SETTLE)
+    claimed = [
+        ledger.claim("main", "charge", LIVE, owner="w", count=1, lease=LEASE, now=clock.now(), newest=newest)
+        for newest in (True, True, True, True, False)
+    ]
+    assert [[each.ref.id for each in some] for some in claimed] == [
+        ["ch_changed"], ["ch_second"], ["ch_first"], [], ["ch_looked_at"],
+    ]  # fmt: skip
+
+
 def test_a_window_narrows_a_claim_to_what_was_created_in_it(ledger: Ledger, clock: ManualClock) -> None:
     for number in range(3):
         of = ref(f"ch_{number}")
@@ -153,10 +176,21 @@ def test_without_known_creations_there_is_no_density(ledger: Ledger, clock: Manu
 
 
 def test_lease_owners_are_known(ledger: Ledger, clock: ManualClock) -> None:
-    ledger.mark([by_hand(CHARGE)], clock.now())
+    ledger.mark([by_hand(CHARGE), by_hand(ref("ch_waiting"))], clock.now())
     ledger.claim("main", "charge", Priority.MANUAL, owner="node-1", count=1, lease=LEASE, now=clock.now())
     ledger.take_job("sweep", owner="node-2", lease=LEASE, now=clock.now())
-    assert set(ledger.lease_owners()) == {"node-1", "node-2"}
+    assert set(ledger.lease_owners()) == {"node-1", "node-2"}, "nobody holds what waits"
+
+
+def test_what_is_unsettled_is_pending_and_no_dead_letter(ledger: Ledger, clock: ManualClock) -> None:
+    clean, dead = ref("re_1", kind="refund"), ref("po_1", kind="payout")
+    settle(ledger, clean, snapshot(clean), clock.now())
+    ledger.mark([by_hand(dead)], clock.now())
+    claim = claim_one(ledger, clock.now(), kind="payout")
+    ledger.release([Release(claim, clock.now() + timedelta(hours=6), error="unreadable", bury=True)], clock.now())
+    assert ledger.unsettled() == []
+    ledger.mark([by_hand(CHARGE), by_hand(ref("ch_2"))], clock.now() + seconds(30))
+    assert ledger.unsettled() == [("main", "charge")]
 
 
 # --- releasing ------------------------------------------------------------------------------------

@@ -95,6 +95,45 @@ def test_what_is_said_as_of_any_instant_is_what_all_facts_say(emptied: Ledger, h
     check_the_past(ledger, recorded)
 
 
+@pytest.mark.parametrize(
+    ("looks", "stands"),
+    [
+        ([(0, 10), (8, 20)], (0, 20)),
+        ([(0, 10), (0, 12)], (0, 12)),
+        ([(8, 20), (6, 20)], (6, 20)),
+        ([(0, 10), (10, 20)], (0, 20)),
+        ([(10, 20), (0, 10)], (0, 20)),
+        ([(0, 4), (4, 8), (3, 5)], (0, 8)),
+        ([(4, 6), (6, 8), (4, 7)], (4, 8)),
+        ([(4, 6), (2, 4), (3, 6)], (2, 6)),
+        ([(0, 9), (3, 9)], (0, 9)),
+    ],
+)
+def test_looks_that_touch_stand_as_one_also_in_the_instant_in_which_they_become_it(
+    ledger: Ledger, looks: Sequence[tuple[int, int]], stands: tuple[int, int]
+) -> None:
+    """Also those that are recorded in one instant; and an import finds the same one."""
+    for kind, step in (("charge", MINUTE), ("payout", timedelta(0))):
+        for number, look in enumerate(looks):
+            ledger.record_coverage([fact(*look, kind=kind)], NOON + number * step)
+    now = NOON + (len(looks) - 1) * MINUTE
+    with ledger.view() as view:
+        assert view.coverage(now) == [fact(*stands), fact(*stands, kind="payout")]
+
+
+def test_an_import_finds_what_stands_now_as_if_it_had_been_recorded_here(ledger: Ledger) -> None:
+    growing = [fact(0, until) for until in (2, 3, 5, 8)]
+    failing = [fact(8, until, "403") for until in (9, 11, 12)]
+    with ledger.together() as tx:
+        for number, each in enumerate([*growing, *failing]):
+            record_coverage(tx, [each], NOON + number * MINUTE)
+        tx.run(text("UPDATE coverage SET superseded_at = NULL"))
+        supersede_imported(tx)
+    with ledger.view() as view:
+        assert view.coverage(NOON + 20 * MINUTE) == [growing[-1], failing[-1]]
+        assert view.coverage(NOON + 4 * MINUTE) == [growing[-1], failing[0]]
+
+
 SWEEPS = 1000
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, cast
 
 import pytest
@@ -222,6 +222,32 @@ def test_reads_are_counted_for_a_month_and_unsent_ones_are_not(ledger: Ledger, c
     ledger.return_requests("main", "charge.list", TWO, unused=2, priority=Priority.SWEEP, now=clock.now())
     assert ledger.reads_used("main", period=month, now=clock.now()) == 3
     assert ledger.reads_used("main", period=month, now=clock.now() + timedelta(days=31)) == 0
+
+
+def test_reads_are_counted_by_the_day_that_begins_at_midnight(ledger: Ledger, clock: ManualClock) -> None:
+    """Of a period, the days that begin in it: a day that began just as the period did is as old as the period."""
+    midnight, instant = clock.now().replace(hour=0), timedelta(microseconds=1)
+
+    def draws(at: datetime) -> None:
+        ledger.draw_requests("main", "charge.list", TWO, want=1, priority=Priority.SWEEP, now=at)
+
+    for at in (midnight, midnight + timedelta(days=1) - instant, midnight + timedelta(days=1)):
+        draws(at)
+    with ledger.view() as view:
+        tallies = view.read_tallies(midnight - instant)
+        assert view.read_tallies(midnight) == tallies[1:]
+    assert [(each.day, each.requests) for each in tallies] == [(midnight, 2), (midnight + timedelta(days=1), 1)]
+    month = timedelta(days=30)
+    assert ledger.reads_used("main", period=month, now=midnight + month - instant) == 3
+    assert ledger.reads_used("main", period=month, now=midnight + month) == 1
+
+
+def test_what_was_refused_is_not_counted_at_all(ledger: Ledger, clock: ManualClock) -> None:
+    now = clock.now()
+    ledger.throttle_requests("main", "charge.list", TWO, until=now + timedelta(seconds=9), now=now)
+    assert ledger.draw_requests("main", "charge.list", TWO, want=1, priority=Priority.LIVE, now=now)[0] == 0
+    with ledger.view() as view:
+        assert view.read_tallies(now - timedelta(days=30)) == []
 
 
 class Learning:

@@ -13,7 +13,7 @@ from providers.stripe import Stripe
 from reconciler.clock import ManualClock
 from reconciler.fetcher import Draw, Fetcher
 from reconciler.ledger import Answer, Claim, Gate, Ledger, open_ledger
-from reconciler.model import Priority
+from reconciler.model import Cause, Priority
 from reconciler.provider import Kind
 from reconciler.worker import Worker, WorkerSettings
 from tests.ledger.factories import LEAST, NOON, by_hand, ref, snapshot
@@ -34,11 +34,14 @@ class Reads:
         self._clock = clock
         self.under_way: list[asyncio.Event] = []
         self.begun = 0
+        self.read: list[str] = []
+        """The ids that were asked for, in order."""
 
     async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw) -> None:
         ended = asyncio.Event()
         self.under_way.append(ended)
         self.begun += 1
+        self.read += [claim.ref.id for claim in claims]
         await ended.wait()
         answers = [Answer(claim, snapshot(claim.ref), self._clock.now()) for claim in claims]
         await self._ledger.apply(answers, least_interval=LEAST)
@@ -193,5 +196,27 @@ def test_after_the_last_read_the_worker_is_idle(sqlite_ledger_url: str) -> None:
             loop.reads.end(1)
             await loop.quiet()
             assert loop.worker.idle.is_set()
+
+    asyncio.run(story())
+
+
+def test_every_second_claim_is_of_what_fell_due_last_and_every_eighth_of_what_waited_longest(
+    sqlite_ledger_url: str,
+) -> None:
+    """A backlog of sixteen, marked a second apart, and one lane that is less urgent and older than all of them."""
+
+    async def story() -> None:
+        async with told(sqlite_ledger_url, linger=timedelta(0), concurrency=1) as loop:
+            swept = [by_hand(ref("swept", kind="refund"), Cause.SWEEP)]
+            marks = [swept, *([by_hand(ref(f"{number}"))] for number in range(16))]
+            for some in marks:
+                later = loop.clock.advance(timedelta(seconds=1))
+                await loop.commit.call(lambda ledger, some=some, now=later: ledger.mark(some, now))
+            loop.worker.wake()
+            for _ in range(10):
+                await loop.quiet()
+                loop.reads.end(1)
+            await loop.quiet()
+            assert loop.reads.read[:10] == ["0", "15", "1", "14", "2", "13", "3", "swept", "12", "4"]
 
     asyncio.run(story())

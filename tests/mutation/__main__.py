@@ -63,9 +63,9 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "planner": ("reconciler/planner.py", _files("tests/loop", "planner")),
     "money": ("reconciler/money.py", _REPORT),
     "canonical": ("reconciler/report/canonical.py", _REPORT),
-    "balance": ("reconciler/report/balance.py", _REPORT),
+    "balance": ("reconciler/report/balance.py", _files("tests/report", "balance") + _REPORT),
     "proof": ("reconciler/report/proof.py", _REPORT),
-    "matching": ("reconciler/report/matching.py", _REPORT),
+    "matching": ("reconciler/report/matching.py", _files("tests/report", "matching") + _REPORT),
 }
 _LONGEST_SECONDS = 900
 _MEMORY = Path("/dev/shm")  # noqa: S108 - fresh folders are made in it

@@ -12,7 +12,7 @@ import pytest
 from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, listing, open_ledger
 from reconciler.ledger.changes import Filter
-from reconciler.ledger.outbox import Attempt, Ending, Outcome, Parcel, Replay
+from reconciler.ledger.outbox import Attempt, Ended, Ending, Outcome, Parcel, Replay
 from reconciler.ledger.redaction import Asked
 from reconciler.ledger.subscriptions import Origin, Standing, Subscription
 from reconciler.model import Cause, Redaction
@@ -160,6 +160,20 @@ def test_concurrency_holds_over_all_nodes_and_a_failing_one_gets_a_single_reques
     ended = ledger.telling.end(Ending(probe, Outcome.DELIVERED, healthy=True), now)
     assert ended.recovered_since == NOON + seconds(30)
     assert len(claim(ledger, now)) == 3
+
+
+def test_the_failures_of_one_subscriber_say_nothing_of_another(ledger: Ledger) -> None:
+    ledger.telling.declare([ERP, replace(ERP, name="crm")], NOON)
+    changes(ledger, 2)
+    now = NOON + seconds(30)
+    (ill,), (well,) = claim(ledger, now), claim(ledger, now, "crm")
+    assert ledger.telling.end(Ending(ill, None, again_at=now, healthy=False), now) == Ended(lost=False, failures=1)
+    assert ledger.telling.end(Ending(well, Outcome.DELIVERED, healthy=True), now) == Ended(lost=False)
+    (again,), since = claim(ledger, now), now
+    now += seconds(1)
+    assert ledger.telling.end(Ending(again, None, again_at=now, healthy=False), now) == Ended(lost=False, failures=2)
+    ended = ledger.telling.end(Ending(claim(ledger, now)[0], Outcome.DELIVERED, healthy=True), now)
+    assert ended == Ended(lost=False, recovered_since=since)
 
 
 def test_a_pace_is_kept(ledger: Ledger) -> None:
