@@ -11,7 +11,7 @@ import pytest
 from reconciler.health import Health
 from reconciler.ledger import Density, Gate, Lane
 from reconciler.model import Window
-from reconciler.planner import WALK_PAGES, Choice, Singly, Walk, choose, in_turn, plan
+from reconciler.planner import Choice, Singly, Walk, choose, in_turn, plan
 from reconciler.provider import Kind
 
 NOW = datetime(2026, 5, 5, 12, tzinfo=UTC)
@@ -142,8 +142,8 @@ def dense(objects: int, due: int) -> Density:
         (LISTED, dense(100, 100), 1),
         (LISTED, dense(101, 3), None),
         (LISTED, dense(101, 4), 2),
-        (LISTED, dense(100 * WALK_PAGES, 1000), WALK_PAGES),
-        (LISTED, dense(100 * WALK_PAGES + 1, 1000), None),
+        (LISTED, dense(1000, 1000), 10),
+        (LISTED, dense(1001, 1000), None),
         (BATCHED, dense(100, 100), None),
         (BATCHED, dense(100, 101), 1),
         (UNLISTED, dense(100, 100), None),

@@ -60,7 +60,7 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "ending": ("reconciler/ledger/outbox/ending.py", _files("tests/outbox", "outbox pool")),
     "claiming": ("reconciler/ledger/outbox/claiming.py", _files("tests/outbox", "outbox pool")),
-    "planner": ("reconciler/planner.py", _files("tests/loop", "planner")),
+    "planner": ("reconciler/planner.py", _files("tests/loop", "planner turns")),
     "money": ("reconciler/money.py", _REPORT),
     "canonical": ("reconciler/report/canonical.py", _REPORT),
     "balance": ("reconciler/report/balance.py", _files("tests/report", "balance") + _REPORT),

@@ -207,7 +207,7 @@ def test_what_pays_an_invoice_and_gives_it_back_needs_no_order() -> None:
     assert (returned.left, returned.right, returned.at) == (-900, -900, on(8))
     assert pairs(returned) == [("P4", "INVOICE", "invoice", "in_1", "re_1", -900, 0)]
     assert empty(standing, "flows")
-    (by_charge,) = stands(invoice([("ch_9", 100)]), moved("ch_9", 100)).flows
+    (by_charge,) = stands(invoice([("ch_9", 100)]), moved("ch_9", 100, parent="pi_9")).flows
     assert by_charge.left == 100
 
 

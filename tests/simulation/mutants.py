@@ -265,8 +265,8 @@ MUTANTS = (
     Guarded(3, _of(shopify_mutants.FollowsAtOnce), 7, "shopify-tiny"),
     Guarded(3, _of(swarm.BelievesTheFirstRead), 4, "shopify-tiny"),
     Guarded(3, Mutant(provider=shopify_mutants.AnyReadShowsIt), 4, "shopify-tiny"),
-    Guarded(3, _of(shopify_mutants.PartsOfWhatIsGoneLagNot), None, "shopify-tiny"),
-    Guarded(3, _of(shopify_mutants.PartsWithoutTheirWhole), None, "shopify-tiny"),
-    Guarded(3, _of(shopify_mutants.MembersAtOnce), None, "shopify-tiny"),
-    Guarded(3, Mutant(provider=shopify_mutants.PartsAreNotCounted), None, "shopify-tiny"),
+    Guarded(3, _of(shopify_mutants.PartsOfWhatIsGoneLagNot), None, "shopify-lag"),
+    Guarded(3, _of(shopify_mutants.PartsWithoutTheirWhole), None, "shopify-lag"),
+    Guarded(3, _of(shopify_mutants.MembersAtOnce), None, "shopify-lag"),
+    Guarded(3, Mutant(provider=shopify_mutants.PartsAreNotCounted), None, "shopify-lag"),
 )

@@ -301,6 +301,22 @@ def shopify_tiny(seed: int) -> Scenario:
     return _as_shopify(replace(tiny(seed), pace=dice.choice([1.0, 2.0])), dice)
 
 
+def shopify_lag(seed: int) -> Scenario:
+    """Nothing is wrong but that every second read asks a replica that lags, in a shop where much ends at once."""
+    return replace(
+        shopify_tiny(seed),
+        nodes=1,
+        minutes=0.5,
+        pace=0.5,
+        rates={"stale": 0.5},
+        incidents=(),
+        provider_skew=0.0,
+        node_skew=0.0,
+        gives_up=False,
+        bucket=800,
+    )
+
+
 def _as_shopify(like: Scenario, dice: random.Random) -> Scenario:
     rates = {name: rate for name, rate in like.rates.items() if name not in _STRIPE_ONLY}
     if rates and dice.random() < 0.6:
@@ -352,4 +368,11 @@ def week(seed: int) -> Scenario:
     )
 
 
-PROFILES = {"short": short, "tiny": tiny, "week": week, "shopify": shopify, "shopify-tiny": shopify_tiny}
+PROFILES = {
+    "short": short,
+    "tiny": tiny,
+    "week": week,
+    "shopify": shopify,
+    "shopify-tiny": shopify_tiny,
+    "shopify-lag": shopify_lag,
+}
