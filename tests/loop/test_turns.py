@@ -12,7 +12,7 @@ from typing import cast
 from providers.stripe import Stripe
 from reconciler.clock import ManualClock
 from reconciler.fetcher import Draw, Fetcher
-from reconciler.ledger import Answer, Claim, Gate, Ledger, open_ledger
+from reconciler.ledger import Answer, Claim, Gate, Ledger, Mark, open_ledger
 from reconciler.model import Cause, Priority
 from reconciler.provider import Kind
 from reconciler.worker import Worker, WorkerSettings
@@ -84,6 +84,11 @@ class Story:
         marks = [by_hand(ref(f"{kind}_{number}", kind=kind)) for number in range(count)]
         await self.commit.call(lambda ledger: ledger.mark(marks, self.clock.now()))
         self.worker.wake()
+
+    async def mark_later(self, mark: Mark) -> None:
+        """A second after what was before it; the worker is not told."""
+        now = self.clock.advance(timedelta(seconds=1))
+        await self.commit.call(lambda ledger: ledger.mark([mark], now))
 
     async def quiet(self) -> None:
         await self.watched.quiet()
@@ -207,11 +212,9 @@ def test_every_second_claim_is_of_what_fell_due_last_and_every_eighth_of_what_wa
 
     async def story() -> None:
         async with told(sqlite_ledger_url, linger=timedelta(0), concurrency=1) as loop:
-            swept = [by_hand(ref("swept", kind="refund"), Cause.SWEEP)]
-            marks = [swept, *([by_hand(ref(f"{number}"))] for number in range(16))]
-            for some in marks:
-                later = loop.clock.advance(timedelta(seconds=1))
-                await loop.commit.call(lambda ledger, some=some, now=later: ledger.mark(some, now))
+            swept = by_hand(ref("swept", kind="refund"), Cause.SWEEP)
+            for each in (swept, *(by_hand(ref(f"{number}")) for number in range(16))):
+                await loop.mark_later(each)
             loop.worker.wake()
             for _ in range(10):
                 await loop.quiet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -59,10 +60,8 @@ NET = 17 + 11 - 700 - 3500 + 2100 + 29_070 + 4830 - 40 - 5 - 3900 + 60 - 8 - 17
 ENDS = 1000 + NET - 20_025 + 300
 
 
-def block(
-    facts: BalanceFacts = PLAIN, sums: Sequence[DaySum] = SUMS, explained: int = 0, **more: object
-) -> BalanceBlock:
-    return balance.block(SCOPE, replace(Facts(TERMS), **more), facts, sums, explained)  # type: ignore[arg-type]  # by name
+def block(facts: BalanceFacts = PLAIN, sums: Sequence[DaySum] = SUMS, explained: int = 0, **more: Any) -> BalanceBlock:
+    return balance.block(SCOPE, replace(Facts(TERMS), **more), facts, sums, explained)
 
 
 def minor(amount: Amount | None) -> int | None:
@@ -210,8 +209,8 @@ def test_a_balance_that_nothing_ever_moved_needs_no_word() -> None:
     ],
     ids=["anchored", "a busy opening", "a busy word", "none"],
 )
-def test_what_the_reader_must_know_is_said(changed: dict[str, object], note: str) -> None:
-    assert block(replace(PLAIN, **changed)).notes == (note,)  # type: ignore[arg-type]  # by name
+def test_what_the_reader_must_know_is_said(changed: dict[str, Any], note: str) -> None:
+    assert block(replace(PLAIN, **changed)).notes == (note,)
 
 
 # --- on the way to the bank -----------------------------------------------------------------------
@@ -226,14 +225,14 @@ def payout(
     *,
     at: datetime = PAID_OUT,
     arrives: datetime | None = END,
-    **more: object,
+    **more: Any,
 ) -> Movement:
     account = str(more.pop("account", "main"))
-    given: dict[str, object] = {"role": Role.PAYOUT, "automatic": True, "condition": Condition.SETTLED}
+    given: dict[str, Any] = {"role": Role.PAYOUT, "automatic": True, "condition": Condition.SETTLED}
     return Movement(
         ref=ResourceRef("stripe", account, "payout", "po_1"),
         status="paid", amount=Money(amount, currency), occurred_at=at, arrives_at=arrives, **given | more,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_the_bridge_holds_automatic_payouts_that_arrive_after_the_end() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,11 +13,11 @@ from providers.sandbox.truth import ActionRefused
 
 
 class Merchant:
-    def __init__(self, shop: sandbox.Shop, dice: random.Random) -> None:
+    def __init__(self, shop: sandbox.Shop, dice: random.Random, often: Collection[str] = ()) -> None:
         self._shop = shop
         self._dice = dice
         self._numbers = iter(range(1 << 40))
-        self._choices: Mapping[Callable[[], object], int] = {
+        choices: Mapping[Callable[[], object], int] = {
             self._sell: 5,
             self._pay: 5,
             self._settle: 3,
@@ -42,6 +42,7 @@ class Merchant:
             self._edit_draft: 1,
             self._drop_draft: 1,
         }
+        self._choices = {act: weight * (5 if act.__name__ in often else 1) for act, weight in choices.items()}
 
     def open(self) -> None:
         """A shop that has been there for a moment."""

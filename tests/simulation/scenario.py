@@ -81,6 +81,8 @@ class Scenario:
     """Rows on a page of Shopify's lists, also where more are asked for."""
     bucket: int = 400
     """Requests that Shopify's bucket holds; a twentieth of it leaks each second."""
+    often: tuple[str, ...] = ()
+    """Acts of a merchant that are five times as likely as elsewhere."""
     calm_hours: float = 0.0
     """How long everything is watched after the ledger has become the truth: a clock that was an hour ahead leaves what
     comes due an hour later."""
@@ -302,18 +304,26 @@ def shopify_tiny(seed: int) -> Scenario:
 
 
 def shopify_lag(seed: int) -> Scenario:
-    """Nothing is wrong but that every second read asks a replica that lags, in a shop where much ends at once."""
+    """Half of the reads ask a replica that lags, some webhooks are lost, and nothing else is wrong; in a shop that
+    refunds, deletes and pays out all the time, and is looked at every few seconds."""
     return replace(
         shopify_tiny(seed),
         nodes=1,
         minutes=0.5,
-        pace=0.5,
-        rates={"stale": 0.5},
+        pace=0.4,
+        often=("_refund", "_delete_order", "_pay_out", "_move_payout"),
+        rates={"stale": 0.5, "drop": 0.3},
         incidents=(),
         provider_skew=0.0,
         node_skew=0.0,
         gives_up=False,
         bucket=800,
+        sweeps=SweepSettings(
+            every=timedelta(seconds=3),
+            lag=timedelta(seconds=5),
+            overlap=timedelta(seconds=15),
+            full_every=timedelta(seconds=5),
+        ),
     )
 
 

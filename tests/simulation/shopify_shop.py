@@ -104,7 +104,7 @@ class ShopifyShop(Shop):
         super().__init__(scenario, loop, history, self._sandbox)
         self._sandbox.subscribe(ENDPOINT, REQUIRED)
         self._truth.listeners.append(self._note)
-        self._merchant = Merchant(self._truth, random.Random(f"acts/{scenario.seed}"))
+        self._merchant = Merchant(self._truth, random.Random(f"acts/{scenario.seed}"), scenario.often)
 
     def _note(self, happening: Happening) -> None:
         family, body = happening.topic.partition("/")[0], happening.body
