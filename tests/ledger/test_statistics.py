@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from threading import Event
 
 from sqlalchemy import Engine, create_engine, text
 
@@ -74,3 +75,25 @@ def test_commits_lead_to_a_look(postgres_ledger_url: str, clock: ManualClock) ->
             ledger.mark([by_hand(ref(f"ch_{number}"))], clock.now())
     with closing(open_ledger(postgres_ledger_url)) as ledger:
         assert _known(ledger) == 600
+
+
+def test_a_look_that_is_under_way_is_not_joined_by_another() -> None:
+    class Held(Statistics):
+        def __init__(self, engine: Engine) -> None:
+            super().__init__(engine)
+            self.looks, self.may_end = 0, Event()
+
+        def refresh(self) -> None:
+            self.looks += 1
+            self.may_end.wait(120)
+
+    held = Held(create_engine("postgresql+psycopg://nobody@localhost/nothing"))
+    for _ in range(100):
+        held.committed()
+    held.may_end.set()
+    held.end()
+    assert held.looks == 1
+    for _ in range(100, 128):
+        held.committed()
+    held.end()
+    assert held.looks == 2, "at the next turn there is one again"
