@@ -121,7 +121,7 @@ class Bulk:
         """On SQLite."""
         written = done = 0
         while done < len(rows):
-            count = min(_MOST_ROWS, 1 << (len(rows) - done).bit_length() - 1)
+            count = min(_MOST_ROWS, len(rows) - done)
             sql = self._inserts.get(count)
             if sql is None:
                 values = ", ".join([f"({', '.join('?' * len(self._columns))})"] * count)

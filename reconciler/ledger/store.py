@@ -255,7 +255,11 @@ class Store:
                 poolclass=QueuePool,
                 pool_size=1,
                 max_overflow=0,
-                connect_args={"check_same_thread": False, "timeout": self._busy_seconds},
+                connect_args={
+                    "check_same_thread": False,
+                    "timeout": self._busy_seconds,
+                    "cached_statements": 256,
+                },
             )
         journal = "MEMORY" if self._in_memory else "WAL"
 
