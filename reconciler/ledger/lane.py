@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, islice
@@ -96,7 +97,6 @@ class Lane:
         self._waiting: deque[Waiting] = deque()
         self._rejections: deque[Rejection] = deque(maxlen=bound)
         self._running = False
-        self._under_way = 0
         self._gathered = 0
         self._gather_until = 0.0
         self._away = False
@@ -111,8 +111,8 @@ class Lane:
 
     @property
     def load(self) -> int:
-        """Calls that are under way or wait."""
-        return self._under_way + len(self._waiting)
+        """How much there is before a further call."""
+        return self._running + len(self._waiting)
 
     def add(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
@@ -145,10 +145,8 @@ class Lane:
             self._gathered = len(self._waiting)
             loop.call_soon(self._look)
             return
-        group = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
         rejections = [self._rejections.popleft() for _ in range(min(GROUP_BOUND, len(self._rejections)))]
-        self._under_way = len(group)
-        self._thread.submit(self._run, loop, group, rejections)
+        self._thread.submit(self._run, loop, rejections)
 
     def _drop(self, rejections: Sequence[Rejection], why: str) -> None:
         """They were answered and stay unstored: that is all there is to say of them, and no more of what they held."""
@@ -177,7 +175,6 @@ class Lane:
     ) -> None:
         """After the commit."""
         self._away = away
-        self._under_way = 0
         if unstored:
             held = [*unstored, *self._rejections]
             self._drop(held[: -self._bound], _TOO_MANY)
@@ -203,26 +200,39 @@ class Lane:
 
     # --- on the thread ---
 
-    def _run(self, loop: asyncio.AbstractEventLoop, group: list[Waiting], rejections: list[Rejection]) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, rejections: list[Rejection]) -> None:
+        """Calls are taken when the turn has come: what came while it was waited for is in this commit, not in the next.
+
+        What is to be done after commits waits until everybody has his answer.
+        """
         away = False
+        group: list[Waiting] = []
         left: Collection[Waiting] = ()
         poison: Sequence[Poison] = ()
-        tries = 1
-        while True:
-            try:
-                left, poison = self._commit(group, rejections)
-            except LedgerContention as error:
-                if tries < _CONTENTION_TRIES:
-                    tries += 1
-                    continue
-                away = True
-                _fail(group, error)
-            except BaseException as error:
-                away = isinstance(error, LedgerUnavailable)
-                _fail(group, error)
-            break
+        try:
+            with self._ledger.store.in_turn():
+                group = self._take()
+                left, poison = self._commit_in_peace(group, rejections)
+        except BaseException as error:
+            group = group or self._take()
+            away = isinstance(error, LedgerUnavailable)
+            _fail(group, error)
         done = [waiting for waiting in group if waiting not in left] if left else group
         loop.call_soon_threadsafe(self._done, done, left, rejections if away else (), poison, away)
+        self._ledger.store.tidy()
+
+    def _take(self) -> list[Waiting]:
+        """Nobody else takes any; the loop may add some meanwhile."""
+        return [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+
+    def _commit_in_peace(
+        self, group: Sequence[Waiting], rejections: Sequence[Rejection]
+    ) -> tuple[Collection[Waiting], Sequence[Poison]]:
+        """Once more where another transaction was in the way."""
+        for _ in range(_CONTENTION_TRIES - 1):
+            with suppress(LedgerContention):
+                return self._commit(group, rejections)
+        return self._commit(group, rejections)
 
     def _commit(
         self, group: Sequence[Waiting], rejections: Sequence[Rejection]

@@ -135,6 +135,13 @@ class Store:
             self._after_commit()
 
     @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Hold the turn of SQLite's writer: for whoever decides what to write when it has come. Raises
+        LedgerUnavailable. What is due after commits is left to `tidy`, which may take as long as several of them."""
+        with self._turn, self._exclusively():
+            yield
+
+    @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """The kept connection. After any failure the next one comes from the pool, which knows what is still good."""
         if self._kept is not None and time.monotonic() > self._kept_until:
@@ -317,18 +324,23 @@ class Store:
             yield
 
     def _after_commit(self) -> None:
-        """SQLite: checkpoint now and then; a failure only means a longer journal, and the next commit tries again."""
         if self._statistics is not None:
             self._statistics.committed()
+        self._commits_since_checkpoint += 1
+        if self._lock is not None and not self._lock.is_held:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """SQLite: checkpoint now and then; a failure only means a longer journal, and the next commit tries again."""
         if self._lock is None:
             return
-        self._commits_since_checkpoint += 1
-        rows = self._rows_written() - self._rows_at_checkpoint
-        if self._commits_since_checkpoint < _COMMITS_PER_CHECKPOINT and 0 <= rows < _ROWS_PER_CHECKPOINT:
-            return
-        # The commit is durable already: whatever stops the checkpoint must not look like a failure of the call.
-        with suppress(LedgerError):
-            self.checkpoint()
+        with self._turn:
+            rows = self._rows_written() - self._rows_at_checkpoint
+            if self._commits_since_checkpoint < _COMMITS_PER_CHECKPOINT and 0 <= rows < _ROWS_PER_CHECKPOINT:
+                return
+            # The commit is durable already: whatever stops the checkpoint must not look like a failure of the call.
+            with suppress(LedgerError):
+                self.checkpoint()
 
     def _rows_written(self) -> int:
         """By the kept connection, since it was opened."""

@@ -52,6 +52,11 @@ class FileTurn:
             return None
         return cls(Path(f"{url.database}.lock"))
 
+    @property
+    def is_held(self) -> bool:
+        """By us."""
+        return self._depth > 0
+
     @contextmanager
     def taken(self, patience_seconds: float) -> Iterator[None]:
         """Raises LedgerUnavailable when the turn does not come in time."""

@@ -1,0 +1,99 @@
+"""What a commit holds is decided when its turn has come, and what is due after commits waits for the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import event
+
+from reconciler.clock import ManualClock
+from reconciler.ledger import GroupCommit, Ledger, Verdict, open_ledger
+from reconciler.ledger.store import Store
+from reconciler.ledger.turn import FileTurn
+from tests.ledger.factories import receipt, ref, webhook
+
+T = TypeVar("T")
+CHARGE = ref()
+
+_COMMITS = 500
+"""Twice as many as are followed by a checkpoint."""
+
+
+class Later(Executor):
+    """Runs what it was given when it is told to."""
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], None]] = []
+        self.given = asyncio.Event()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        self.work.append(lambda: future.set_result(fn(*args, **kwargs)))
+        self.given.set()
+        return future
+
+
+def test_what_comes_while_the_turn_is_waited_for_shares_the_commit(ledger: Ledger, clock: ManualClock) -> None:
+    commits = 0
+
+    def committed(_connection: object) -> None:
+        nonlocal commits
+        commits += 1
+
+    async def story() -> None:
+        thread = Later()
+        writer = GroupCommit(ledger, clock, thread=thread)
+        first = asyncio.create_task(writer.receive(receipt("evt_1", webhook(CHARGE))))
+        await thread.given.wait()
+        second = asyncio.create_task(writer.receive(receipt("evt_2", webhook(CHARGE))))
+        await asyncio.sleep(0)
+        (work,) = thread.work
+        work()
+        assert {await first, await second} == {Verdict.STORED}
+        await writer.close()
+
+    event.listen(ledger.store.engine, "commit", committed)
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert commits == 1
+
+
+def test_a_turn_that_does_not_come_fails_whoever_waited_and_nobody_later(
+    sqlite_ledger_url: str, clock: ManualClock
+) -> None:
+    async def story(ledger: Ledger, other: FileTurn) -> None:
+        writer = GroupCommit(ledger, clock)
+        with other.taken(60):
+            ended = await asyncio.gather(
+                writer.receive(receipt("evt_1", webhook(CHARGE))), writer.call(Ledger.tick), return_exceptions=True
+            )
+        assert [type(each).__name__ for each in ended] == ["LedgerUnavailable", "LedgerUnavailable"]
+        assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
+        await writer.close()
+
+    with closing(Ledger(Store(sqlite_ledger_url, busy_seconds=0.1))) as ledger:
+        ledger.require_current_schema()
+        other = FileTurn.beside(ledger.store.url)
+        assert other is not None
+        with closing(other):
+            asyncio.run(asyncio.wait_for(story(ledger, other), 180))
+
+
+def test_who_holds_the_turn_is_not_kept_from_answering_by_a_checkpoint(
+    sqlite_ledger_url: str, clock: ManualClock
+) -> None:
+    """The journal grows by a page and more with each commit, until he tidies up; then it begins anew."""
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        journal = Path(f"{ledger.store.url.database}-wal")
+        with ledger.store.in_turn():
+            for _ in range(_COMMITS):
+                ledger.tick()
+        grown = journal.stat().st_size
+        assert grown > _COMMITS * 4096
+        ledger.store.tidy()
+        ledger.tick()
+        assert journal.stat().st_size == grown
