@@ -313,6 +313,7 @@ def shopify_lag(seed: int) -> Scenario:
         shopify_tiny(seed),
         nodes=1,
         minutes=0.5,
+        quiet_minutes=5.0,
         pace=0.5,
         rates={"stale": 0.5},
         incidents=(),
