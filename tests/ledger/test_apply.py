@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
@@ -412,3 +413,13 @@ def test_a_fenced_write_that_misses_its_locked_row_stores_nothing(sqlite_ledger_
             answer(ledger, claim, snapshot(CHARGE), now=clock.now())
         assert (row(ledger, CHARGE).version, row(ledger, CHARGE).dirty) == (0, True)
         assert versions(ledger, CHARGE) == []
+
+
+def test_a_number_that_no_column_holds_is_refused_with_the_whole_answer(ledger: Ledger, clock: ManualClock) -> None:
+    """Beyond 64 bits: the database says so, whichever way the rows reach it, and the resource stays to be read."""
+    ledger.mark([by_hand(CHARGE)], clock.now())
+    claim = claim_one(ledger, clock.now())
+    with pytest.raises((OverflowError, psycopg.errors.NumericValueOutOfRange)):
+        answer(ledger, claim, snapshot(CHARGE), now=clock.now(), entries=[entry(CHARGE), entry(CHARGE, gross=2**70)])
+    assert (table(ledger, "entry"), table(ledger, "version")) == ([], [])
+    assert row(ledger, CHARGE).dirty
