@@ -101,8 +101,13 @@ class Fetcher:
 
     # --- by ids ---
 
-    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw) -> None:
-        """One request for up to `id_batch` claims. Its token has been drawn already; `draw` asks for a repetition's."""
+    async def fetch(
+        self, kind: Kind, claims: Sequence[Claim], draw: Draw, on_answer: Callable[[], None] = lambda: None
+    ) -> None:
+        """One request for up to `id_batch` claims. Its token has been drawn already; `draw` asks for a repetition's.
+
+        `on_answer` is called when the provider is no longer asked, before what it said is stored.
+        """
         refs = [claim.ref for claim in claims]
         began = self._clock.now()
         failure: ProviderError | None = None
@@ -121,6 +126,7 @@ class Fetcher:
         try:
             async with self._in_time(kind):
                 readings = await briefly(ask, self._policy, self._sleep)
+            on_answer()
             await self._learn_limit()
             await self._conclude(kind, claims, readings, began)
         except LedgerError:

@@ -5,7 +5,7 @@ most `IDLE_POLL`, whichever comes first: the poll is the net under all of them, 
 
 A read that ends does not bring a turn of its own: a turn is a transaction, and one that claims several resources costs
 little more than one that claims a single one. So where an account's reads were all under way, the next turn waits until
-a good share of them is free (decision 0097).
+a good share of them is free (decision 0097). It is free when its answer is there, which is stored beside the next read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -84,13 +85,15 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Read:
     """A read under way: whose, what it answers, and which gates it asks about."""
 
     account: str
     claims: Sequence[Claim]
     doors: frozenset[Door]
+    answered: bool = False
+    """The provider has answered, and what it said is being stored."""
 
 
 class Worker:
@@ -114,7 +117,9 @@ class Worker:
         self._stopping = False
         self._running: dict[asyncio.Task[None], _Read] = {}
         self._busy: Counter[str] = Counter()
-        """Reads under way, by account."""
+        """Reads that the provider has still to answer, by account."""
+        self._unstored: Counter[str] = Counter()
+        """Those that it has answered."""
         self._taker = Taker(fetchers, owner=owner, lease=settings.lease)
         self._share = math.ceil(settings.concurrency * _SHARE_FREE)
         self._paused: dict[LaneKey, datetime] = {}
@@ -187,7 +192,9 @@ class Worker:
         return any(self._room(account) >= self._share for account in self._full)
 
     def _room(self, account: str) -> int:
-        return self._settings.concurrency - self._busy[account]
+        """None while as many answers wait to be stored: reading on would only pile them up."""
+        unstored = max(0, self._unstored[account] - self._settings.concurrency)
+        return self._settings.concurrency - self._busy[account] - unstored
 
     def _start(self, taken: Taken) -> None:
         lane, walk = taken.lane, taken.walk
@@ -198,8 +205,19 @@ class Worker:
             return not await fetcher.wait_for(endpoint, Priority(lane.priority), LIST_PATIENCE)
 
         for batch in taken.batches:
-            reading = fetcher.fetch(kind, batch, draw) if walk is None else fetcher.walk(kind, batch, walk.window, draw)
-            self._spawn(reading, _Read(lane.account, batch, taken.doors))
+            read = _Read(lane.account, batch, taken.doors)
+            if walk is None:
+                reading = fetcher.fetch(kind, batch, draw, partial(self._answered, read))
+            else:
+                reading = fetcher.walk(kind, batch, walk.window, draw)
+            self._spawn(reading, read)
+
+    def _answered(self, read: _Read) -> None:
+        read.answered = True
+        self._busy[read.account] -= 1
+        self._unstored[read.account] += 1
+        if self._is_worth_a_turn():
+            self._wake.set()
 
     def _spawn(self, work: Coroutine[None, None, None], read: _Read) -> None:
         task = asyncio.create_task(work, name=f"{self._owner} reads {read.account}")
@@ -208,7 +226,8 @@ class Worker:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._busy[self._running.pop(task).account] -= 1
+        read = self._running.pop(task)
+        (self._unstored if read.answered else self._busy)[read.account] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # The claim comes back by itself when its lease ends: nothing is lost but time.
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)

@@ -36,13 +36,18 @@ class Reads:
         self.begun = 0
         self.read: list[str] = []
         """The ids that were asked for, in order."""
+        self.storing = asyncio.Event()
+        """Cleared: no answer is stored."""
+        self.storing.set()
 
-    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw) -> None:
+    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw, on_answer: Callable[[], None]) -> None:
         ended = asyncio.Event()
         self.under_way.append(ended)
         self.begun += 1
         self.read += [claim.ref.id for claim in claims]
         await ended.wait()
+        on_answer()
+        await self.storing.wait()
         answers = [Answer(claim, snapshot(claim.ref), self._clock.now()) for claim in claims]
         await self._ledger.apply(answers, least_interval=LEAST)
 
@@ -126,6 +131,26 @@ def test_a_backlog_is_claimed_from_when_a_quarter_of_the_reads_has_ended(sqlite_
             loop.reads.end(1)
             await loop.quiet()
             assert (loop.reads.begun, loop.commit.calls - turns) == (CONCURRENCY + 4, 1)
+
+    asyncio.run(story())
+
+
+def test_answers_are_stored_beside_the_next_reads_and_do_not_pile_up(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            loop.reads.storing.clear()
+            await loop.mark(3 * CONCURRENCY)
+            await loop.quiet()
+            for begun in (2 * CONCURRENCY, 2 * CONCURRENCY):
+                loop.reads.end(CONCURRENCY)
+                await loop.quiet()
+                assert loop.reads.begun == begun
+            loop.reads.storing.set()
+            await loop.quiet()
+            assert loop.reads.begun == 3 * CONCURRENCY
+            loop.reads.end(CONCURRENCY)
+            await loop.quiet()
+            assert loop.worker.idle.is_set()
 
     asyncio.run(story())
 
