@@ -91,7 +91,7 @@ class Fetcher:
         self._on_applied = on_applied
         self._on_failed = on_failed
         self._on_read = on_read
-        self._health = Health()
+        self._health = Health({part: whole.name for whole in provider.kinds.values() for part in whole.covers})
         self._storms = Storms(account, ledger, clock, self._health)
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
         self.limits = provider.limits

@@ -6,7 +6,7 @@ Pure, bounded by what is failing, and forgotten with the process: what must surv
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from reconciler.model import ResourceRef
@@ -31,11 +31,13 @@ _REMEMBERED = 10_000
 class Health:
     """Of one account."""
 
-    def __init__(self) -> None:
+    def __init__(self, wholes: Mapping[str, str] | None = None) -> None:
+        """`wholes` names for each kind of parts the kind of what they are parts of."""
+        self._wholes = wholes or {}
         self._away: set[str] = set()
         self._answers: Counter[str] = Counter()
         self._failing: dict[str, Counter[str]] = {}
-        self._missing: deque[tuple[datetime, str]] = deque()
+        self._missing: deque[tuple[datetime, tuple[str, str]]] = deque()
         self._walks_rest_until: dict[str, datetime] = {}
         self._walk_rests: dict[str, timedelta] = {}
         """How long the next one is, by kind, where the last walk was not worth its requests."""
@@ -73,11 +75,20 @@ class Health:
         Parts count with their whole, whose id theirs begin with: a dozen orders that somebody deletes are a dozen.
         """
         seen = {whole for _, whole in self._missing}
-        named = {ref.id.partition("/")[0] for ref in refs}
+        named = {self._whole(ref) for ref in refs}
         self._missing.extend((now, whole) for whole in named - seen)
         while self._missing and self._missing[0][0] < now - STORM_PERIOD:
             self._missing.popleft()
         return len(self._missing)
+
+    def counts(self, kind: str) -> bool:
+        """Whether resources of this kind are counted by themselves."""
+        return kind not in self._wholes
+
+    def _whole(self, ref: ResourceRef) -> tuple[str, str]:
+        whole = self._wholes.get(ref.kind)
+        # Of other kinds an id may begin alike too: with the connected account that the resource is of.
+        return (ref.kind, ref.id) if whole is None else (whole, ref.id.partition("/")[0])
 
     # --- do lists pay? ---
 

@@ -45,7 +45,8 @@ class Storms:
 
     def _limit(self, ledger: Ledger) -> int:
         with ledger.view() as view:
-            return storm_limit(sum(holding.present for holding in view.holdings() if holding.account == self._account))
+            counted = (each for each in view.holdings() if each.account == self._account)
+            return storm_limit(sum(each.present for each in counted if self._health.counts(each.kind)))
 
     async def _raise(self, missing: int, now: datetime) -> None:
         """The gate is left ajar: one read at a time goes on, because what was deleted in earnest must not hold up
