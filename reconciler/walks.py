@@ -145,7 +145,7 @@ class Walker:
             also(ledger)
             return applied
 
-        applied = await self.ledger.call_for_page(act)
+        applied = await self.ledger.call(act)
         walked.pages += 1
         walked.rows += len(page.rows)
         walked.deferred.update([each.ref for each in applied if each.outcome is Outcome.DEFERRED])

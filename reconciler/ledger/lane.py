@@ -80,16 +80,13 @@ class Lane:
         bound: int,
         on_receipts: Callable[[], None],
         on_dropped: Callable[[int], None],
-        at_once: int = GROUP_BOUND,
     ) -> None:
-        """`bound` is on the rejections that wait, `at_once` on the calls that one commit holds. Both others are called
-        on the loop: `on_receipts` after a commit that held some, `on_dropped` with how many rejections will never be
-        stored."""
+        """`bound` is on the rejections that wait. Both are called on the loop: `on_receipts` after a commit that held
+        some, `on_dropped` with how many rejections will never be stored."""
         self._ledger = ledger
         self._clock = clock
         self._thread = thread
         self._bound = bound
-        self._at_once = at_once
         self._on_receipts = on_receipts
         self._on_dropped = on_dropped
         self._named: set[str] = set()
@@ -108,11 +105,6 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    @property
-    def load(self) -> int:
-        """How much there is before a further call."""
-        return self._running + len(self._waiting)
 
     def add(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
@@ -141,7 +133,7 @@ class Lane:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._gathered < len(self._waiting) < self._at_once and loop.time() < self._gather_until:
+        if self._gathered < len(self._waiting) < GROUP_BOUND and loop.time() < self._gather_until:
             self._gathered = len(self._waiting)
             loop.call_soon(self._look)
             return
@@ -206,7 +198,7 @@ class Lane:
         What is to be done after commits waits until everybody has his answer.
         """
         away = False
-        group: list[Waiting] = []
+        group: list[Waiting] | None = None
         left: Collection[Waiting] = ()
         poison: Sequence[Poison] = ()
         try:
@@ -214,7 +206,7 @@ class Lane:
                 group = self._take()
                 left, poison = self._commit_in_peace(group, rejections)
         except BaseException as error:
-            group = group or self._take()
+            group = self._take() if group is None else group
             away = isinstance(error, LedgerUnavailable)
             _fail(group, error)
         done = [waiting for waiting in group if waiting not in left] if left else group
@@ -223,7 +215,7 @@ class Lane:
 
     def _take(self) -> list[Waiting]:
         """Nobody else takes any; the loop may add some meanwhile."""
-        return [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+        return [self._waiting.popleft() for _ in range(min(GROUP_BOUND, len(self._waiting)))]
 
     def _commit_in_peace(
         self, group: Sequence[Waiting], rejections: Sequence[Rejection]

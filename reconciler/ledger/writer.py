@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from operator import attrgetter
 from typing import TypeVar
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerSaturated, LedgerUnavailable
 from reconciler.ledger.deciding import Answer, Applied
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
-from reconciler.ledger.lane import GROUP_BOUND, Brought, Lane, Waiting
+from reconciler.ledger.lane import Brought, Lane, Waiting
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.packing import Place
 
@@ -27,17 +26,12 @@ T = TypeVar("T")
 QUEUE_BOUND = 10_000
 """Calls that may wait; beyond it the sender is told to come back, instead of memory growing."""
 
-PAGES_AT_ONCE = 2
-"""Pages of lists that are stored at the same time on Postgres: while one waits for the server, and for its disk, the
-other is decided. A third would only wait for the interpreter."""
-
 
 class GroupCommit:
     """The asynchronous door to a ledger. Belongs to one event loop.
 
-    On Postgres deliveries and pages have connections and threads of their own, so that neither wait for the worker's
-    calls, nor these for a page. SQLite has one writer; there a commit takes its deliveries first, and calls for a few
-    milliseconds.
+    On Postgres deliveries have a connection and a thread of their own, so that they do not wait for the worker's
+    calls. SQLite has one writer; there a commit takes its deliveries first, and calls for a few milliseconds.
     """
 
     def __init__(
@@ -62,18 +56,12 @@ class GroupCommit:
         lane = partial(Lane, clock=clock, bound=bound, on_receipts=self._marked, on_dropped=self._dropped)
         self._calls = lane(ledger, thread=self._threads[0])
         self._deliveries = self._calls
-        self._pages = [self._calls]
         self._lanes = [self._calls]
         if thread is None and ledger.store.dialect.is_postgres:
-
-            def beside(name: str, at_once: int) -> Lane:
-                thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-                self._threads.append(thread)
-                return lane(Ledger(ledger.store.beside()), thread=thread, at_once=at_once)
-
-            self._deliveries = beside("deliveries", GROUP_BOUND)
-            self._pages = [beside("pages", 1) for _ in range(PAGES_AT_ONCE)]
-            self._lanes += [self._deliveries, *self._pages]
+            self._threads.append(ThreadPoolExecutor(1, thread_name_prefix="deliveries"))
+            beside = Ledger(ledger.store.beside())
+            self._deliveries = lane(beside, thread=self._threads[1])
+            self._lanes.append(self._deliveries)
 
     # --- the calls ---
 
@@ -84,10 +72,6 @@ class GroupCommit:
     async def call_with_deliveries(self, act: Callable[[Ledger], T]) -> T:
         """The same, among them: for whoever wants to know whether they can be stored."""
         return await self._called(self._deliveries, act)
-
-    async def call_for_page(self, act: Callable[[Ledger], T]) -> T:
-        """The same for what takes long: where the database has several writers, beside what others call meanwhile."""
-        return await self._called(min(self._pages, key=attrgetter("load")), act)
 
     async def _called(self, lane: Lane, act: Callable[[Ledger], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Job, JobLost, Ledger
+from reconciler.ledger import Job, JobLost, Ledger, open_ledger
 from tests.ledger.factories import LEASE, seconds, table
 
 
@@ -177,3 +181,23 @@ def test_a_clock_that_was_ahead_stops_no_job_and_hides_no_window(ledger: Ledger,
     ledger.finish_job(again, due_at=clock.now(), now=clock.now(), complete=True, watermark=clock.now() - seconds(600))
     with ledger.view() as view:
         assert [each.watermark for each in view.jobs()] == [clock.now() - seconds(600)]
+
+
+def test_two_who_move_one_job_at_once_lose_no_place(ledger_url: str, clock: ManualClock) -> None:
+    """Each adds to what it read, so nobody may move it in between."""
+    now = clock.now()
+
+    def counted(progress: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"pages": progress.get("pages", 0) + 1}
+
+    with closing(open_ledger(ledger_url)) as one, closing(open_ledger(ledger_url)) as other:
+        one.require_current_schema()
+        job = must_take(one, now)
+
+        def move(ledger: Ledger) -> None:
+            for _ in range(20):
+                ledger.move_job(job, counted, now=now)
+
+        with ThreadPoolExecutor(2) as threads:
+            assert [*threads.map(move, (one, other))] == [None, None]
+        assert one.job_progress("sweep") == {"pages": 40}

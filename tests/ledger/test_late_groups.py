@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 from sqlalchemy import event
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import GroupCommit, Ledger, Verdict, open_ledger
+from reconciler.errors import LedgerUnavailable
+from reconciler.ledger import GroupCommit, Ledger, Rejection, Verdict, open_ledger
 from reconciler.ledger.store import Store
 from reconciler.ledger.turn import FileTurn
-from tests.ledger.factories import receipt, ref, webhook
+from tests.ledger.factories import delivery, receipt, ref, webhook
+from tests.ledger.seams import faulty_ledger
 
 T = TypeVar("T")
 CHARGE = ref()
@@ -81,6 +83,34 @@ def test_a_turn_that_does_not_come_fails_whoever_waited_and_nobody_later(
         assert other is not None
         with closing(other):
             asyncio.run(asyncio.wait_for(story(ledger, other), 180))
+
+
+def test_a_commit_that_fails_takes_nobody_with_it_who_came_later(sqlite_ledger_url: str, clock: ManualClock) -> None:
+    """It was of rejections only; whoever comes while it fails has a commit of his own."""
+    told: list[object] = []
+    ledger, faults = faulty_ledger(sqlite_ledger_url)
+
+    async def story() -> None:
+        thread = Later()
+        writer = GroupCommit(ledger, clock, thread=thread)
+
+        def gone() -> LedgerUnavailable:
+            writer.submit(receipt("evt_1", webhook(CHARGE)), lambda *outcome: told.append(outcome))
+            return LedgerUnavailable("the database went away")
+
+        faults.arm(0, gone)
+        writer.reject(Rejection("stripe", delivery(b"x"), "signature", size=1))
+        while not told:
+            await thread.given.wait()
+            thread.given.clear()
+            thread.work.pop()()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        await writer.close()
+
+    with closing(ledger):
+        asyncio.run(asyncio.wait_for(story(), 180))
+    assert told == [(Verdict.STORED, None)]
 
 
 def test_who_holds_the_turn_is_not_kept_from_answering_by_a_checkpoint(

@@ -129,7 +129,7 @@ class WatchedLedger(GroupCommit):
     """The real door to the ledger, with its calls accounted for.
 
     While time stands still nothing is lost by waiting for SQLite, so it runs on the loop itself. Postgres keeps its
-    threads: several, whose transactions meet.
+    threads: two of them, whose transactions meet.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, under_way: UnderWay) -> None:
@@ -145,12 +145,6 @@ class WatchedLedger(GroupCommit):
         self.calls += 1
         with self._under_way.one():
             return await super().call(act)
-
-    async def call_for_page(self, act: Callable[[Ledger], T]) -> T:
-        self.before_call()
-        self.calls += 1
-        with self._under_way.one():
-            return await super().call_for_page(act)
 
     async def apply(self, answers: Sequence[Answer], *, least_interval: timedelta) -> list[Applied]:
         self.before_call()
