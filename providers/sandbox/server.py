@@ -24,7 +24,6 @@ from providers.sandbox.world import World
 from reconciler.clock import ManualClock
 
 DEFAULT_KEY = "sk_test_sandbox"
-_LONGEST_NAP = timedelta(seconds=1)
 
 
 class SandboxServer:
@@ -44,18 +43,21 @@ class SandboxServer:
         faults: FaultPlan | None = None,
         retries: RetrySchedule | None = None,
         concurrency: int = 8,
+        longest_nap: timedelta = timedelta(seconds=1),
         shop: Shop | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         post: Post = post,
     ) -> None:
-        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other, by `post`. `shop`:
-        where the days that are played here have their orders; somebody else serves it (`ShopServer`)."""
+        """`limits` None: no rate limits. `concurrency` 1 sends the webhooks one after the other, by `post`. What comes
+        due while nobody asks happens at most `longest_nap` late. `shop`: where the days that are played here have their
+        orders; somebody else serves it (`ShopServer`)."""
         self.world = world
         self.shop = shop
         self.worlds = {each.account: each for each in (world, *connected)}
         self.clock = world.clock
         self.keys = KeyRing(*keys)
+        self._longest_nap = longest_nap
         self.journal = Journal(self.clock)
         self.limiter = Limiter(limits, self.clock)
         self._faults = Faults(FaultPlan())
@@ -152,7 +154,7 @@ class SandboxServer:
         """On a clock that runs by itself, things also come due while nobody asks."""
         while not isinstance(self.clock, ManualClock):
             dues = [due for each in self.worlds.values() if (due := each.truth.next_due()) is not None]
-            nap = min([_LONGEST_NAP, *(due - self.clock.now() for due in dues)])
+            nap = min([self._longest_nap, *(due - self.clock.now() for due in dues)])
             await asyncio.sleep(max(0.001, nap.total_seconds()))
             for each in self.worlds.values():
                 each.run_due()

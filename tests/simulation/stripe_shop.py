@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 
@@ -59,7 +59,13 @@ class StripeShop(Shop):
         self._world = World(seed=scenario.seed, clock=clock)
         self._world.truth.store = RememberingStore(clock, history)
         self._sandbox = SandboxServer(
-            self._world, limits=Limits(), faults=scenario.plan, retries=RetrySchedule(), concurrency=4, post=post
+            self._world,
+            limits=Limits(),
+            faults=scenario.plan,
+            retries=RetrySchedule(),
+            concurrency=4,
+            longest_nap=timedelta(seconds=scenario.stretch),
+            post=post,
         )
         super().__init__(scenario, loop, history, self._sandbox)
         self._sandbox.add_endpoint(ENDPOINT, secret=SECRET)
