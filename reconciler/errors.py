@@ -35,6 +35,10 @@ class LedgerContention(LedgerUnavailable):
     """Two transactions stood in each other's way and the database ended ours; the same call at once may succeed."""
 
 
+class LedgerLocked(LedgerUnavailable):
+    """Another transaction held what ours needed for longer than we wait; the same call may succeed after its end."""
+
+
 class LedgerSaturated(LedgerUnavailable):
     """More calls are waiting than the bounded queue may hold; the sender should come back later."""
 

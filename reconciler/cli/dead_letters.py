@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.cli.refs import read_refs
 from reconciler.errors import UsageError
 from reconciler.ledger import DeadLetter, Mark
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.model import Cause
 from reconciler.status import instant
 
@@ -83,8 +85,8 @@ def retry(
                 "\n".join(f"{ref} is not a dead letter; `reconcile mark` has it read again" for ref in alive)
             )
         for start in range(0, len(wanted), _BATCH):
-            batch = wanted[start : start + _BATCH]
-            at.ledger.mark([Mark(ref, Cause.MANUAL) for ref in batch], at.clock.now())
+            batch = [Mark(ref, Cause.MANUAL) for ref in wanted[start : start + _BATCH]]
+            AT_LEISURE(partial(at.ledger.mark, batch, at.clock.now()))
     if output == "json":
         print_json({"retried": [str(ref) for ref in wanted]})
     else:
@@ -100,7 +102,7 @@ def discard(context: typer.Context, refs: Refs = None) -> None:
         if not refs:
             raise UsageError("name the resources to discard")
         wanted = read_refs(refs, at.accounts)
-        kept = [ref for ref in wanted if not at.ledger.discard(ref, at.clock.now())]
+        kept = [ref for ref in wanted if not AT_LEISURE(partial(at.ledger.discard, ref, at.clock.now()))]
     if output == "json":
         print_json({"discarded": [str(ref) for ref in wanted if ref not in kept], "kept": [str(ref) for ref in kept]})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from reconciler.cli.options import options_of
 from reconciler.cli.printing import print_json, talk
 from reconciler.cli.refs import read_refs
 from reconciler.ledger import Mark
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.model import Cause
 
 _BATCH = 1000
@@ -35,7 +37,8 @@ def mark(
     with desk(options, create=True) as at:
         wanted = read_refs(refs, at.accounts)
         for start in range(0, len(wanted), _BATCH):
-            at.ledger.mark([Mark(ref, Cause.MANUAL) for ref in wanted[start : start + _BATCH]], at.clock.now())
+            batch = [Mark(ref, Cause.MANUAL) for ref in wanted[start : start + _BATCH]]
+            AT_LEISURE(partial(at.ledger.mark, batch, at.clock.now()))
     if output == "json":
         print_json({"marked": [str(ref) for ref in wanted]})
     else:

@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -18,6 +19,7 @@ from reconciler.cli.printing import print_json, talk
 from reconciler.cli.refs import read_refs
 from reconciler.desk import Desk
 from reconciler.ledger import GroupCommit
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.redaction import BY
 from reconciler.model import Redaction, ResourceRef
 from reconciler.periodic import Periodic, Runner
@@ -56,7 +58,7 @@ def redact(
             typer.confirm(f"Forget what is stored of {named}, for ever?", abort=True, err=True)
         known, left = asyncio.run(_carried_out(at, wanted))
         if not left:
-            at.ledger.store.empty_journal()
+            AT_LEISURE(at.ledger.store.empty_journal)
     unknown = [ref for ref in wanted if ref not in known]
     if output == "json":
         print_json({"redacted": _words(known), "not_stored": _words(unknown), "done": not left})
@@ -87,7 +89,7 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
     Of which of them anything was stored, and how much is left to do. Also those of which nothing was are asked for:
     the audit log says that somebody wanted it, and that nothing was found.
     """
-    writer = GroupCommit(at.ledger, at.clock)
+    writer = GroupCommit(at.ledger, at.clock, again=AT_LEISURE)
     try:
         redactors = {name: Redactor(name, at.accounts[name].kinds, writer, at.clock) for name in at.accounts}
         known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
@@ -96,7 +98,7 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
         for name in accounts:
             asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
             now = at.clock.now()
-            at.ledger.ask_redaction(name, asked, event_id=actor, now=now)
+            AT_LEISURE(partial(at.ledger.ask_redaction, name, asked, event_id=actor, now=now))
         return known, sum([await _account(at, writer, redactors[name].periodic(), name) for name in accounts])
     finally:
         await writer.close()
@@ -106,7 +108,7 @@ async def _account(at: Desk, writer: GroupCommit, periodic: Periodic, name: str)
     runner = Runner(writer, at.clock, owner="redact", policy=RetryPolicy(), rng=random.Random())  # noqa: S311 - jitter
     give_up_at = at.clock.monotonic() + _PATIENCE.total_seconds()
     while True:
-        at.ledger.hurry_job(periodic.name, at.clock.now())
+        AT_LEISURE(lambda: at.ledger.hurry_job(periodic.name, at.clock.now()))
         await runner.run(periodic)
         left = len(at.ledger.pending_redactions(name))
         if not left or at.clock.monotonic() > give_up_at:

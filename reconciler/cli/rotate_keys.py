@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from reconciler.cli.options import BROKEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.desk import Desk
 from reconciler.keyring import bodies_seal, secrets_seal
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.rotation import Rotation
 
 
@@ -40,7 +42,9 @@ def rotate_keys(
         bodies = bodies_seal(at.config) if at.config.encryption.keys else None
         rotation = Rotation(at.ledger.store, bodies, secrets_seal(at.config))
         counts = _left(rotation) if preview else _rotated(rotation, batch)
-        done = not preview and rotation.conclude(counts, actor=getpass.getuser(), now=at.clock.now())
+        done = not preview and AT_LEISURE(
+            lambda: rotation.conclude(counts, actor=getpass.getuser(), now=at.clock.now())
+        )
     if output == "json":
         print_json({"key": rotation.first, "done": done, "rows": counts})
     else:
@@ -73,7 +77,7 @@ def _rotated(rotation: Rotation, batch: int) -> dict[str, int]:
             after = None
             while True:
                 began = time.monotonic()
-                stretch = rotation.step(column, seal, after, limit=batch)
+                stretch = AT_LEISURE(partial(rotation.step, column, seal, after, limit=batch))
                 counts[column.words] += stretch.sealed
                 progress.update(task, description=f"{column.words}: {counts[column.words]:,} rows")
                 if stretch.after is None:

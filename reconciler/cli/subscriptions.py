@@ -15,6 +15,7 @@ from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.config import parse_duration
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.outbox import Attempt, Replay
 from reconciler.ledger.subscriptions import Form, Ordering, Origin, Standing, Subscriber
@@ -159,7 +160,7 @@ def remove(context: typer.Context, name: Name) -> None:
     with desk(options_of(context)) as at:
         if _the(at, name).subscription.origin is Origin.CONFIGURATION:
             raise UsageError(f"{name} is in the configuration: remove its [[subscriptions]] table and restart")
-        at.ledger.telling.stand(name, Standing.REMOVED, "by an operator", at.clock.now())
+        AT_LEISURE(lambda: at.ledger.telling.stand(name, Standing.REMOVED, "by an operator", at.clock.now()))
     talk(f"removed {name}")
 
 
@@ -168,7 +169,7 @@ def pause(context: typer.Context, name: Name) -> None:
     """Send nothing for now. Its changes gather, for as long as outbox.keep."""
     with desk(options_of(context)) as at:
         _the(at, name)
-        at.ledger.telling.stand(name, Standing.PAUSED, "by an operator", at.clock.now())
+        AT_LEISURE(lambda: at.ledger.telling.stand(name, Standing.PAUSED, "by an operator", at.clock.now()))
     talk(f"paused {name}; `reconcile subscriptions resume {name}` sends what gathers")
 
 
@@ -177,7 +178,7 @@ def resume(context: typer.Context, name: Name) -> None:
     """Send again what gathered while it was paused or disabled."""
     with desk(options_of(context)) as at:
         _the(at, name)
-        at.ledger.telling.stand(name, Standing.ACTIVE, "", at.clock.now())
+        AT_LEISURE(lambda: at.ledger.telling.stand(name, Standing.ACTIVE, "", at.clock.now()))
         waiting = at.ledger.telling.backlogs()[name].pending
     talk(f"resumed {name}; {waiting:,} changes are sent now")
 
@@ -255,7 +256,7 @@ def retry(
     with desk(options_of(context)) as at:
         _the(at, name)
         resource_id = None if ref is None else _resource_id(at, ref)
-        revived = at.ledger.telling.revive(name, resource_id, at.clock.now())
+        revived = AT_LEISURE(lambda: at.ledger.telling.revive(name, resource_id, at.clock.now()))
     talk(f"{revived:,} changes are sent again; a running daemon does it next")
 
 
@@ -287,7 +288,7 @@ def replay(
         talk(f"{changes:,} changes of {resources:,} resources, at most: fields are looked at when they are sent")
         if not preview and changes > _CONFIRM_ABOVE and not yes:
             typer.confirm(f"Send {name} {changes:,} changes again?", abort=True, err=True)
-        replayed = 0 if preview else at.ledger.telling.replay(asked, now)
+        replayed = 0 if preview else AT_LEISURE(lambda: at.ledger.telling.replay(asked, now))
     if output == "json":
         print_json({"subscription": name, "changes": changes, "resources": resources, "replayed": replayed})
     elif not preview:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from reconciler.errors import LedgerContention, LedgerError, LedgerForbidden, LedgerUnavailable
+from reconciler.errors import LedgerContention, LedgerError, LedgerForbidden, LedgerLocked, LedgerUnavailable
 
 
 @contextmanager
@@ -75,13 +75,25 @@ def _damaged(error: BaseException | None) -> LedgerError:
 
 
 def _away(error: BaseException | None) -> LedgerUnavailable:
-    if getattr(error, "sqlstate", None) in _CONTENTION:
-        return LedgerContention(f"the ledger's database ended the transaction: {error}")
+    state = getattr(error, "sqlstate", None)
+    if state in _CONTENTION:
+        return LedgerContention(
+            f"the ledger's database ended the transaction, so nothing of this was stored: {error}. Another one stood "
+            "in its way; try again"
+        )
+    if state == _LOCK_NOT_AVAILABLE:
+        return LedgerLocked(
+            f"somebody else holds a lock in the ledger's database, so nothing of this was stored: {error}. Try again "
+            "when the migration, the report or whatever else is at work there has ended"
+        )
     return LedgerUnavailable(f"the ledger's database did not answer as it should: {error}")
 
 
 _CONTENTION = frozenset({"40001", "40P01"})
 """Postgres: serialization failure, deadlock detected."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
+"""Postgres: `lock_timeout` went by."""
 
 
 def _is_disk(error: sqlite3.DatabaseError) -> bool:

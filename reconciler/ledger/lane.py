@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, islice
@@ -20,7 +19,8 @@ from typing import Any, TypeVar
 import structlog
 
 from reconciler.clock import Clock
-from reconciler.errors import LedgerContention, LedgerUnavailable
+from reconciler.errors import LedgerUnavailable
+from reconciler.ledger.again import WHILE_OTHERS_WAIT, Again
 from reconciler.ledger.deciding import Answer
 from reconciler.ledger.deliveries import Receipt, Rejection
 from reconciler.ledger.ledger import Ledger
@@ -38,7 +38,6 @@ locks. A call that takes longer on its own still runs whole."""
 ANSWERS_AT_ONCE = 32
 """Applied by the same statements."""
 
-_CONTENTION_TRIES = 3
 _TOO_MANY = "too many wait for the next commit"
 
 T = TypeVar("T")
@@ -80,6 +79,7 @@ class Lane:
         bound: int,
         on_receipts: Callable[[], None],
         on_dropped: Callable[[int], None],
+        again: Again = WHILE_OTHERS_WAIT,
     ) -> None:
         """`bound` is on the rejections that wait. Both are called on the loop: `on_receipts` after a commit that held
         some, `on_dropped` with how many rejections will never be stored."""
@@ -89,6 +89,7 @@ class Lane:
         self._bound = bound
         self._on_receipts = on_receipts
         self._on_dropped = on_dropped
+        self._again = again
         self._named: set[str] = set()
         """Why rejections were dropped, as far as the log has it. Anybody can send one, so each reason is there once."""
         self._waiting: deque[Waiting] = deque()
@@ -198,17 +199,24 @@ class Lane:
         What is to be done after commits waits until everybody has his answer.
         """
         away = False
-        group: list[Waiting] | None = None
+        taken: list[list[Waiting]] = []
         left: Collection[Waiting] = ()
         poison: Sequence[Poison] = ()
-        try:
+
+        def commit() -> tuple[Collection[Waiting], Sequence[Poison]]:
             with self._ledger.store.in_turn():
-                group = self._take()
-                left, poison = self._commit_in_peace(group, rejections)
+                if not taken:
+                    taken.append(self._take())
+                return self._commit(taken[0], rejections)
+
+        try:
+            left, poison = self._again(commit)
         except BaseException as error:
-            group = self._take() if group is None else group
+            if not taken:
+                taken.append(self._take())
             away = isinstance(error, LedgerUnavailable)
-            _fail(group, error)
+            _fail(taken[0], error)
+        (group,) = taken
         done = [waiting for waiting in group if waiting not in left] if left else group
         loop.call_soon_threadsafe(self._done, done, left, rejections if away else (), poison, away)
         self._ledger.store.tidy()
@@ -216,15 +224,6 @@ class Lane:
     def _take(self) -> list[Waiting]:
         """Nobody else takes any; the loop may add some meanwhile."""
         return [self._waiting.popleft() for _ in range(min(GROUP_BOUND, len(self._waiting)))]
-
-    def _commit_in_peace(
-        self, group: Sequence[Waiting], rejections: Sequence[Rejection]
-    ) -> tuple[Collection[Waiting], Sequence[Poison]]:
-        """Once more where another transaction was in the way."""
-        for _ in range(_CONTENTION_TRIES - 1):
-            with suppress(LedgerContention):
-                return self._commit(group, rejections)
-        return self._commit(group, rejections)
 
     def _commit(
         self, group: Sequence[Waiting], rejections: Sequence[Rejection]

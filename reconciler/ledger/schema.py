@@ -6,12 +6,12 @@ start but one, does without its 11 MB and 0.2 s.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
-from reconciler.errors import LedgerContention, SchemaMismatch
+from reconciler.errors import SchemaMismatch
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.store import Store
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 REVISION = "0012"
 """The newest step in `migrations/versions`; a test holds the two together."""
-
-_TRIES = 10
-"""Of a migration that is ended for a deadlock; each takes a second until Postgres notices."""
 
 SCRIPTS = "reconciler.ledger:migrations"
 """Where the steps of this program's schema are; every function takes another place, for tests of an upgrade."""
@@ -49,15 +46,12 @@ def current(store: Store) -> str | None:
 def migrate(store: Store, scripts: str = SCRIPTS) -> tuple[str | None, str]:
     """Bring the schema to this program's; the revisions before and after.
 
-    A step that locks several tables may meet a node that locks them in another order. Postgres ends one of the two: a
-    node tries again, and so does this.
+    A step that locks several tables may meet a node that locks them in another order, or a report that reads one for
+    longer than a lock is waited for. Postgres ends one of the two: a node tries again, and so does this.
 
     Raises SchemaMismatch for a newer schema, and for a database that holds something else.
     """
-    for _ in range(_TRIES - 1):
-        with suppress(LedgerContention):
-            return _migrate(store, scripts)
-    return _migrate(store, scripts)
+    return AT_LEISURE(lambda: _migrate(store, scripts))
 
 
 def _migrate(store: Store, scripts: str) -> tuple[str | None, str]:

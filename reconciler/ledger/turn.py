@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
-from reconciler.errors import LedgerUnavailable
+from reconciler.errors import LedgerLocked, LedgerUnavailable
 
 _POLL_SECONDS = 0.001
 _NEXT_POLL_SECONDS = 0.00025
@@ -59,7 +59,7 @@ class FileTurn:
 
     @contextmanager
     def taken(self, patience_seconds: float) -> Iterator[None]:
-        """Raises LedgerUnavailable when the turn does not come in time."""
+        """Raises LedgerLocked when the turn does not come in time, LedgerUnavailable where there is no place for it."""
         if self._depth == 0:
             self._take(patience_seconds)
         self._depth += 1
@@ -86,7 +86,7 @@ class FileTurn:
         looked_at = self._monotonic()
         while not _taken_now(descriptor):
             if waited >= patience_seconds:
-                raise LedgerUnavailable(
+                raise LedgerLocked(
                     f"another process has held {self._path} for {patience_seconds:g} s; "
                     "see which with `fuser`, or wait for its transaction to end"
                 )

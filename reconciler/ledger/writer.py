@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerSaturated, LedgerUnavailable
+from reconciler.ledger.again import WHILE_OTHERS_WAIT, Again
 from reconciler.ledger.deciding import Answer, Applied
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.lane import Brought, Lane, Waiting
@@ -42,8 +43,10 @@ class GroupCommit:
         bound: int = QUEUE_BOUND,
         thread: Executor | None = None,
         readers: Executor | None = None,
+        again: Again = WHILE_OTHERS_WAIT,
     ) -> None:
-        """`thread` runs one commit at a time, `readers` the reading calls; a simulation brings its own."""
+        """`thread` runs one commit at a time, `readers` the reading calls; a simulation brings its own. `again` says
+        how long to go on where another transaction is in the way."""
         self._ledger = ledger
         self._bound = bound
         self._threads = [thread or ThreadPoolExecutor(1, thread_name_prefix="ledger")]
@@ -53,7 +56,7 @@ class GroupCommit:
         """Called on the loop after a commit that held receipts: somebody may want to claim."""
         self.on_dropped: Callable[[int], None] = lambda _: None
         """Called on the loop with how many rejections were not stored and never will be."""
-        lane = partial(Lane, clock=clock, bound=bound, on_receipts=self._marked, on_dropped=self._dropped)
+        lane = partial(Lane, clock=clock, bound=bound, on_receipts=self._marked, on_dropped=self._dropped, again=again)
         self._calls = lane(ledger, thread=self._threads[0])
         self._deliveries = self._calls
         self._lanes = [self._calls]

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from reconciler.errors import LedgerContention, LedgerError, LedgerForbidden, LedgerUnavailable
+from reconciler.errors import LedgerContention, LedgerError, LedgerForbidden, LedgerLocked, LedgerUnavailable
 from reconciler.ledger import Store
 from reconciler.ledger.failing import mapping_errors
 
@@ -31,6 +31,7 @@ LOCKED = of_sqlite(sqlite3.OperationalError("locked"), "SQLITE_BUSY")
 WRONG = of_sqlite(sqlite3.IntegrityError("CHECK constraint failed"), "SQLITE_CONSTRAINT")
 FORBIDDEN = psycopg.errors.InsufficientPrivilege("permission denied")
 DEADLOCK = psycopg.errors.DeadlockDetected("deadlock detected")
+LOCK_TIMEOUT = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
 REFUSED = psycopg.errors.CheckViolation("a row")
 
 
@@ -50,6 +51,8 @@ REFUSED = psycopg.errors.CheckViolation("a row")
         ("postgresql+psycopg://me@here/books", FORBIDDEN, LedgerForbidden),
         ("postgresql+psycopg://me@here/books", through(DEADLOCK, OperationalError), LedgerContention),
         ("postgresql+psycopg://me@here/books", DEADLOCK, LedgerContention),
+        ("postgresql+psycopg://me@here/books", through(LOCK_TIMEOUT, OperationalError), LedgerLocked),
+        ("postgresql+psycopg://me@here/books", LOCK_TIMEOUT, LedgerLocked),
         ("postgresql+psycopg://me@here/books", through(REFUSED), DBAPIError),
         ("postgresql+psycopg://me@here/books", REFUSED, psycopg.errors.CheckViolation),
     ],

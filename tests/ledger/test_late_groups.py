@@ -73,7 +73,7 @@ def test_a_turn_that_does_not_come_fails_whoever_waited_and_nobody_later(
             ended = await asyncio.gather(
                 writer.receive(receipt("evt_1", webhook(CHARGE))), writer.call(Ledger.tick), return_exceptions=True
             )
-        assert [type(each).__name__ for each in ended] == ["LedgerUnavailable", "LedgerUnavailable"]
+        assert [type(each).__name__ for each in ended] == ["LedgerLocked", "LedgerLocked"]
         assert await writer.receive(receipt("evt_1", webhook(CHARGE))) is Verdict.STORED
         await writer.close()
 

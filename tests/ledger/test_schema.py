@@ -167,6 +167,21 @@ def test_a_step_that_meets_others_again_and_again_is_given_up(postgres_ledger_ur
         assert current(ledger.store) == newest()
 
 
+@pytest.mark.parametrize("code", ["40P01", "55P03"])
+def test_a_step_that_meets_others_for_a_while_is_tried_again(
+    postgres_ledger_url: str, next_program: str, code: str
+) -> None:
+    """A deadlock, and a report that reads the table for longer than a lock is waited for."""
+    step = Path(next_program) / "versions" / "next.py"
+    statement = (
+        f"DO $$ BEGIN IF nextval('tries') < 5 THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END IF; END $$"
+    )
+    step.write_text(step.read_text() + f"    op.execute({statement!r})\n")
+    with closing(open_ledger(postgres_ledger_url)) as ledger:
+        execute(ledger, "CREATE SEQUENCE tries")  # what was drawn stays drawn, whatever becomes of the transaction
+        assert migrate(ledger.store, next_program) == (newest(), "next")
+
+
 def test_members_of_payouts_from_before_they_had_rows_get_them(empty_url: str) -> None:
     """As version 0002 found them: lists, of which the later one of a payout takes the place of the earlier."""
     lists: list[dict[str, Any]] = [

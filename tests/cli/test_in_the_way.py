@@ -1,0 +1,110 @@
+"""Commands beside nodes that are at work: what another transaction stood in the way of is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from reconciler.clock import SystemClock
+from reconciler.ledger import Ledger, Release, open_ledger
+from reconciler.ledger.subscriptions import Subscription
+from reconciler.model import Snapshot
+from tests.cli.running import Ran, run_here
+from tests.ledger.factories import by_hand, claim_one, ref, settle
+
+DEADLOCK, LOCK_TIMEOUT = "40P01", "55P03"
+CHARGE, DEAD, CUSTOMER = ref("ch_1"), ref("ch_2"), ref("cus_1", kind="customer")
+
+
+@pytest.fixture
+def ledger(postgres_ledger_url: str) -> Iterator[Ledger]:
+    """A charge and a customer with a version each, a dead letter, and a subscriber who was not there when they came."""
+    now = SystemClock().now() - timedelta(minutes=5)
+    with closing(open_ledger(postgres_ledger_url)) as ledger:
+        for each in (CHARGE, CUSTOMER):
+            settle(ledger, each, Snapshot(each, {"id": each.id, "name": "Ada"}), now)
+        ledger.mark([by_hand(DEAD)], now)
+        ledger.release([Release(claim_one(ledger, now), now + timedelta(days=99), error="no luck", bury=True)], now)
+        ledger.telling.declare([Subscription("erp", "https://erp.example/")], now)
+        yield ledger
+
+
+@pytest.fixture
+def reconcile(tmp_path: Path, postgres_ledger_url: str) -> Callable[..., Ran]:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[ledger]\nurl = "{postgres_ledger_url}"\n[accounts.main]\nprovider = "stripe"\napi_key = "env:NOWHERE"\n'
+    )
+    return lambda *arguments: run_here("--config", str(path), *arguments)
+
+
+class InTheWay:
+    """Postgres ends the first so many transactions at a statement, with a code."""
+
+    def __init__(self, url: str, code: str) -> None:
+        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._ask(
+            "CREATE SEQUENCE reached",  # what was drawn stays drawn, whatever becomes of the transaction
+            "CREATE TABLE times AS SELECT 0 AS n",
+            "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF nextval('reached') <= (SELECT n FROM times) THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}';"
+            " END IF; RETURN NULL; END $$",
+        )
+
+    def stand(self, table: str, statement: str, times: int) -> None:
+        self._ask(
+            "ALTER SEQUENCE reached RESTART",
+            f"UPDATE times SET n = {times}",
+            f"CREATE TRIGGER stand AFTER {statement} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION stand()",
+        )
+
+    def step_aside(self, table: str) -> int:
+        """How often it was reached."""
+        return int(self._ask(f"DROP TRIGGER stand ON {table}", "SELECT last_value FROM reached")[0])
+
+    def _ask(self, *statements: Any) -> Any:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            for each in statements:
+                found = connection.execute(each)
+            return found.fetchone() if found.description else None
+
+
+COMMANDS = [
+    ("outbox", "INSERT", ("subscriptions", "replay", "erp", "--since", "2h")),
+    ("resource", "INSERT OR UPDATE", ("mark", str(CHARGE))),
+    ("resource", "INSERT OR UPDATE", ("dead-letters", "retry", "--all")),
+    ("redaction", "INSERT", ("redact", str(CUSTOMER))),
+    ("job", "INSERT OR UPDATE", ("redact", str(CUSTOMER))),
+    ("subscription", "UPDATE", ("subscriptions", "pause", "erp")),
+]
+
+
+@pytest.mark.parametrize("code", [DEADLOCK, LOCK_TIMEOUT])
+def test_a_command_that_meets_a_node_tries_again(
+    ledger: Ledger, reconcile: Callable[..., Ran], postgres_ledger_url: str, code: str
+) -> None:
+    node = InTheWay(postgres_ledger_url, code)
+    for table, statement, words in COMMANDS:
+        node.stand(table, statement, 4)
+        ran = reconcile(*words)
+        assert (ran.code, node.step_aside(table) > 4) == (0, True), f"{words}: {ran.err}"
+    assert ledger.dead_letters() == []
+
+
+def test_who_is_in_the_way_for_good_is_named_with_what_to_do(
+    ledger: Ledger, reconcile: Callable[..., Ran], postgres_ledger_url: str
+) -> None:
+    node = InTheWay(postgres_ledger_url, LOCK_TIMEOUT)
+    node.stand("outbox", "INSERT", 1000)
+    ran = reconcile("subscriptions", "replay", "erp", "--since", "2h")
+    assert ran.code == 2
+    assert "nothing of this was stored" in ran.err
+    assert "Try again when" in ran.err
+    assert node.step_aside("outbox") == 10
