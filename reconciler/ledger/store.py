@@ -226,6 +226,15 @@ class Store:
         self._siblings.append(sibling)
         return sibling
 
+    def at_file(self, database: Path) -> Store:
+        """Another SQLite file, opened as this one is: one that is made ready before it gets its name. The caller closes
+        it."""
+        return Store(
+            self.url.set(database=str(database)).render_as_string(hide_password=False),
+            busy_seconds=self._busy_seconds,
+            transactions=self._transactions,
+        )
+
     def room(self) -> Room | None:
         """Where the ledger's file may grow; None on Postgres, whose disk is another machine's, and in memory."""
         if self.dialect.is_postgres or self._in_memory:

@@ -23,10 +23,12 @@ from reconciler.ledger import Ledger, Outcome, PageRow, open_ledger, schema
 from reconciler.ledger.backup import BadBackup, read_manifest, restore, take, verify
 from reconciler.ledger.backup.archive import file_name
 from reconciler.ledger.breaks import verify_audit
+from reconciler.ledger.findings import RESTORED
 from reconciler.ledger.store import Store
 from reconciler.model import Cause
 from tests.databases import Postgres, sqlite_url
 from tests.ledger.factories import NOON, SETTLE, answer, by_hand, claim_all, ref, snapshot, table
+from tests.ledger.seams import Crash, Faults
 from tests.moving.ledgers import Past, exported
 
 LATER = NOON + timedelta(hours=3)
@@ -199,6 +201,25 @@ def test_what_was_under_way_is_due_and_the_gap_is_named(places: Iterator[str], t
             "2026-05-05T12:00:00Z",
         )
         assert "reconcile --since 2026-05-05T12:00:00Z" in finding.remedy
+
+
+def test_a_restore_that_dies_leaves_no_ledger_that_does_not_know_of_it(kept: Path, places: Iterator[str]) -> None:
+    """A supervisor may start the daemon on what is there: an old ledger that takes itself for the present one would
+    never say what it missed."""
+
+    def restoring(url: str, faults: Faults) -> None:
+        with closing(Store(url, transactions=faults.begin)) as store:
+            restore(store, kept, actor="ann", now=LATER)
+
+    whole = Faults()
+    restoring(next(places), whole)
+    for statement in (whole.statements // 2, whole.statements - 1):
+        url, faults = next(places), Faults()
+        faults.arm(statement)
+        with pytest.raises(Crash):
+            restoring(url, faults)
+        with ledger_at(url) as left, left.view() as view:
+            assert table(left, "resource") == [] or [each.code for each in view.open_findings()] == [RESTORED]
 
 
 # --- what is refused ------------------------------------------------------------------------------

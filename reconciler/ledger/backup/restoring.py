@@ -6,6 +6,9 @@
 * Cursors of the change feed are refused, so that no reader takes what follows now for what followed then.
 * What the sweeps cannot bring back (deliveries that were acknowledged in between, edits that the provider's feed no
   longer holds) is named by a finding for each account, until a backfill from before the backup has verified everything.
+
+The new epoch begins before anybody can see the ledger: on Postgres in the transaction that brings the rows, on SQLite
+in the file before it gets its name. A restore that dies leaves nothing which takes itself for the present one.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import zipfile
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +28,7 @@ from reconciler.clock import to_micros
 from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger import schema
 from reconciler.ledger.backup.archive import BadBackup, Manifest, pieces, reading, verify
-from reconciler.ledger.backup.taking import DATABASE_FILE, copy_of, member_of
+from reconciler.ledger.backup.taking import DATABASE_FILE, copy_of, make_durable, member_of
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.changes import begin_epoch
 from reconciler.ledger.findings import RESTORED, note_findings
@@ -32,6 +36,9 @@ from reconciler.ledger.store import Store
 from reconciler.ledger.tables import metadata
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Finding, Severity
+
+Accounts = tuple[str, ...]
+Beginning = Callable[[Transaction], Accounts]
 
 EPOCH = 1 << 32
 """How far the ledger clock jumps: further than any node can have counted since the backup."""
@@ -58,18 +65,18 @@ def restore(store: Store, file: Path, *, actor: str, now: datetime) -> Restored:
             "its own kind of database, then move it with `reconcile export` and `reconcile import`"
         )
     schema.refuse_unknown(manifest.revision)
+
+    def begin_epoch_in(tx: Transaction) -> tuple[str, ...]:
+        return _begin_epoch(tx, manifest, actor=actor, now=now)
+
     with reading(file) as (archive, _):
-        if store.dialect.is_postgres:
-            _into_postgres(store, archive, manifest)
-        else:
-            _into_sqlite(store, archive, manifest)
+        bring = _into_postgres if store.dialect.is_postgres else _into_sqlite
+        accounts = bring(store, archive, manifest, begin_epoch_in)
     schema.migrate(store)
-    with store.write() as tx:
-        accounts = _begin_epoch(tx, manifest, actor=actor, now=now)
     return Restored(manifest, accounts)
 
 
-def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -> None:
+def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest, begin_epoch_in: Beginning) -> Accounts:
     target = Path(str(store.url.database))
     for suffix in ("", "-wal", "-shm"):
         found = Path(f"{target}{suffix}")
@@ -77,6 +84,7 @@ def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -> 
             raise UsageError(f"{found} exists; stop every node and move it away first: a restore replaces nothing")
     unfinished = target.with_name(f"{target.name}.part")
     try:
+        _clear_away(unfinished)  # a journal that a restore left when it was killed would be taken for this one's
         with unfinished.open("wb") as out:
             for piece in pieces(archive, DATABASE_FILE, manifest.members[DATABASE_FILE]):
                 out.write(piece)
@@ -86,7 +94,13 @@ def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -> 
             faults = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
         if faults != ["ok"]:
             raise BadBackup(f"{archive.filename}: the database in it is damaged ({'; '.join(faults)})")
+        with closing(store.at_file(unfinished)) as copy:
+            with copy.write() as tx:
+                accounts = begin_epoch_in(tx)
+            copy.empty_journal()
         unfinished.rename(target)
+        make_durable(target.parent)
+        return accounts
     except KeyError as error:
         raise BadBackup(f"{archive.filename}: {DATABASE_FILE} is missing") from error
     except sqlite3.Error as error:
@@ -94,10 +108,16 @@ def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -> 
     except OSError as error:
         raise UsageError(f"{unfinished} cannot be written: {error.strerror or error}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            _clear_away(unfinished)
 
 
-def _into_postgres(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -> None:
+def _clear_away(unfinished: Path) -> None:
+    for suffix in ("", "-wal", "-shm", ".lock", ".lock.next"):
+        Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
+
+
+def _into_postgres(store: Store, archive: zipfile.ZipFile, manifest: Manifest, begin_epoch_in: Beginning) -> Accounts:
     schema.create_at(store, manifest.revision)
     with store.write() as tx:
         tx.be_patient()
@@ -109,22 +129,25 @@ def _into_postgres(store: Store, archive: zipfile.ZipFile, manifest: Manifest) -
             stored = tx.run(text(f"SELECT count(*) FROM {name}")).scalar_one()
             if stored != table.rows:
                 raise LedgerError(f"{name} has {stored:,} rows instead of {table.rows:,}; nothing was restored")
+        return begin_epoch_in(tx)
 
 
-def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: datetime) -> tuple[str, ...]:
+def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: datetime) -> Accounts:
+    """At the backup's own schema: of the newest tables an older one has some not yet, and then nothing was in them."""
     clock, at = manifest.ledger_clock + EPOCH, to_micros(now)
     if tx.dialect.is_postgres:
         tx.run(text("SELECT setval('ledger_clock', :value)"), {"value": clock})
     else:
         tx.run(text("UPDATE ledger_clock_row SET value = :value WHERE id = 1"), {"value": clock})
-    begin_epoch(tx)
     tx.run(text("UPDATE resource SET due_at = :at WHERE lease_until IS NOT NULL"), {"at": at})
-    tx.run(text("UPDATE outbox SET due_at = :at WHERE lease_until IS NOT NULL"), {"at": at})
-    for name, table in metadata.tables.items():
-        for column in {"lease_until", "lease_owner"} & set(table.columns.keys()):
+    if "outbox" in manifest.tables:
+        tx.run(text("UPDATE outbox SET due_at = :at WHERE lease_until IS NOT NULL"), {"at": at})
+    for name in manifest.tables.keys() & metadata.tables.keys():
+        for column in {"lease_until", "lease_owner"} & set(manifest.tables[name].columns):
             tx.run(text(f"UPDATE {name} SET {column} = NULL WHERE {column} IS NOT NULL"))
     tx.run(text("UPDATE job SET due_at = :at WHERE due_at > :at"), {"at": at})
-    begin_epoch(tx)  # of the change feed: cursors from before may point at other changes now
+    if "feed" in manifest.tables:
+        begin_epoch(tx)  # of the change feed: cursors from before may point at other changes now
     accounts = tuple(tx.run(text("SELECT DISTINCT account FROM resource ORDER BY account")).scalars())
     taken = f"{manifest.taken_at:%Y-%m-%dT%H:%M:%SZ}"
     for account in accounts:
@@ -138,6 +161,8 @@ def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: dateti
             subject=taken,
         )
         note_findings(tx, account, [finding], codes=frozenset(), now=now)
-    detail = {"taken_at": taken, "program": manifest.program, "rows": {n: t.rows for n, t in manifest.tables.items()}}
-    append_audit(tx, actor=actor, action="restore", subject="ledger", detail=detail, at=now)
+    if "audit_log" in manifest.tables:
+        rows = {name: table.rows for name, table in manifest.tables.items()}
+        detail = {"taken_at": taken, "program": manifest.program, "rows": rows}
+        append_audit(tx, actor=actor, action="restore", subject="ledger", detail=detail, at=now)
     return accounts

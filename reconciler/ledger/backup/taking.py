@@ -40,10 +40,10 @@ def take(store: Store, out: Path, *, now: datetime) -> Manifest:
             else:
                 manifest = _from_sqlite(store, archive, revision, now, out.parent)
             archive.finish(manifest)
-        _make_durable(unfinished)
+        make_durable(unfinished)
         verify(unfinished)
         unfinished.rename(out)
-        _make_durable(out.parent)
+        make_durable(out.parent)
     except OSError as error:
         raise UsageError(f"{unfinished} cannot be written: {error.strerror or error}") from error
     finally:
@@ -148,7 +148,8 @@ def copy_of(name: str, table: Table, direction: str) -> str:
     return f"COPY {name} ({columns}) {direction}"
 
 
-def _make_durable(path: Path) -> None:
+def make_durable(path: Path) -> None:
+    """A file's content, or a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
