@@ -173,11 +173,12 @@ def merge(windows: Iterable[Window]) -> list[Window]:
 
 
 def _grown(coverage: Coverage, known: Collection[Coverage]) -> Coverage:
-    """Together with what it touches and is like it."""
+    """Together with what it touches and is like it. A look at no instant says nothing of those around it."""
     own = coverage.window
+    if own.since == own.until:
+        return coverage
     alike = [each.window for each in known if _alike(coverage, each)]
-    whole = [each for each in merge([*alike, own]) if each.since <= own.since and own.until <= each.until]
-    return replace(coverage, window=whole[0]) if whole and own.since < own.until else coverage
+    return replace(coverage, window=next(each for each in merge([*alike, own]) if own.since in each))
 
 
 def _alike(one: Coverage, other: Coverage) -> bool:

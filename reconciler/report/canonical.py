@@ -6,7 +6,6 @@ The top-level keys and the shapes that the documentation names are stable; furth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -128,8 +127,6 @@ def _one(value: Any) -> Any:
         return value.isoformat("minutes")
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, Mapping):
-        return {str(key): each for key, each in value.items()}
     raise TypeError(f"{type(value).__name__} has no JSON form in a report")
 
 

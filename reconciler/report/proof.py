@@ -54,15 +54,13 @@ def _line(scope: Scope, facts: Facts, account: str, stream: str, *, required: bo
 
 
 def _through(scope: Scope, windows: Sequence[Coverage]) -> tuple[datetime | None, list[tuple[datetime, datetime]]]:
-    """How far complete windows reach, and the holes between them inside the period."""
-    through: datetime | None = None
-    holes = []
-    for window in sorted(
-        (each.window for each in windows if each.complete), key=lambda window: (window.since, window.until)
-    ):
-        if through is not None and window.since > through and window.since > scope.start:
-            holes.append((max(through, scope.start), min(window.since, scope.end)))
-        through = window.until if through is None else max(through, window.until)
+    """How far complete windows reach, and the holes inside the period: before the first of them, and between them."""
+    complete = sorted((each.window for each in windows if each.complete), key=lambda window: window.since)
+    reached, holes = scope.start, []
+    for window in complete:
+        holes.append((reached, min(window.since, scope.end)))
+        reached = max(reached, window.until)
+    through = max((window.until for window in complete), default=None)
     return through, [(since, until) for since, until in holes if since < until]
 
 

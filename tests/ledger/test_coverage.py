@@ -39,7 +39,7 @@ def fact(since: int, until: int, reason: str = "", kind: str = "charge") -> Cove
 _facts = st.builds(
     lambda since, length, reason, kind: fact(since, since + length, reason, kind),
     st.integers(0, 30),
-    st.integers(1, 12),
+    st.integers(0, 12),
     st.sampled_from(["", "", "403", "throttled"]),
     st.sampled_from(KINDS),
 )
@@ -121,9 +121,21 @@ def test_looks_that_touch_stand_as_one_also_in_the_instant_in_which_they_become_
         assert view.coverage(now) == [fact(*stands), fact(*stands, kind="payout")]
 
 
+@pytest.mark.parametrize("inner", [(2, 9), (2, 5), (4, 9), (4, 5), (4, 4)])
+def test_a_complete_look_inside_a_known_one_is_no_new_fact_and_a_failed_one_is(
+    ledger: Ledger, inner: tuple[int, int]
+) -> None:
+    assert ledger.record_coverage([fact(2, 9)], NOON) == 1
+    assert ledger.record_coverage([fact(*inner)], NOON + MINUTE) == 0
+    assert ledger.record_coverage([fact(*inner, "403")], NOON + 2 * MINUTE) == 1
+    assert ledger.record_coverage([fact(*inner), fact(*inner, kind="payout")], NOON + 3 * MINUTE) == 1
+    with ledger.view() as view:
+        assert view.coverage(NOON + 3 * MINUTE) == [fact(2, 9), fact(*inner, "403"), fact(*inner, kind="payout")]
+
+
 def test_an_import_finds_what_stands_now_as_if_it_had_been_recorded_here(ledger: Ledger) -> None:
-    growing = [fact(0, until) for until in (2, 3, 5, 8)]
-    failing = [fact(8, until, "403") for until in (9, 11, 12)]
+    growing = [fact(2, 3), *(fact(0, until) for until in (3, 5, 8))]
+    failing = [fact(8, 11, "403"), fact(7, 11, "403"), fact(7, 12, "403")]
     with ledger.together() as tx:
         for number, each in enumerate([*growing, *failing]):
             record_coverage(tx, [each], NOON + number * MINUTE)

@@ -61,10 +61,10 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ending": ("reconciler/ledger/outbox/ending.py", _files("tests/outbox", "outbox pool")),
     "claiming": ("reconciler/ledger/outbox/claiming.py", _files("tests/outbox", "outbox pool")),
     "planner": ("reconciler/planner.py", _files("tests/loop", "planner turns")),
-    "money": ("reconciler/money.py", _REPORT),
+    "money": ("reconciler/money.py", _files("tests", "money") + _REPORT),
     "canonical": ("reconciler/report/canonical.py", _REPORT),
     "balance": ("reconciler/report/balance.py", _files("tests/report", "balance") + _REPORT),
-    "proof": ("reconciler/report/proof.py", _REPORT),
+    "proof": ("reconciler/report/proof.py", _files("tests/report", "proof") + _REPORT),
     "matching": ("reconciler/report/matching.py", _files("tests/report", "matching") + _REPORT),
 }
 _LONGEST_SECONDS = 900

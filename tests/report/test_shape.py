@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import date
@@ -77,6 +78,7 @@ def at(document: dict[str, Any], path: str) -> list[dict[str, Any]]:
 
 def test_every_promised_key_is_there(shown: dict[str, Any]) -> None:
     assert shown.keys() == TOP
+    assert re.fullmatch("rep_[0-9a-f]{32}", shown["report_id"])
     for path, keys in PROMISED.items():
         rows = at(shown, path)
         assert rows, f"the month has nothing under {path}, so it proves nothing"

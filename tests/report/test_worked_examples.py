@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.report import canonical
-from tests.report.books import BEGINNING, END, TERMS, Books, block, break_types, line, net, on, standing
+from tests.report.books import BEGINNING, END, START, TERMS, Books, block, break_types, line, net, on, standing
 
 
 def test_a_month_as_on_the_first_page(books: Books) -> None:
@@ -135,3 +135,14 @@ def test_without_the_tail_of_any_required_stream_nothing_is_proved(books: Books,
     assert standing(report) == "UNPROVEN"
     assert report.exit_code == 3
     assert [f"{each.account}/{each.stream}" for each in report.coverage if not each.complete] == [removed]
+
+
+def test_what_lies_before_the_first_look_is_not_proved_until_a_backfill_has_looked(books: Books) -> None:
+    books.entry("charge", 1000, at=on(12))
+    books.states(0, at=on(10))
+    books.states(1000, at=END)
+    books.covers(since=on(10))
+
+    assert standing(books.report()) == "UNPROVEN"
+    books.covers(since=START, until=on(11))
+    assert standing(books.report()) == "BALANCED"
