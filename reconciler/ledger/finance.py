@@ -300,7 +300,7 @@ def entries_of_category(
 
 _CHANGED = _over(
     """
-    SELECT e.account, e.balance_type, e.currency, e.remote_id, e.effective_at, e.gross, e.fee, e.net,
+    SELECT e.account, e.balance_type, e.currency, e.remote_id, e.category, e.effective_at, e.gross, e.fee, e.net,
       v.recorded_at, v.cause, {gone} AS gone
     FROM entry e JOIN version v ON v.resource_id = e.resource_id AND v.version = {version}
     WHERE e.account IN :accounts AND e.effective_at < :before AND {when}
@@ -309,7 +309,7 @@ _CHANGED = _over(
 )
 _REPLACED = _over(
     """
-    SELECT e.account, e.balance_type, e.currency, e.remote_id, e.effective_at, e.gross, e.fee, e.net,
+    SELECT e.account, e.balance_type, e.currency, e.remote_id, e.category, e.effective_at, e.gross, e.fee, e.net,
       e.superseded_at AS recorded_at, v.cause, 1 AS gone
     FROM entry e JOIN version v ON v.resource_id = e.resource_id AND v.version = e.version + 1
     WHERE e.account IN :accounts AND e.effective_at < :before
@@ -322,7 +322,11 @@ _REPLACED = _over(
 def changed_entries(
     tx: Transaction, accounts: Collection[str], before: datetime, since: datetime, as_of: datetime
 ) -> list[EntryChange]:
-    """What was learnt after `since` of entries effective before `before`: new values, and the values they replaced."""
+    """What was learnt after `since` of entries effective before `before`: new values, and the values they replaced.
+
+    Without entries that a new version only repeats: every balance transaction has a second one when its money becomes
+    available, and of that nothing is told that a report counts.
+    """
     given = {
         "accounts": sorted(accounts),
         "before": to_micros(before),
@@ -341,9 +345,21 @@ def changed_entries(
             fee=int(row.fee),
             gone=bool(row.gone),
         )
-        for statement in (_REPLACED, _CHANGED)
-        for row in tx.run(statement, given)
+        for row in _without_repeated(tx.run(_REPLACED, given).all(), tx.run(_CHANGED, given).all())
     ]
+
+
+def _without_repeated(replaced: Sequence[Any], changed: Sequence[Any]) -> Iterator[Any]:
+    repeated = {_booked(row) for row in replaced} & {_booked(row) for row in changed}
+    return (row for row in (*replaced, *changed) if _booked(row) not in repeated)
+
+
+def _booked(row: Any) -> tuple[Any, ...]:
+    """All that a balance's proof reads of an entry."""
+    return (
+        *(row.account, row.balance_type, row.currency, row.remote_id, row.category, row.effective_at),
+        *(row.gross, row.fee, row.net),
+    )
 
 
 def _key(row: Any) -> BalanceKey:

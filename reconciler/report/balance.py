@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from reconciler.ledger.finance import BalanceKey, DaySum, EntryChange
-from reconciler.movements import Movement, Role
+from reconciler.movements import Role
 from reconciler.report.facts import BalanceFacts, Facts
 from reconciler.report.model import BalanceBlock, BalanceLine, Bar, DayPoint
+from reconciler.report.payouts import came_back
 from reconciler.report.scope import Scope
 
 PAYOUTS = ("payout", "payout_reversal")
@@ -88,7 +89,7 @@ def block(scope: Scope, facts: Facts, balance: BalanceFacts, sums: Sequence[DayS
         net("difference", gap),
         net("explained", None if gap is None else explained),
         net("unexplained", None if gap is None else gap - explained),
-        net("bridge", ends + _on_the_way(scope, facts.movements, key)),
+        net("bridge", ends + _on_the_way(scope, facts, key)),
     ]
     return BalanceBlock(
         account=key.account,
@@ -130,13 +131,16 @@ def _place(category: str) -> tuple[int, str]:
     return (order.index(category) if category in order else len(order)), category
 
 
-def _on_the_way(scope: Scope, movements: Sequence[Movement], key: BalanceKey) -> int:
-    """Automatic payouts that left our books before the end and the provider's balance report only after it."""
+def _on_the_way(scope: Scope, facts: Facts, key: BalanceKey) -> int:
+    """Automatic payouts that left our books before the end and the provider's balance report only after it.
+
+    A bank debit is one with a negative amount. What failed and came back before the end is not on its way.
+    """
     if key.balance_type != _PAYMENTS:
         return 0
     return sum(
-        abs(each.amount.minor)
-        for each in movements
+        each.amount.minor
+        for each in facts.movements
         if each.role is Role.PAYOUT
         and each.automatic
         and each.ref.account == key.account
@@ -144,6 +148,7 @@ def _on_the_way(scope: Scope, movements: Sequence[Movement], key: BalanceKey) ->
         and each.occurred_at < scope.end
         and each.arrives_at is not None
         and each.arrives_at >= scope.end
+        and not came_back(scope, facts, each)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from reconciler.movements import Condition
@@ -53,3 +53,13 @@ def sections(scope: Scope, facts: Facts) -> dict[str, DisputeSection]:
         for currency, total in sorted(sums.items())
         if scope.holds(currency) and (total.open or total.won or total.lost or total.cost)
     }
+
+
+def unseen(scope: Scope, facts: Facts) -> list[str]:
+    """What the reader of the section must know that its figures do not say."""
+    counts = Counter(each.ref.account for each in facts.unseen_disputes if scope.holds(each.amount.currency))
+    return [
+        f"{account}: {count} dispute(s) that began before the end were first read after it. How they stood then was"
+        " never recorded, so the disputes section leaves them out."
+        for account, count in sorted(counts.items())
+    ]

@@ -103,7 +103,10 @@ def _balances(
     sums: dict[BalanceKey, list[DaySum]],
     worklist: Worklist,
 ) -> tuple[list[BalanceBlock], list[OpenItem]]:
-    """P1: difference = provider - computed; what people accepted of it is explained, never more than there is."""
+    """P1: difference = provider - computed; what people accepted of it is explained.
+
+    An acceptance holds as a whole: of a difference that has become smaller nobody said what is left.
+    """
     blocks, breaks = [], []
     for each in balances:
         key, own = each.key, sums.get(each.key, [])
@@ -111,7 +114,7 @@ def _balances(
         explained = 0
         if gap:
             accepted = worklist.accepted(break_id(key.account, Plane.BALANCE, key.balance_type, "", key.currency))
-            explained = max(0, min(accepted, gap)) if gap > 0 else min(0, max(accepted, gap))
+            explained = accepted if 0 < accepted <= gap or gap <= accepted < 0 else 0
             breaks.append(_unexplained(scope, each, own, gap))
         blocks.append(balance.block(scope, facts, each, own, explained))
     kept = [each for each in breaks if abs(each.difference.minor) > scope.params.rules.tolerance_minor]
@@ -206,6 +209,7 @@ def _header(scope: Scope, facts: Facts, watermark: datetime | None) -> Header:
     notes = []
     if not any(term.finance.sells for term in facts.terms):
         notes.append("No shop is in this report, so the processor's movements are not matched with orders.")
+    notes += disputes.unseen(scope, facts)
     calendar = scope.period.calendar
     return Header(
         start=scope.start,

@@ -142,6 +142,8 @@ class Facts:
     aside: tuple[Flow, ...] = ()
     """Inside the period: what movements that were set aside say, which are then not among `movements`."""
     disputes: tuple[DisputeFact, ...] = ()
+    unseen_disputes: tuple[Movement, ...] = ()
+    """Begun before the cut-off and first read after it: how they stood at it, nobody recorded."""
     entries: Mapping[tuple[str, str], tuple[EntryFact, ...]] = field(default_factory=dict)
     """(account, source id) -> the entries that it caused, oldest first."""
     conversions: Mapping[tuple[str, str], Movement] = field(default_factory=dict)

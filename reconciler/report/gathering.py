@@ -16,7 +16,7 @@ from reconciler.ledger.movements import Known
 from reconciler.ledger.openings import Opened, Openings
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
-from reconciler.movements import Movement, Role
+from reconciler.movements import Condition, Movement, Role
 from reconciler.report import fees, sales
 from reconciler.report.aside import names_met, readings_hash, terms_hash
 from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts, SalesFacts
@@ -87,7 +87,7 @@ class _Gathering:
             return Facts(())
         locks = breaks.locked_periods(breaks.period_locks(tx, self._accounts), as_of)
         things = self._movements()
-        disputes = self._disputes()
+        disputes, unseen_disputes = self._disputes()
         entries = self._entries([*things, *(each.movement for each in disputes)])
         payouts = [each for each in things if each.role is Role.PAYOUT]
         paid = PaidOut(tx, self._openings, self._accounts, payouts, period.end, as_of)
@@ -101,6 +101,7 @@ class _Gathering:
             movements=things,
             aside=tuple(each for each in self._aside_flows if each.code),
             disputes=disputes,
+            unseen_disputes=unseen_disputes,
             entries=entries,
             conversions=self._conversions(things, entries),
             compositions=paid.compositions,
@@ -200,12 +201,13 @@ class _Gathering:
             yield day, each.minor - later
 
     def _lock_of(self, account: str, locks: Sequence[PeriodLock]) -> PeriodLock | None:
-        """The last locked period that ends at or before this one begins, if the next period builds on it."""
-        earlier = [lock for lock in locks if lock.account == account and lock.end <= self._period.start]
-        if not earlier:
-            return None
-        last = max(earlier, key=lambda lock: (lock.end, lock.as_of))
-        return last if last.policy is LockPolicy.ROLL_FORWARD else None
+        """The lock of the period that ends where this one begins, if the next period builds on it.
+
+        What lies between an older lock and this period was never signed: no opening rests on it.
+        """
+        before = [lock for lock in locks if lock.account == account and lock.end == self._period.start]
+        last = max(before, key=lambda lock: lock.as_of, default=None)
+        return last if last is not None and last.policy is LockPolicy.ROLL_FORWARD else None
 
     def _signed(self, key: BalanceKey, locks: Sequence[PeriodLock]) -> int | None:
         """The opening as it was known when the period before was locked."""
@@ -301,21 +303,29 @@ class _Gathering:
             return ()
         return term.finance.read(movements.snapshot_of(self._tx, each.row))
 
-    def _disputes(self) -> tuple[DisputeFact, ...]:
-        """The last version recorded before the cut-off, and since when it has been in that state."""
-        found: dict[object, DisputeFact] = {}
+    def _disputes(self) -> tuple[tuple[DisputeFact, ...], tuple[Movement, ...]]:
+        """The last version recorded before the cut-off, and since when it has been in that state; and those that had
+        begun by then and were first read after it, as they are known now."""
+        found: dict[ResourceRef, DisputeFact] = {}
+        after: dict[ResourceRef, Movement] = {}
         for term in self._terms:
             if "dispute" not in term.finance.kinds:
                 continue
             for known in self._dispute_history(term):
-                if known.recorded_at >= self._period.end:
-                    continue
                 movement = known.movement
+                if known.recorded_at >= self._period.end:
+                    if movement.occurred_at < self._period.end:
+                        after[movement.ref] = movement
+                    continue
                 before = found.get(movement.ref)
                 same = before is not None and before.movement.condition is movement.condition
                 since = before.since if same and before is not None else known.recorded_at
                 found[movement.ref] = DisputeFact(movement, since)
-        return tuple(sorted(found.values(), key=lambda each: each.movement.ref))
+        unseen = [each for ref, each in after.items() if ref not in found and each.condition is not Condition.VOID]
+        return (
+            tuple(sorted(found.values(), key=lambda each: each.movement.ref)),
+            tuple(sorted(unseen, key=lambda each: each.ref)),
+        )
 
     def _dispute_history(self, term: AccountTerms) -> Iterator[Known]:
         as_of = self._params.as_of

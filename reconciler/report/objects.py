@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -45,18 +45,30 @@ class _Books:
                 self._reversals[movement.parent] += self._own(movement, frozenset({REVERSAL}))
 
     def _own(self, movement: Movement, categories: frozenset[str]) -> list[EntryFact]:
-        entries = self._facts.entries.get((movement.ref.account, movement.ref.id), ())
-        return [entry for entry in entries if entry.category in categories and entry.effective_at < self._end]
+        return [entry for entry in self.all_of(movement) if entry.category in categories]
 
     def of(self, movement: Movement) -> list[EntryFact]:
+        """Those before the end."""
+        return [entry for entry in self._ever(movement) if entry.effective_at < self._end]
+
+    def closes(self, movement: Movement, gap: int) -> datetime | None:
+        """When entries from after the end, which are known, have made good for a gap; None where they do not."""
+        later = [entry for entry in self._ever(movement) if entry.effective_at >= self._end]
+        if {entry.key.currency for entry in later} != {movement.amount.currency}:
+            return None
+        return later[-1].effective_at if sum(entry.gross for entry in later) == -gap else None
+
+    def _ever(self, movement: Movement) -> list[EntryFact]:
         match movement.role:
             case Role.CHARGE:
-                return self._own(movement, _OF_CHARGE) + self._reversals[movement.ref.id]
+                found = self._own(movement, _OF_CHARGE) + self._reversals[movement.ref.id]
             case Role.REFUND:
-                return self._own(movement, _OF_REFUND)
+                found = self._own(movement, _OF_REFUND)
             case Role.DISPUTE:
-                return self._own(movement, _OF_DISPUTE)
-        return []
+                found = self._own(movement, _OF_DISPUTE)
+            case _:
+                found = []
+        return sorted(found, key=lambda entry: (entry.effective_at, entry.id))
 
     def all_of(self, movement: Movement) -> tuple[EntryFact, ...]:
         return self._facts.entries.get((movement.ref.account, movement.ref.id), ())
@@ -74,8 +86,11 @@ def examine(scope: Scope, facts: Facts) -> ObjectFindings:
             gap = sum(entry.gross for entry in entries) - expected
             if gap:
                 found = _difference(scope, movement, entries, expected, since)
-                waits = not entries and found.age_days <= scope.params.rules.grace_days
-                (timing if waits else breaks).append(found)
+                closes = books.closes(movement, gap)
+                if closes is not None:
+                    found = replace(found, clears_on=scope.day_of(closes), suggestion=None)
+                young = not entries and found.age_days <= scope.params.rules.grace_days
+                (timing if young or closes is not None else breaks).append(found)
             continue
         exceptions += [
             (movement, each, since)
@@ -109,7 +124,8 @@ def _expectations(scope: Scope, facts: Facts, books: _Books) -> Iterator[tuple[M
             if not reversal:
                 yield movement, movement.amount.minor, since
         elif movement.condition is Condition.FAILED and movement.role is Role.REFUND:
-            yield movement, 0, max(entry.effective_at for entry in entries) if entries else since
+            booked = [entry.effective_at for entry in entries if entry.effective_at < scope.end]
+            yield movement, 0, max(booked, default=since)
     for dispute in facts.disputes:
         movement = dispute.movement
         if movement.condition is Condition.WON:

@@ -75,16 +75,21 @@ def _composition(facts: Facts, movement: Movement) -> Composition | None:
 
 def _state(scope: Scope, facts: Facts, movement: Movement, gap: int | None) -> PayoutState:
     if movement.condition is Condition.FAILED:
-        returned = any(
-            entry.effective_at < scope.end and (entry.category == _RETURN or entry.id == movement.return_entry_id)
-            for entry in facts.entries.get((movement.ref.account, movement.ref.id), ())
-        )
+        returned = came_back(scope, facts, movement)
         return PayoutState.FAILED_RETURNED if returned else PayoutState.FAILED_UNRETURNED
     if gap:
         return PayoutState.DIFF
     if movement.condition is not Condition.SETTLED:
         return PayoutState.IN_TRANSIT
     return PayoutState.NO_COMPOSITION if gap is None else PayoutState.FOOTED
+
+
+def came_back(scope: Scope, facts: Facts, movement: Movement) -> bool:
+    """Whether a payout failed, and its money is back in the balance before the end."""
+    return movement.condition is Condition.FAILED and any(
+        entry.effective_at < scope.end and (entry.category == _RETURN or entry.id == movement.return_entry_id)
+        for entry in facts.entries.get((movement.ref.account, movement.ref.id), ())
+    )
 
 
 def payout_breaks(scope: Scope, lines: Sequence[PayoutLine]) -> list[OpenItem]:

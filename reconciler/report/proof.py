@@ -23,6 +23,9 @@ from reconciler.report.model import (
 from reconciler.report.scope import Scope, scaled
 
 _TENTH = Decimal("0.1")
+_NOTHING = Decimal("0.0")
+_NOT_ALL = Decimal("99.9")
+"""What is shown at most while anything is left over."""
 _MATCHED = frozenset({"matched", "matched_tol"})
 
 
@@ -172,7 +175,7 @@ def _kpis(
     matched = [flow for flow in flows if flow.code in _MATCHED]
     open_items = [each for each in (*breaks, *timing) if each.plane is Plane.ORDER]
     matched_value = sum(abs(flow.right) for flow in matched)
-    open_value = sum(max(abs(each.left_amount.minor), abs(each.right_amount.minor)) for each in open_items)
+    open_value = sum(_size(each) for each in open_items)
     count = len(matched) + len(open_items)
     gaps = [flow.gap_days for flow in matched if flow.gap_days is not None]
     return Kpis(
@@ -182,13 +185,19 @@ def _kpis(
         population_value=scope.amount(matched_value + open_value, currency),
         matched_percent=_percent(len(matched), count),
         matched_value_percent=_percent(matched_value, matched_value + open_value),
-        verified_value_percent=_percent(*_verified(scope, currency, blocks)),
+        verified_value_percent=_verified_percent(scope, currency, blocks),
         open_breaks=len(breaks),
         open_value=scope.amount(sum(_shared(scope, each) for each in breaks), currency),
         oldest_age_days=max((each.age_days for each in breaks), default=None),
         unexplained=_unexplained(scope, currency, blocks),
         median_days_to_clear=(Decimal(median_low(gaps)) + median_high(gaps)) / 2 if gaps else None,
     )
+
+
+def _size(each: OpenItem) -> int:
+    """Of its larger side; a right side in another currency cannot be held against the left one."""
+    sides = [side for side in (each.left_amount, each.right_amount) if side.currency == each.currency]
+    return max(abs(side.minor) for side in sides)
 
 
 def _shared(scope: Scope, each: OpenItem) -> int:
@@ -203,6 +212,14 @@ def _unexplained(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) ->
             return None
         total += scaled(net.minor, net.exponent, scope.exponent(currency))
     return scope.amount(total, currency)
+
+
+def _verified_percent(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) -> Decimal:
+    """Where nothing moved, all of it is verified only if every balance is."""
+    verified, moved = _verified(scope, currency, blocks)
+    if moved == 0 and any(net is None or net.minor for net in (block.line("unexplained").net for block in blocks)):
+        return _NOTHING
+    return _percent(verified, moved)
 
 
 def _verified(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) -> tuple[int, int]:
@@ -223,7 +240,8 @@ def _verified(scope: Scope, currency: str, blocks: Sequence[BalanceBlock]) -> tu
 def _percent(part: int, whole: int) -> Decimal:
     if whole == 0:
         return Decimal("100.0")
-    return (Decimal(part) * 100 / whole).quantize(_TENTH, ROUND_HALF_UP)
+    rounded = (Decimal(part) * 100 / whole).quantize(_TENTH, ROUND_HALF_UP)
+    return min(rounded, _NOT_ALL) if part < whole else rounded
 
 
 def ages(scope: Scope, breaks: Sequence[OpenItem]) -> Mapping[tuple[str, str, str], tuple[int, int]]:

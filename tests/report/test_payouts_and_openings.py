@@ -89,6 +89,21 @@ def test_a_payout_on_its_way_is_in_transit_and_in_the_bridge(books: Books) -> No
     assert (net(report, "closing"), net(report, "bridge")) == (0, 10000)
 
 
+def test_a_payout_that_came_back_is_not_in_the_bridge(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    one = books.entry("charge", 10000, at=on(5))
+    books.payout(10000, at=on(29), members=[one], status="failed", payout_id="po_1", arrives=on(3, month=2))
+    books.entry("payout_reversal", 10000, at=on(30), source="po_1")
+    books.states(10000, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert (net(report, "closing"), net(report, "bridge")) == (10000, 10000)
+    still_away = books.report(to_day=on(29).date())
+    assert (net(still_away, "closing"), net(still_away, "bridge")) == (0, 10000)
+
+
 def test_a_manual_payout_has_no_composition_and_its_own_line(books: Books) -> None:
     books.states(0, at=BEGINNING)
     books.entry("charge", 10000, at=on(5))

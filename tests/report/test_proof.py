@@ -301,6 +301,19 @@ def test_a_share_is_rounded_half_up_to_a_tenth() -> None:
     assert (kpis.matched_percent, kpis.matched_value_percent) == (Decimal("66.7"), Decimal("0.2"))
 
 
+def test_all_of_it_is_said_of_nothing_less() -> None:
+    """3,999 of 4,000 are 99.975 %, which rounds to 100.0 %."""
+    kpis = verdict(flows=[match(1000)] * 3999, breaks=(broken(1000),)).kpis
+    assert (kpis.matched_percent, kpis.matched_value_percent) == (Decimal("99.9"), Decimal("99.9"))
+
+
+def test_the_other_side_of_a_currency_mismatch_is_no_value_of_this_currency() -> None:
+    """10.00 USD sold stand against 1,500 JPY: one of two items, half of the dollars."""
+    yen = replace(broken(1000), right_amount=Amount(1500, "JPY", 0))
+    kpis = verdict(flows=(match(1000),), breaks=(yen,)).kpis
+    assert (kpis.population_value, kpis.matched_value_percent) == (usd(2000), Decimal("50.0"))
+
+
 def test_the_oldest_break_and_the_days_that_a_match_takes() -> None:
     kpis = verdict(
         flows=(match(1, 9), match(2), match(3, 4), match(4, 1), match(5, 0)),

@@ -135,6 +135,27 @@ def test_a_failed_refund_comes_back(books: Books) -> None:
     assert break_types(report) == ["MISSING_IN_STRIPE"]
 
 
+def test_a_refund_that_fails_after_the_end_waits_for_what_is_known_to_come(books: Books) -> None:
+    """January's books are right: the refund left them, and what brought it back is dated February."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    refund = books.refund(charge, 4000, at=on(29), status="failed", known=on(5, month=2))
+    books.entry("refund_failure", 4000, at=on(5, month=2), source=refund)
+    books.states(6000, at=END)
+    books.states(10000, at=on(1, 0, month=3))
+    books.covers(until=on(5, month=3))
+
+    january = books.report(as_of=on(6, month=3))
+
+    (waiting,) = january.timing
+    assert (waiting.type.value, waiting.difference.minor) == ("OBJECT_DIFF", -4000)
+    assert (waiting.opened_at, waiting.clears_on) == (on(29), on(5, month=2).date())
+    assert (january.breaks, standing(january)) == ((), "BALANCED_WITH_TIMING")
+    february = books.report(as_of=on(6, month=3), from_day=on(1, month=2).date(), to_day=on(28, month=2).date())
+    assert (february.timing, february.breaks) == ((), ())
+
+
 # --- disputes -------------------------------------------------------------------------------------
 
 
@@ -176,6 +197,46 @@ def test_a_dispute_counts_by_what_was_known_at_the_cut_off(books: Books) -> None
     section = books.report().disputes["USD"]
 
     assert (section.open, section.lost, section.at_risk.minor, section.net_cost.minor) == (1, 0, 3000, 0)
+
+
+def test_money_that_comes_back_after_a_dispute_was_won_is_known_to_come(books: Books) -> None:
+    """Won in the last hour of January, booked in the first of February; one that brings back too little is a break."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(3000, at=on(5))
+    books.sale("30.00", at=on(5), authorization=charge)
+    books.entry("dispute", -3000, fee=1500, at=on(8), source="dp_1")
+    body = {"id": "dp_1", "status": "won", "amount": 3000, "currency": "usd", "charge": charge}
+    books.read("dispute", body | {"created": int(on(8).timestamp())}, at=on(31, 23))
+    books.entry("dispute_reversal", 2999, at=on(1, 1, month=2), source="dp_1")
+    books.states(-1500, at=END)
+    books.covers()
+
+    short = books.report()
+    books.entry("dispute_reversal", 1, at=on(1, 2, month=2), source="dp_1", known=on(11, month=2))
+    whole = books.report(as_of=on(12, month=2))
+
+    assert break_types(short) == ["OBJECT_DIFF"]
+    assert [(each.type.value, each.clears_on) for each in whole.timing] == [("OBJECT_DIFF", on(1, month=2).date())]
+    assert (whole.breaks, standing(whole)) == ((), "BALANCED_WITH_TIMING")
+
+
+def test_disputes_that_were_first_read_after_the_end_are_named(books: Books) -> None:
+    """How they stood at the end nobody recorded; an inquiry moves nothing, and later ones are of no concern."""
+    books.states(0, at=BEGINNING)
+    for name, status, opened in (
+        ("dp_1", "needs_response", on(8)),
+        ("dp_2", "warning_closed", on(8)),
+        ("dp_3", "lost", on(1, month=2)),
+    ):
+        body = {"id": name, "status": status, "amount": 3000, "currency": "usd", "charge": "ch_1"}
+        books.read("dispute", body | {"created": int(opened.timestamp())}, at=on(3, month=2))
+    books.covers()
+
+    report, earlier = books.report(), books.report(as_of=on(2, month=2))
+
+    (note,) = report.header.notes
+    assert note.startswith("main: 1 dispute(s) that began before the end were first read after it.")
+    assert (earlier.header.notes, report.disputes) == ((), {})
 
 
 # --- exchange -------------------------------------------------------------------------------------

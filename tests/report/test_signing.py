@@ -122,6 +122,49 @@ def test_late_facts_of_a_locked_period(books: Books, policy: LockPolicy, opening
     ]
 
 
+def test_what_only_repeats_itself_is_no_late_fact(books: Books) -> None:
+    """A balance transaction is read again when its money becomes available: nothing changed since the lock."""
+    pending = {
+        "id": "txn_late", "object": "balance_transaction", "amount": 1000, "fee": 30, "net": 970, "currency": "usd",
+        "created": int(on(30).timestamp()), "available_on": int(on(12, month=2).timestamp()), "status": "pending",
+        "reporting_category": "topup", "source": None, "fee_details": [],
+    }  # fmt: skip
+    books.read("balance_transaction", pending, at=on(30))
+    books.states(10970, at=END, known=on(2, month=2))
+    books.states(10970, at=on(1, 0, month=3))
+    sign(books, books.report())
+    books.read("balance_transaction", pending | {"status": "available"}, at=on(12, month=2))
+    books.covers(until=on(5, month=3))
+
+    february = books.report(as_of=on(6, month=3), **FEB)
+
+    assert (february.exceptions, standing(february)) == ((), "BALANCED")
+    assert block(february).line("prior_period_adjustment").count == 0
+    assert books.report(as_of=on(6, month=3), compare=on(11, month=2)).changes == ()
+    moved = pending | {"status": "available", "reporting_category": "charge"}
+    books.read("balance_transaction", moved, at=on(7, month=3))
+    again = books.report(as_of=on(8, month=3), **FEB)
+    assert [each.net.minor for each in again.exceptions] == [-970, 970], "another category is another line"
+
+
+def test_an_opening_rests_only_on_the_lock_of_the_period_just_before(books: Books) -> None:
+    """January is signed, February is not: what moved in February is no adjustment of January, and nobody signed it."""
+    sign(books, books.report())
+    books.entry("topup", 500, at=on(20, month=2))
+    late = books.entry("topup", 70, at=on(20), known=on(15, month=2))
+    for month, minor in ((3, 10570), (4, 10570)):
+        books.states(minor, at=on(1, 0, month=month))
+    books.covers(until=on(5, month=4))
+
+    march = books.report(as_of=on(6, month=4), from_day=date(2026, 3, 1), to_day=date(2026, 3, 31))
+
+    assert (net(march, "opening"), block(march).opening_basis) == (10570, "control_total")
+    assert "prior_period_adjustment" not in [each.code for each in block(march).lines]
+    assert [each.id for each in march.exceptions] == [late]
+    february = books.report(as_of=on(6, month=4), **FEB)
+    assert (net(february, "opening"), net(february, "prior_period_adjustment")) == (10000, 70)
+
+
 def test_a_lock_speaks_for_its_own_instant(books: Books) -> None:
     """A report of an instant before the lock's does not know it, whenever the lock was made."""
     sign(books, books.report())
@@ -203,6 +246,20 @@ def test_a_resolution_explains_the_balance_and_nothing_beyond_it(books: Books) -
     assert standing(explained) == "BALANCED"
     assert (net(grown, "explained"), net(grown, "unexplained")) == (300, 100)
     assert standing(grown) == "BREAKS"
+
+
+def test_an_acceptance_of_more_than_there_is_explains_nothing(books: Books) -> None:
+    """3.00 were accepted; a late fact left 1.00 of them, and of that nobody said what it is."""
+    books.states(10300, at=END, known=on(5, month=2))
+    (broken,) = books.report().breaks
+    with books.ledger.store.write() as tx:
+        signoff.resolve(tx, broken, reason="provider_correction", words="ticket 9", by="ada", now=on(11, month=2))
+    books.states(10100, at=END, known=on(13, month=2))
+
+    shrunk = books.report(as_of=on(14, month=2))
+
+    assert (net(shrunk, "explained"), net(shrunk, "unexplained")) == (0, 100)
+    assert (standing(shrunk), break_types(shrunk)) == ("BREAKS", ["BALANCE_UNEXPLAINED"])
 
 
 @pytest.mark.parametrize(
