@@ -183,9 +183,16 @@ def test_oldest_unanswered_mark_is_told_from_answered_ones(ledger: Ledger, clock
     clock.advance(seconds(1))
     ledger.mark([by_hand(CHARGE)], clock.now())
     answer(ledger, claim, snapshot(CHARGE), now=clock.now(), started_at=began)
-    first = row(ledger, CHARGE).first_marked_at
-    assert first is not None
-    assert began < first <= clock.now(), "ten minutes of waiting are over"
+    assert row(ledger, CHARGE).first_marked_at == began + seconds(1e-6), "ten minutes of waiting are over"
+
+
+def test_a_mark_by_a_clock_that_is_ahead_was_not_made_earlier_than_it_says(ledger: Ledger, clock: ManualClock) -> None:
+    ahead, began = clock.now() + seconds(20), clock.now()
+    ledger.mark([by_hand(CHARGE)], ahead)
+    claim = claim_one(ledger, ahead)
+    ledger.mark([by_hand(CHARGE)], ahead + seconds(1))
+    assert answer(ledger, claim, snapshot(CHARGE), now=ahead, started_at=began).dirty
+    assert row(ledger, CHARGE).first_marked_at == ahead
 
 
 # --- late, lost, superseded -----------------------------------------------------------------------

@@ -103,8 +103,7 @@ def _health(tx: Transaction, ending: Ending, at: int, now: datetime) -> Ended:
     if ending.healthy is None:
         return Ended(lost=False)
     if not ending.healthy:
-        failures = tx.run(_ILL, {"name": name, "now": at}).scalar_one_or_none()
-        return Ended(lost=False, failures=failures or 0)
+        return Ended(lost=False, failures=tx.run(_ILL, {"name": name, "now": at}).scalar_one())
     since = tx.run(_FAILING_SINCE, {"name": name}).scalar_one_or_none()
     if since is None:
         return Ended(lost=False)
