@@ -54,10 +54,14 @@ class ManualClock:
 
 
 def require_utc(instant: datetime) -> datetime:
-    """The same instant, in UTC. Raises ValueError for a naive one, which names no instant at all."""
+    """The same instant, in UTC. Raises ValueError for a naive one, which names no instant at all, and for one that is
+    in no year of the calendar there: the first and the last day, with an offset."""
     if instant.tzinfo is None:
         raise ValueError(f"{instant!r} has no time zone, so it names no instant; attach one")
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{instant!r} is before the year 1 or after 9999 in UTC") from error
 
 
 def to_micros(instant: datetime) -> int:

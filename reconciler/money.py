@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Self
 
+_LEAST, _MOST = -(2**63), 2**63 - 1
+"""What both databases hold."""
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -28,6 +30,8 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
+        if not _LEAST <= self.minor <= _MOST:
+            raise ValueError("an amount does not fit into 64 bits: no ledger holds it, and nobody owes that much")
         if not _CURRENCY.fullmatch(self.currency):
             raise ValueError(f"currency {self.currency!r} is not three upper-case letters")
 

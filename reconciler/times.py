@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from reconciler.clock import require_utc
 from reconciler.config import parse_duration
 from reconciler.errors import UsageError
 
@@ -16,8 +17,8 @@ def parse_instant(text: str, now: datetime) -> datetime:
         pass
     try:
         at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else require_utc(at)
     except ValueError:
         raise UsageError(
             f"{text!r} is no time; write 2026-11-01, 2026-11-01T12:00:00Z, or how long ago, such as 2h or 33d"
         ) from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

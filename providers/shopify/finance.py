@@ -47,7 +47,7 @@ def read(snapshot: Snapshot) -> tuple[Movement, ...]:
         return ()
     try:
         movement = reading(snapshot, snapshot.body)
-    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise BadReply(f"{snapshot.ref}: finance cannot read it: {error!r}") from error
     return () if movement is None else (movement,)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 from providers.shopify import names
 from providers.shopify.kinds import ROUTES
 from providers.shopify.names import PROVIDER
+from reconciler.clock import require_utc
 from reconciler.errors import BadReply
 from reconciler.model import ResourceRef, Snapshot
+
+LONGEST_STATUS: Final = 255
+"""Shopify's have twenty characters. The ledger's indexes do not take any length."""
 
 
 def instant(value: object) -> datetime | None:
@@ -19,10 +23,10 @@ def instant(value: object) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(value)
+        if parsed.tzinfo is not None:
+            return require_utc(parsed)
     except ValueError:
         return None
-    if parsed.tzinfo is not None:
-        return parsed.astimezone(UTC)
     return parsed.replace(tzinfo=UTC) if _is_day(value) else None
 
 
@@ -60,7 +64,7 @@ def named(ref: ResourceRef, body: Mapping[str, Any], version: str) -> Snapshot:
     return Snapshot(
         ref=ref,
         body=body,
-        status=status.lower() if isinstance(status, str) else None,
+        status=status.lower() if isinstance(status, str) and len(status) <= LONGEST_STATUS else None,
         created_at=next((moment for moment in moments if moment is not None), None),
         updated_at=instant(body.get("updated_at")),
         api_version=version,

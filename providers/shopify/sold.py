@@ -29,7 +29,7 @@ def read(snapshot: Snapshot) -> Sold | None:
         steps, due = _steps(body)
         at = require_utc(datetime.fromisoformat(str(body["created_at"])))
         return Sold(snapshot.ref, str(body["id"]), at, steps, due)
-    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise BadReply(f"{snapshot.ref}: what it sold cannot be read: {error!r}") from error
 
 

@@ -7,7 +7,7 @@ fields of that object name other resources whose state moves with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from providers.stripe import names
 from providers.stripe.expectations import announced
 from providers.stripe.kinds import BALANCE_ID, KINDS
 from providers.stripe.reading import instant
+from reconciler.clock import require_utc
 from reconciler.errors import MalformedDelivery
 from reconciler.model import Hint, Notice, ResourceRef
 
@@ -177,10 +178,9 @@ def _occurred_at(created: object) -> datetime | None:
     if not isinstance(created, str):
         return instant(created)
     try:
-        parsed = datetime.fromisoformat(created)
+        return require_utc(datetime.fromisoformat(created))
     except ValueError:
         return None
-    return parsed.astimezone(UTC) if parsed.tzinfo else None
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

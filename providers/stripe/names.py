@@ -10,6 +10,9 @@ from reconciler.model import ResourceRef
 
 PROVIDER: Final = "stripe"
 
+LONGEST_ID: Final = 255
+"""As Stripe promises; the ledger's indexes do not take any length."""
+
 _KIND_OF_PREFIX: Final[Mapping[str, str]] = MappingProxyType(
     {
         "pi": "payment_intent",
@@ -85,7 +88,7 @@ def id_of(value: object) -> str | None:
         value = value.get("id")
     elif value is not None and not isinstance(value, str) and isinstance(value, Mapping):
         value = value.get("id")  # asked last: an abstract class takes ten times as long to ask
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None
 
 
 def related(ref: ResourceRef, body: Mapping[str, Any]) -> tuple[ResourceRef, ...]:
@@ -131,7 +134,7 @@ def _named(kind: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if source and (source_kind := _KIND_OF_PREFIX.get(source.partition("_")[0])):
                 yield source_kind, source
         case "dispute":
-            for transaction in _rows(body.get("balance_transactions")):
+            for transaction in rows(body.get("balance_transactions")):
                 if named := id_of(transaction):
                     yield "balance_transaction", named
         case "invoice":
@@ -142,7 +145,7 @@ def _named(kind: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def invoice_names(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """An invoice names its payments inside `payments` (since 2025-03-31.basil) or, in older shapes, at the top."""
-    for payment in _rows(_inside(body, "payments", "data")):
+    for payment in rows(_inside(body, "payments", "data")):
         for kind in ("payment_intent", "charge"):
             if named := id_of(_inside(payment, "payment", kind)):
                 yield kind, named
@@ -156,7 +159,8 @@ def invoice_names(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "subscription", subscription
 
 
-def _rows(value: object) -> list[Any]:
+def rows(value: object) -> list[Any]:
+    """Of a field that should hold a list."""
     return value if isinstance(value, list) else []
 
 

@@ -44,9 +44,9 @@ def read(ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> list[Re
 
 def reference(account: str, kind: str, body: Mapping[str, Any], connected_account: str | None = None) -> ResourceRef:
     """How the ledger names the resource of a body. Raises `BadReply` for a body without an id."""
-    resource_id = BALANCE_ID if kind == "balance" else body.get("id")
-    if not isinstance(resource_id, str) or not resource_id:
-        raise BadReply(f"{names.PROVIDER}/{account}: Stripe sent a {kind} without an id")
+    resource_id = BALANCE_ID if kind == "balance" else names.id_of(body)
+    if resource_id is None:
+        raise BadReply(f"{names.PROVIDER}/{account}: Stripe sent a {kind} without an id, or with one that is none")
     return ResourceRef(names.PROVIDER, account, kind, names.connected(connected_account, resource_id))
 
 
@@ -65,7 +65,7 @@ def _embedded(ref: ResourceRef, body: Mapping[str, Any]) -> Iterator[tuple[Resou
         if isinstance(value, Mapping):
             yield reference(ref.account, kind, value, account), value
     if ref.kind == "dispute":
-        for value in body.get("balance_transactions") or ():
+        for value in names.rows(body.get("balance_transactions")):
             if isinstance(value, Mapping):
                 yield reference(ref.account, "balance_transaction", value, account), value
 
@@ -76,7 +76,7 @@ def snapshot(ref: ResourceRef, body: Mapping[str, Any], api_version: str) -> Sna
     return Snapshot(
         ref=ref,
         body=body,
-        status=status if isinstance(status, str) else None,
+        status=status if isinstance(status, str) and len(status) <= names.LONGEST_ID else None,
         created_at=instant(body.get("created")),
         # Only products say when they changed; nothing else in v1 does.
         updated_at=instant(body.get("updated")) if ref.kind == "product" else None,

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from reconciler.clock import require_utc
 from reconciler.errors import (
     AccessDenied,
     AccessScope,
@@ -151,6 +152,6 @@ def _retry_after(reply: Reply, now: datetime) -> timedelta | None:
 def _http_date(value: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(value)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else require_utc(found)
     except (ValueError, TypeError, IndexError):
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -18,9 +18,9 @@ def mapping_errors(engine: Engine) -> Iterator[None]:
     """What the database cannot do now becomes LedgerUnavailable; what we did wrong stays what it is."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise _away(error.orig) from error
     except DBAPIError as error:
+        if isinstance(error, OperationalError | InterfaceError) and not _is_too_long(error.orig):
+            raise _away(error.orig) from error
         if _is_forbidden(error.orig):
             raise _forbidden(error.orig, engine) from error
         if _is_damage(error.orig):
@@ -31,7 +31,10 @@ def mapping_errors(engine: Engine) -> Iterator[None]:
         error.args = (f"({type(error.orig).__name__}) {error.orig}",)
         raise
     except (engine.dialect.loaded_dbapi.OperationalError, engine.dialect.loaded_dbapi.InterfaceError) as error:
-        raise _away(error) from error  # from a statement that went to the driver directly
+        if not _is_too_long(error):
+            raise _away(error) from error  # from a statement that went to the driver directly
+        _forget_row(error)
+        raise
     except sqlite3.DatabaseError as error:
         if _is_damage(error):
             raise _damaged(error) from error
@@ -57,6 +60,11 @@ def _forbidden(error: BaseException | None, engine: Engine) -> LedgerForbidden:
         f"{role} may not do this in the ledger's database: {error}. The schema is changed by the role that owns the "
         "tables: run `reconcile migrate` as that one, then docs/operations/postgres-roles.sql again"
     )
+
+
+def _is_too_long(error: BaseException | None) -> bool:
+    """Postgres: a value that no index takes (class 54). The database is well: whoever sends it again fails again."""
+    return (getattr(error, "sqlstate", None) or "").startswith("54")
 
 
 def _forget_row(error: BaseException | None) -> None:

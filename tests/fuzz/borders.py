@@ -65,6 +65,12 @@ _ORDER = {
     "refunds": [{"id": 3, "order_id": 1, "transactions": [{"id": 4}]}],
     "customer": {"id": 7, "email": "a@example.com"},
 }
+TRANSACTION = {
+    "id": 4, "order_id": 1, "kind": "sale", "status": "success", "amount": "10.00", "currency": "USD", "test": False,
+    "created_at": "2026-11-20T00:00:00Z", "processed_at": "2026-11-20T00:00:00Z", "gateway": "stripe",
+    "authorization": "ch_1", "payment_details": {"credit_card_number": "•••• 4242"},
+    "receipt": {"metadata": {"email": "a@example.com"}},
+}  # fmt: skip
 _TOPICS = [
     "orders/paid",
     "refunds/create",
@@ -135,18 +141,18 @@ def _shopify_reply(reply: Reply, _: Path) -> object:
 
 
 def _stored(made: Stripe | Shopify, name: str, kind: str) -> Callable[[Any, Path], object]:
-    """A body becomes a snapshot, and its money lines are read."""
+    """A body becomes a snapshot, and its money lines and what finance compares are read."""
 
     def read(body: Any, _: Path) -> object:
         if not isinstance(body, dict):
             return None
         snapshot = made.snapshot(ResourceRef(name, "main", kind, "x_1"), body, "")
-        return made.entries(snapshot), made.control_totals(snapshot, NOW)
+        return made.entries(snapshot), made.control_totals(snapshot, NOW), made.finance.read(snapshot)
 
     return read
 
 
-_STRIPE_BODIES: dict[str, Any] = {
+STRIPE_BODIES: dict[str, Any] = {
     "balance_transaction": {
         "id": "txn_1", "object": "balance_transaction", "amount": 1000, "fee": 30, "net": 970, "currency": "usd",
         "created": 1_795_262_400, "available_on": 1_795_262_400, "reporting_category": "charge", "source": "ch_1",
@@ -158,6 +164,8 @@ _STRIPE_BODIES: dict[str, Any] = {
     },
     "payout": {"id": "po_1", "object": "payout", "amount": 5, "currency": "usd", "arrival_date": 1_795_262_400,
                "created": 1_795_262_400, "status": "paid"},
+    "refund": {"id": "re_1", "object": "refund", "amount": 5, "currency": "usd", "created": 1_795_262_400,
+               "status": "succeeded", "charge": "ch_1", "metadata": {"order_id": "1"}},
 }  # fmt: skip
 
 
@@ -210,19 +218,20 @@ _URLS = st.one_of(st.text(max_size=40), torn(b"https://[fe80::1%25eth0]:8443/h?x
 
 
 def _stripe_kind(kind: str) -> Border:
-    return Border(f"stripe {kind}", bent(_STRIPE_BODIES[kind]), _stored(provider(), "stripe", kind))
+    return Border(f"stripe {kind}", bent(STRIPE_BODIES[kind]), _stored(provider(), "stripe", kind))
 
 
 BORDERS = (
     Border("stripe event", st.one_of(bent(_EVENT).map(orjson.dumps), torn(orjson.dumps(_EVENT))), _stripe_event),
     Border("stripe signature header", _HEADER, _stripe_header),
     Border("stripe reply", _REPLY, _stripe_reply),
-    *map(_stripe_kind, _STRIPE_BODIES),
+    *map(_stripe_kind, STRIPE_BODIES),
     Border("shopify delivery", _SHOPIFY_DELIVERY, _shopify_delivery),
     Border("shopify reply", _REPLY, _shopify_reply),
     Border("shopify link header", torn(_LINK).map(_as_text), lambda link, _: next_query(link, "orders")),
     Border("shopify cursor", torn(b"v1:1,2|page_info=x").map(_as_text), lambda cursor, _: Position.parse(cursor)),
     Border("shopify order", bent(_ORDER), _stored(shopify.offline(), "shopify", "order")),
+    Border("shopify transaction", bent(TRANSACTION), _stored(shopify.offline(), "shopify", "transaction")),
     Border("camt.053", torn(WHOLE.encode()), lambda content, _: camt053.read(content)),
     Border("bank CSV", torn(CSV.encode()), lambda content, _: delimited.read(content)),
     Border("import lines", _IMPORTED, _import),

@@ -13,7 +13,22 @@ _LEAVES: st.SearchStrategy[Any] = st.one_of(
     st.integers(-(2**63), 2**64 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=12),
-    st.sampled_from(["", "0", "-1", "usd", "2026-11-21T12:00:00Z", "9" * 40, "\x00", "ch_1", "deleted", "1e999"]),
+    st.sampled_from(
+        [
+            "",
+            "0",
+            "-1",
+            "usd",
+            "2026-11-21T12:00:00Z",
+            "9" * 40,
+            "\x00",
+            "ch_1",
+            "deleted",
+            "1e999",
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-05:00",
+        ]
+    ),
 )
 ANY_JSON = st.recursive(
     _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

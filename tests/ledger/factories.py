@@ -56,6 +56,13 @@ def entry(of: ResourceRef, gross: int = 1000, fee: int = 30, **more: Any) -> Ent
     return Entry(of, **(given | more))
 
 
+def beyond_64_bits(of: ResourceRef) -> Entry:
+    """As no `Money` can be made."""
+    forged = entry(of)
+    object.__setattr__(forged.gross, "minor", 2**70)
+    return forged
+
+
 def delivery(
     body: bytes = b"{}", *, account: str = "main", at: datetime = NOON, headers: Mapping[str, str] | None = None
 ) -> Delivery:

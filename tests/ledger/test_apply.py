@@ -23,6 +23,7 @@ from tests.ledger.factories import (
     LEAST,
     SETTLE,
     answer,
+    beyond_64_bits,
     by_hand,
     claim_all,
     claim_one,
@@ -427,6 +428,6 @@ def test_a_number_that_no_column_holds_is_refused_with_the_whole_answer(ledger: 
     ledger.mark([by_hand(CHARGE)], clock.now())
     claim = claim_one(ledger, clock.now())
     with pytest.raises((OverflowError, psycopg.errors.NumericValueOutOfRange)):
-        answer(ledger, claim, snapshot(CHARGE), now=clock.now(), entries=[entry(CHARGE), entry(CHARGE, gross=2**70)])
+        answer(ledger, claim, snapshot(CHARGE), now=clock.now(), entries=[entry(CHARGE), beyond_64_bits(CHARGE)])
     assert (table(ledger, "entry"), table(ledger, "version")) == ([], [])
     assert row(ledger, CHARGE).dirty

@@ -15,6 +15,7 @@ from tests.ledger.factories import (
     LEAST,
     SETTLE,
     answer,
+    beyond_64_bits,
     by_hand,
     claim_one,
     entry,
@@ -132,7 +133,7 @@ def test_money_is_kept_to_the_unit(ledger: Ledger, clock: ManualClock, gross: in
 def test_an_amount_beyond_the_database_fails_its_own_call_only(ledger: Ledger, clock: ManualClock) -> None:
     ledger.mark([by_hand(CHARGE)], clock.now())
     claim = claim_one(ledger, clock.now())
-    given = Answer(claim, snapshot(CHARGE), clock.now(), entries=[entry(CHARGE, 2**70, 0)])
+    given = Answer(claim, snapshot(CHARGE), clock.now(), entries=[beyond_64_bits(CHARGE)])
     with pytest.raises(Exception, match=r"(?i)out of range|too large"):
         ledger.apply([given], now=clock.now(), least_interval=LEAST)
     assert table(ledger, "version") == []

@@ -32,6 +32,7 @@ WRONG = of_sqlite(sqlite3.IntegrityError("CHECK constraint failed"), "SQLITE_CON
 FORBIDDEN = psycopg.errors.InsufficientPrivilege("permission denied")
 DEADLOCK = psycopg.errors.DeadlockDetected("deadlock detected")
 LOCK_TIMEOUT = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+TOO_LONG = psycopg.errors.ProgramLimitExceeded("index row requires 20032 bytes, maximum size is 8191")
 REFUSED = psycopg.errors.CheckViolation("a row")
 
 
@@ -53,6 +54,8 @@ REFUSED = psycopg.errors.CheckViolation("a row")
         ("postgresql+psycopg://me@here/books", DEADLOCK, LedgerContention),
         ("postgresql+psycopg://me@here/books", through(LOCK_TIMEOUT, OperationalError), LedgerLocked),
         ("postgresql+psycopg://me@here/books", LOCK_TIMEOUT, LedgerLocked),
+        ("postgresql+psycopg://me@here/books", through(TOO_LONG, OperationalError), DBAPIError),
+        ("postgresql+psycopg://me@here/books", TOO_LONG, psycopg.errors.ProgramLimitExceeded),
         ("postgresql+psycopg://me@here/books", through(REFUSED), DBAPIError),
         ("postgresql+psycopg://me@here/books", REFUSED, psycopg.errors.CheckViolation),
     ],

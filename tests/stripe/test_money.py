@@ -71,7 +71,7 @@ def test_net_is_gross_less_fee_or_the_body_is_refused(gross: int, fee: int, off:
     [
         {"amount": 10.0}, {"amount": "1000"}, {"amount": None}, {"amount": True}, {"fee": None}, {"net": 9.41},
         {"currency": "euro"}, {"currency": None}, {"currency": 7}, {"currency": "€"}, {"created": None},
-        {"created": "2026"}, {"fee_details": 7},
+        {"created": "2026"}, {"fee_details": 7}, {"amount": 2**63, "fee": 0, "net": 2**63},
     ],
 )  # fmt: skip
 def test_transaction_that_cannot_be_booked_is_a_bad_reply(fields: dict[str, Any]) -> None:

@@ -153,6 +153,21 @@ def test_what_is_no_time_is_none(value: Any) -> None:
     assert reading.instant(value) is None
 
 
+@pytest.mark.parametrize("odd", [1e308, 5, {"id": "txn_1"}, "txn_1", [None, 5]])
+def test_a_list_that_is_none_holds_nothing(odd: object) -> None:
+    body = {"id": "dp_1", "object": "dispute", "balance_transactions": odd}
+    [dispute] = reading.read(ref("dispute", "dp_1"), body, VERSION)
+    assert isinstance(dispute, Snapshot)
+
+
+def test_an_id_that_no_database_could_index_is_none() -> None:
+    """Stripe promises 255 characters at most. In a list it is refused; a field that holds such a one names nothing."""
+    with pytest.raises(BadReply):
+        reading.reference("main", "charge", {"id": "ch_" + "x" * 300, "object": "charge"})
+    body = {"id": "ch_1", "object": "charge", "payment_intent": "pi_" + "x" * 300}
+    assert names.related(ref("charge", "ch_1"), body) == ()
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"object": "charge"}, {"object": "charge", "id": 7}, {"object": "charge", "id": "ch_other"}]
 )
