@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +28,10 @@ from reconciler.report.formats.dossier import Dossier, EntryLine, Evidence
 from reconciler.report.gathering import gather
 from reconciler.report.model import Amount, FeeRule, Params, Report, Rules
 from reconciler.report.periods import Calendar
-from reconciler.times import parse_instant
+from reconciler.times import YEARS, parse_instant
 
 LAST = "last"
+_HOURS_AND_MINUTES = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,16 +235,19 @@ def _compared(
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is no day; write 2026-11-30") from None
+    if day.year not in YEARS:
+        raise UsageError(f"{text!r} lies too far away: only the years {YEARS[0]} to {YEARS[-1]} are taken")
+    return day
 
 
 def _time(text: str) -> time:
-    try:
-        return time.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--day-start {text}: write HH:MM") from None
+    """A wall-clock time of the zone, as in the configuration: an offset or seconds would be silently left out."""
+    if not _HOURS_AND_MINUTES.fullmatch(text):
+        raise UsageError(f"--day-start {text}: write HH:MM")
+    return time.fromisoformat(text)
 
 
 def _zone(name: str) -> str:

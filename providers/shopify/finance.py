@@ -26,6 +26,7 @@ _TRANSACTION: Final = {
     "failure": Condition.FAILED,
     "error": Condition.FAILED,
 }
+"""Any other word (Shopify has `unknown`) promises nothing yet, and hides nothing: it is in the pending memo."""
 _PAYOUT: Final = {"paid": Condition.SETTLED, "failed": Condition.FAILED, "canceled": Condition.FAILED}
 _DISPUTE: Final = {
     "needs_response": Condition.OPEN,
@@ -64,7 +65,7 @@ def _transaction(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None
     return Movement(
         ref=snapshot.ref,
         role=Role.SALE,
-        condition=_TRANSACTION.get(str(body.get("status")), Condition.FAILED),
+        condition=_TRANSACTION.get(str(body.get("status")), Condition.PENDING),
         status=str(body.get("status")),
         amount=amount if sign > 0 else -amount,
         occurred_at=_instant(body.get("processed_at") or body["created_at"]),
@@ -201,7 +202,7 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"order", "transaction"}),
     read=read,
-    revision=2,
+    revision=3,
     sells=True,
     orders=(sold.ORDER, sold.read),
 )

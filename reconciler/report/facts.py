@@ -17,6 +17,7 @@ from reconciler.ledger.finance import (
     EntryFact,
     TotalFact,
 )
+from reconciler.model import ResourceRef
 from reconciler.money import Exponents
 from reconciler.movements import FinanceReader, Movement, Sold, reader_of
 from reconciler.provider import Provider
@@ -164,4 +165,6 @@ class Facts:
     compared: Facts | None = None
     """Balances and sums as they were known at the compared instant."""
     bank: tuple[BankLine, ...] = ()
+    unreadable: tuple[ResourceRef, ...] = ()
+    """What a provider said and nobody can read: it is in no figure, and nothing of its kind is proved."""
     sales: tuple[SalesFacts, ...] = ()

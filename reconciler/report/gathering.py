@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.ledger import aside, bank, breaks, cuts, finance, movements
@@ -18,11 +18,12 @@ from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report import fees, sales
-from reconciler.report.aside import names_met, readings_hash, terms_hash
+from reconciler.report.aside import names_met
 from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts, SalesFacts
 from reconciler.report.model import Params
 from reconciler.report.paid_out import PAYOUT, PaidOut
 from reconciler.report.periods import Calendar, Period
+from reconciler.report.reading import Kept, Unreadable
 
 STREAM = "balance_transaction"
 """The kind whose complete coverage says where the entries of an account begin."""
@@ -38,32 +39,12 @@ def gather(tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> Fa
     tx.take_time()
     chosen = tuple(sorted((term for term in terms if term.name in params.accounts), key=lambda term: term.name))
     period = Period(params.from_day, params.to_day, Calendar.of(params.timezone, params.day_start))
-    return _Gathering(tx, chosen, period, params, _Kept.of(tx, terms, params)).facts()
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What of the projection holds for this report."""
-
-    rows: bool
-    """Readings were kept by the readers that these accounts have."""
-    groups: bool
-    """And set aside under the very terms that these accounts have, whichever of them the report is about."""
-    whole: bool
-    """The report is about all of them."""
-
-    @classmethod
-    def of(cls, tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> _Kept:
-        known = tuple(sorted(terms, key=lambda term: term.name))
-        state = aside.state(tx)
-        rows = state is not None and state.readings == readings_hash(known)
-        groups = rows and state is not None and state.terms == terms_hash(known, params.rules.gateways)
-        return cls(rows, groups, set(params.accounts) == {term.name for term in known})
+    return _Gathering(tx, chosen, period, params, Kept.of(tx, terms, params)).facts()
 
 
 class _Gathering:
     def __init__(
-        self, tx: Transaction, terms: tuple[AccountTerms, ...], period: Period, params: Params, kept: _Kept
+        self, tx: Transaction, terms: tuple[AccountTerms, ...], period: Period, params: Params, kept: Kept
     ) -> None:
         self._tx = tx
         self._openings = Openings(tx)
@@ -72,6 +53,8 @@ class _Gathering:
         self._params = params
         self._accounts = [term.name for term in terms]
         self._by_name = {term.name: term for term in terms}
+        self._unreadable = Unreadable()
+        self._reads = {term.name: self._unreadable.or_else((), term.finance.read) for term in terms}
         self._sells = any(term.finance.sells for term in terms)
         self._rows_hold = kept.rows
         self._is_whole = kept.whole
@@ -113,9 +96,10 @@ class _Gathering:
             late=self._late(locks),
             exceptions=self._exceptions(locks),
             changed=self._changed(),
-            compared=self._compared(locks),
             bank=tuple(bank.bank_lines(tx, as_of)),
             sales=tuple(self._sales()) if self._params.sales else (),
+            unreadable=self._unreadable.refs,  # before the compared instant is asked, at which others may have been
+            compared=self._compared(locks),
         )
 
     # --- balances ---
@@ -254,7 +238,7 @@ class _Gathering:
                 yield each
 
     def _known(self, term: AccountTerms, kind: str, as_of: datetime) -> Iterator[Movement]:
-        tx, read = self._tx, term.finance.read
+        tx, read = self._tx, self._reads[term.name]
         if self._rows_hold:
             for known in movements.from_rows(tx, term.name, kind, as_of, only_open=self._groups_hold):
                 yield known.movement
@@ -301,7 +285,8 @@ class _Gathering:
         term = self._by_name.get(each.row.account)
         if term is None or each.row.body is None or each.row.kind not in term.finance.kinds:
             return ()
-        return term.finance.read(movements.snapshot_of(self._tx, each.row))
+        # Whether it was known by the report's instant is not asked here: what it cannot be read of is not missed.
+        return Unreadable().or_else((), term.finance.read)(movements.snapshot_of(self._tx, each.row))
 
     def _disputes(self) -> tuple[tuple[DisputeFact, ...], tuple[Movement, ...]]:
         """The last version recorded before the cut-off, and since when it has been in that state; and those that had
@@ -328,12 +313,14 @@ class _Gathering:
         )
 
     def _dispute_history(self, term: AccountTerms) -> Iterator[Known]:
-        as_of = self._params.as_of
+        tx, as_of = self._tx, self._params.as_of
         if self._rows_hold:
-            yield from movements.history_from_rows(self._tx, term.name, "dispute", as_of)
-        yield from movements.history_from_bodies(
-            self._tx, term.name, "dispute", as_of, term.finance.read, unread=self._rows_hold
-        )
+            yield from movements.history_from_rows(tx, term.name, "dispute", as_of)
+        ever = Unreadable()
+        read = ever.or_else((), term.finance.read)
+        yield from movements.history_from_bodies(tx, term.name, "dispute", as_of, read, unread=self._rows_hold)
+        if ever.refs:  # perhaps only in a version that another one has replaced by now
+            deque(self._known(term, "dispute", as_of), maxlen=0)
 
     def _entries(self, things: Iterable[Movement]) -> dict[tuple[str, str], tuple[EntryFact, ...]]:
         caused = (Role.CHARGE, Role.REFUND, Role.DISPUTE, Role.PAYOUT)
@@ -356,7 +343,7 @@ class _Gathering:
             for entry in entries.get((movement.ref.account, movement.ref.id), ()):
                 if entry.key.currency != movement.amount.currency:
                     abroad[movement.ref.account].add(entry.id)
-        reads = {term.name: term.finance.read for term in self._terms}
+        reads = self._reads
         return {
             (account, known.movement.ref.id): known.movement
             for account, ids in sorted(abroad.items())
@@ -366,7 +353,9 @@ class _Gathering:
 
     def _sales(self) -> Iterator[SalesFacts]:
         for term in self._terms:
-            found = sales.gather(self._tx, term, self._period, self._params, rows_hold=self._rows_hold)
+            found = sales.gather(
+                self._tx, term, self._period, self._params, rows_hold=self._rows_hold, unreadable=self._unreadable
+            )
             if found is not None:
                 yield found
 

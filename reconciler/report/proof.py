@@ -22,6 +22,8 @@ from reconciler.report.model import (
 )
 from reconciler.report.scope import Scope, scaled
 
+_NAMED = 5
+"""Resources that one gap names."""
 _TENTH = Decimal("0.1")
 _NOTHING = Decimal("0.0")
 _NOT_ALL = Decimal("99.9")
@@ -35,6 +37,7 @@ _MATCHED = frozenset({"matched", "matched_tol"})
 def coverage(scope: Scope, facts: Facts) -> tuple[CoverageLine, ...]:
     """Every stream that an account's proof needs, and every other one that was looked at."""
     required = {(term.name, stream) for term in facts.terms for stream in term.finance.streams}
+    required |= {(each.account, each.kind) for each in facts.unreadable}
     seen = {(each.account, each.kind) for each in facts.coverage} | set(facts.covered_since)
     return tuple(
         _line(scope, facts, account, stream, required=(account, stream) in required)
@@ -53,6 +56,11 @@ def _line(scope: Scope, facts: Facts, account: str, stream: str, *, required: bo
         gaps.append(f"after {_shown(through)}")
     reasons = sorted({each.reason for each in windows if not each.complete and each.reason})
     complete = through is not None and through >= scope.end and not holes
+    broken = [str(each) for each in facts.unreadable if (each.account, each.kind) == (account, stream)]
+    if broken:
+        complete = False
+        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        gaps.append(f"cannot be read: {', '.join(broken[:_NAMED])}{more}")
     return CoverageLine(account, stream, required, through, complete, (*gaps, *(() if complete else reasons)))
 
 

@@ -11,6 +11,7 @@ from reconciler.movements import Condition, Movement, Role
 from reconciler.report.facts import AccountTerms, Facts, SalesFacts
 from reconciler.report.model import Bar, Params, SalesBlock
 from reconciler.report.periods import Period
+from reconciler.report.reading import Unreadable
 from reconciler.report.scope import Scope
 
 TENDER = "tender."
@@ -20,31 +21,39 @@ TENDER = "tender."
 
 
 def gather(
-    tx: Transaction, term: AccountTerms, period: Period, params: Params, *, rows_hold: bool
+    tx: Transaction, term: AccountTerms, period: Period, params: Params, *, rows_hold: bool, unreadable: Unreadable
 ) -> SalesFacts | None:
     """The orders that were made in the period, with all their payments, whenever those came; None: it has no orders."""
     if term.finance.orders is None:
         return None
     kind, read = term.finance.orders
+    read = unreadable.or_else(None, read)
     born = movements.snapshots_born(tx, term.name, kind, period.start, period.end, params.as_of)
     orders = tuple(sorted((sold for each in born if (sold := read(each))), key=lambda sold: sold.ref))
     names = {sold.order for sold in orders}
     paid = [
         each
-        for each in _payments(tx, term, names, params, rows_hold=rows_hold)
+        for each in _payments(tx, term, names, params, rows_hold=rows_hold, unreadable=unreadable)
         if each.role is Role.SALE and each.condition is Condition.SETTLED and each.order in names
     ]
     return SalesFacts(term.name, orders, tuple(sorted(paid, key=lambda each: each.ref)))
 
 
 def _payments(
-    tx: Transaction, term: AccountTerms, names: set[str], params: Params, *, rows_hold: bool
+    tx: Transaction,
+    term: AccountTerms,
+    names: set[str],
+    params: Params,
+    *,
+    rows_hold: bool,
+    unreadable: Unreadable,
 ) -> Iterator[Movement]:
     if rows_hold:
         for known in movements.named_in_rows(tx, term.name, names, params.as_of):
             yield known.movement
+    read = unreadable.or_else((), term.finance.read)
     for kind in sorted(term.finance.kinds):
-        for known in movements.from_bodies(tx, term.name, kind, params.as_of, term.finance.read, unread=rows_hold):
+        for known in movements.from_bodies(tx, term.name, kind, params.as_of, read, unread=rows_hold):
             yield known.movement
 
 

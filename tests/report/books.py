@@ -234,13 +234,15 @@ class Books:
         self.read("transaction", body, at=known or at, account="shop")
         return str(name)
 
-    def order(self, number: int, *, at: datetime, currency: str = "USD", **amounts: Any) -> None:
+    def order(
+        self, number: int, *, at: datetime, currency: str = "USD", known: datetime | None = None, **amounts: Any
+    ) -> None:
         """An order as Shopify has it: decimal strings in the shop's currency; other fields as given."""
         nothing = dict.fromkeys(("total_discounts", "total_tax", "total_tip_received"), "0.00")
         total = {"total_price": amounts["total_line_items_price"]}
         body = {"id": number, "currency": currency, "created_at": at.isoformat(), "line_items": []} | nothing | total
         body |= amounts
-        self.read("order", {"current_total_price": body["total_price"]} | body, at=at, account="shop")
+        self.read("order", {"current_total_price": body["total_price"]} | body, at=known or at, account="shop")
 
     # --- evidence ---
 
