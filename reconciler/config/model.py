@@ -56,8 +56,22 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+_IN_MEMORY = re.compile(r"sqlite(\+\w+)?://(?:[^/]|/?(?::memory:)?(?:\?|$)|.*[?&]mode=memory\b)")
+"""What SQLAlchemy takes for a database that no file holds; what stands after two slashes only is a host to it."""
+
+
+def _lasting(url: str) -> str:
+    """Raises ValueError for a ledger that would be gone with the process, after its deliveries were acknowledged."""
+    if _IN_MEMORY.match(url):
+        raise ValueError(
+            "this names no file, so the ledger would be forgotten with the process; write "
+            '"sqlite:///reconciler.db", with three slashes, or four before an absolute path'
+        )
+    return url
+
+
 class LedgerSection(Section):
-    url: str = "sqlite:///reconciler.db"
+    url: Annotated[str, AfterValidator(_lasting)] = "sqlite:///reconciler.db"
 
 
 class EncryptionSection(Section):

@@ -170,6 +170,18 @@ class Connection(asyncio.Protocol):
         elif self._current is not None and self._timed is not self._current and not self._unwanted_bytes:
             self._give_time(self.listener.limits.body_seconds, self._current)
 
+    def eof_received(self) -> bool:
+        """A sender that has no more to say may still wait for its answers, or be gone: nobody can tell.
+
+        Deliveries that arrived whole are answered, which takes no longer than their commit. Whatever an application
+        answers may take minutes, and is given up as for one that is gone. True: the transport stays open.
+        """
+        waiting = bool(self._turns) and not self._deaf and self._current is None and not self._in_head
+        if not waiting or any(isinstance(turn.exchange, AsgiExchange) for turn in self._turns):
+            return False
+        self._turns[-1].keep_alive = False
+        return True
+
     def pause_writing(self) -> None:
         self.writable.clear()
         self.hold(Hold.WRITING)

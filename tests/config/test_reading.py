@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -160,6 +161,19 @@ def test_a_list_in_the_environment_that_is_not_json_is_explained(tmp_path: Path)
 )
 def test_each_mistake_names_its_key_and_its_line(tmp_path: Path, text: str, expected: str) -> None:
     assert expected.format(path=tmp_path / "config.toml") in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://reconciler.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://", "sqlite://?x=1",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)  # fmt: skip
+def test_a_ledger_that_would_be_forgotten_is_refused(tmp_path: Path, url: str) -> None:
+    """With two slashes too few deliveries were acknowledged into memory, and gone with the process."""
+    said = refusal(tmp_path, f'[ledger]\nurl = "{url}"\n')
+    assert re.match(r"ledger\.url \(.*line 2\): .*sqlite:///reconciler\.db", said)
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

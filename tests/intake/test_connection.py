@@ -196,6 +196,31 @@ def test_webhooks_and_pages_on_one_connection_are_answered_in_order(sqlite_ledge
     asyncio.run(story())
 
 
+def test_a_sender_that_says_it_has_no_more_still_gets_its_answers(ledger_url: str) -> None:
+    """Half-closed after two deliveries: both are stored, and whoever stored them says so."""
+
+    async def story() -> None:
+        async with serving(ledger_url) as served, connection(served.port) as (reader, writer):
+            writer.write(served.request(event(1)) + served.request(event(2)))
+            writer.write_eof()
+            assert [(await read_reply(reader)).status for _ in range(2)] == [200, 200]
+            assert await reader.read() == b""
+
+    asyncio.run(story())
+
+
+def test_a_sender_that_stops_in_the_middle_is_not_waited_for(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with serving(sqlite_ledger_url) as served:
+            for said in (b"", served.request(event())[:40], served.request(event())[:-5]):
+                async with connection(served.port) as (reader, writer):
+                    writer.write(said)
+                    writer.write_eof()
+                    assert await reader.read() == b""
+
+    asyncio.run(story())
+
+
 def test_garbage_after_a_request_does_not_cost_its_answer(sqlite_ledger_url: str) -> None:
     async def story() -> None:
         async with serving(sqlite_ledger_url) as served, connection(served.port) as (reader, writer):

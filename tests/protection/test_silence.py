@@ -272,7 +272,7 @@ def test_commands_do_not_repeat_secrets_of_the_configuration(
     texts = [
         '[ledger]\nurl = "postgresql+psycopg://op:MARKEDpass@127.0.0.1:1/x"\n',
         '[accounts.main]\nprovider = "stripe"\napi_key = "rk_live_MARKEDliteral"\n',
-        '[encryption]\nkeys = ["MARKEDliteral"]\n[ledger]\nurl = "sqlite://"\n',
+        f'[encryption]\nkeys = ["MARKEDliteral"]\n[ledger]\nurl = "sqlite:///{tmp_path}/x.db"\n',
         '[alerts]\nurls = ["json://op:MARKED@x"]\n',
         '[accounts.main]\nprovider = "stripe"\napi_key = "env:STRIPE_KEY"\nwebhook_secrets = "MARKEDliteral"\n',
     ]
