@@ -58,6 +58,7 @@ def lines(
             scope.amount(left - right, currency),
         )
         for (code, currency), (count, left, right) in sorted(totals.items(), key=lambda each: _place(*each[0]))
+        if scope.holds(currency)
     )
 
 
@@ -83,7 +84,7 @@ def _place(code: str, currency: str) -> tuple[str, int, str]:
 def open_totals(scope: Scope, items: Sequence[OpenItem]) -> tuple[OpenTotal, ...]:
     """TIMING items and breaks of the order match, each one an item, a mismatch too."""
     currencies = sorted({each.currency for each in items if each.plane is Plane.ORDER})
-    return tuple(_total(scope, currency, items) for currency in currencies)
+    return tuple(_total(scope, currency, items) for currency in currencies if scope.holds(currency))
 
 
 def roll_forward(scope: Scope, before: Sequence[OpenItem], after: Sequence[OpenItem]) -> tuple[RollForward, ...]:
@@ -102,6 +103,7 @@ def roll_forward(scope: Scope, before: Sequence[OpenItem], after: Sequence[OpenI
             closing=_total(scope, currency, list(closing.values())),
         )
         for currency in currencies
+        if scope.holds(currency)
     )
 
 

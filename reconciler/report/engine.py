@@ -67,7 +67,7 @@ def report(facts: Facts, params: Params) -> Report:
         Report(
             report_id="",
             params=params,
-            header=_header(scope, facts, proof.watermark(covered)),
+            header=_header(scope, facts, proof.watermark(covered), payouts.unlisted(paid)),
             verdicts=proof.verdicts(
                 scope, covered, blocks, flows, breaks, timing, [line.amount.currency for line in paid]
             ),
@@ -169,7 +169,8 @@ def _last_day(scope: Scope) -> date:
 
 
 def _in_scope(scope: Scope, items: Sequence[OpenItem]) -> list[OpenItem]:
-    return [each for each in items if scope.holds(each.currency)]
+    """With those of which only the processor's side is in the currency that was asked about."""
+    return [each for each in items if scope.holds(each.currency) or scope.holds(each.right_amount.currency)]
 
 
 def _order(each: OpenItem) -> tuple[str, str, str, str, str]:
@@ -186,6 +187,7 @@ def _ages(scope: Scope, breaks: Sequence[OpenItem]) -> tuple[AgeLine, ...]:
     return tuple(
         AgeLine(currency, BreakType(type_), bucket, count, scope.amount(total, currency))
         for currency, type_, bucket in order
+        if scope.holds(currency)
         for count, total in (found[currency, type_, bucket],)
     )
 
@@ -205,8 +207,8 @@ def _deltas(scope: Scope, facts: Facts, blocks: Sequence[BalanceBlock], worklist
     return changes.line_deltas(before, blocks)
 
 
-def _header(scope: Scope, facts: Facts, watermark: datetime | None) -> Header:
-    notes = []
+def _header(scope: Scope, facts: Facts, watermark: datetime | None, unlisted: Sequence[str]) -> Header:
+    notes = [*unlisted]
     if not any(term.finance.sells for term in facts.terms):
         notes.append("No shop is in this report, so the processor's movements are not matched with orders.")
     notes += disputes.unseen(scope, facts)

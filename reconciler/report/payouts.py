@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from reconciler.ledger.finance import BalanceKey, EntryFact
@@ -90,6 +91,16 @@ def came_back(scope: Scope, facts: Facts, movement: Movement) -> bool:
         entry.effective_at < scope.end and (entry.category == _RETURN or entry.id == movement.return_entry_id)
         for entry in facts.entries.get((movement.ref.account, movement.ref.id), ())
     )
+
+
+def unlisted(lines: Sequence[PayoutLine]) -> list[str]:
+    """A provider lists what an automatic payout paid out; where nobody read the list, it may foot or not."""
+    counts = Counter(line.account for line in lines if line.automatic and line.state is PayoutState.NO_COMPOSITION)
+    return [
+        f"{account}: of {count} automatic payout(s) it was never read what they paid out, so nobody knows whether they"
+        " add up."
+        for account, count in sorted(counts.items())
+    ]
 
 
 def payout_breaks(scope: Scope, lines: Sequence[PayoutLine]) -> list[OpenItem]:

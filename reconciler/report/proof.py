@@ -103,7 +103,7 @@ def verdicts(
     currencies = (
         {block.currency for block in blocks}
         | {flow.currency for flow in flows}
-        | {each.currency for each in (*breaks, *timing)}
+        | {side for each in (*breaks, *timing) for side in (each.currency, each.right_amount.currency)}
         | set(others)
     )
     gaps = [
@@ -120,6 +120,7 @@ def verdicts(
             [flow for flow in flows if flow.currency == currency],
             [each for each in breaks if each.currency == currency],
             [each for each in timing if each.currency == currency],
+            [each for each in breaks if each.currency != currency == each.right_amount.currency],
         )
         for currency in sorted(currencies)
         if scope.holds(currency)
@@ -134,7 +135,9 @@ def _verdict(
     flows: Sequence[Flow],
     breaks: Sequence[OpenItem],
     timing: Sequence[OpenItem],
+    abroad: Sequence[OpenItem],
 ) -> Verdict:
+    """`abroad`: breaks of another currency whose processor's side is in this one."""
     missing = [
         f"{block.account}: the provider's {block.balance_type} balance at the cut-off is missing"
         for block in blocks
@@ -143,6 +146,8 @@ def _verdict(
     kpis = _kpis(scope, currency, blocks, flows, breaks, timing)
     unproven = [*gaps, *missing]
     found = _break_reasons(scope, blocks, breaks, kpis)
+    if any(abs(each.right_amount.minor) >= scope.params.rules.item_materiality_minor for each in abroad):
+        found.append(f"{len(abroad)} payment(s) stand against a sale in another currency")
     if unproven:
         return Verdict(currency, Standing.UNPROVEN, (*unproven, *found), kpis)
     if found:

@@ -131,6 +131,13 @@ def test_another_currency_is_a_mismatch_that_is_never_added(books: Books) -> Non
     (mismatch,) = report.breaks
     assert mismatch.type.value == "CURRENCY_MISMATCH"
     assert (mismatch.left_amount.currency, mismatch.right_amount.currency) == ("USD", "EUR")
+    assert (standing(report, "USD"), standing(report, "EUR")) == ("BREAKS", "BREAKS")
+    for currency in ("USD", "EUR"):
+        alone = books.report(currency=currency)
+        assert alone.match_lines == tuple(each for each in report.match_lines if each.currency == currency)
+        assert alone.verdicts == tuple(each for each in report.verdicts if each.currency == currency)
+        assert alone.breaks == report.breaks
+        assert {each.currency for each in alone.ages} | {each.currency for each in alone.open_items} <= {currency}
 
 
 def test_a_pending_payment_whose_intent_was_canceled_is_a_status_mismatch(books: Books) -> None:

@@ -89,6 +89,24 @@ def test_a_payout_on_its_way_is_in_transit_and_in_the_bridge(books: Books) -> No
     assert (net(report, "closing"), net(report, "bridge")) == (0, 10000)
 
 
+def test_an_automatic_payout_that_nobody_listed_is_named(books: Books) -> None:
+    """It has no composition, like a manual one; but here there is a list, and nobody read it."""
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 10000, at=on(5))
+    books.payout(6000, at=on(8), reconciliation_status="completed")
+    books.payout(4000, at=on(9), automatic=False)
+    books.states(0, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert {each.state for each in report.payouts} == {PayoutState.NO_COMPOSITION}
+    assert report.header.notes == (
+        "main: of 1 automatic payout(s) it was never read what they paid out, so nobody knows whether they add up.",
+    )
+    assert books.report(from_day=on(9).date()).header.notes == ()
+
+
 def test_a_payout_that_came_back_is_not_in_the_bridge(books: Books) -> None:
     books.states(0, at=BEGINNING)
     one = books.entry("charge", 10000, at=on(5))

@@ -310,8 +310,12 @@ def test_all_of_it_is_said_of_nothing_less() -> None:
 def test_the_other_side_of_a_currency_mismatch_is_no_value_of_this_currency() -> None:
     """10.00 USD sold stand against 1,500 JPY: one of two items, half of the dollars."""
     yen = replace(broken(1000), right_amount=Amount(1500, "JPY", 0))
-    kpis = verdict(flows=(match(1000),), breaks=(yen,)).kpis
-    assert (kpis.population_value, kpis.matched_value_percent) == (usd(2000), Decimal("50.0"))
+    there, here = verdicts(flows=(match(1000),), breaks=(yen,))
+    assert (here.kpis.population_value, here.kpis.matched_value_percent) == (usd(2000), Decimal("50.0"))
+    assert said(there) == (Standing.BREAKS, ("1 payment(s) stand against a sale in another currency",))
+    assert (there.currency, there.kpis.open_breaks, there.kpis.population_count) == ("JPY", 0, 0)
+    rules = Rules(item_materiality_minor=1501)
+    assert verdicts(breaks=(yen,), scope=scope_of(rules))[0].standing is Standing.BALANCED
 
 
 def test_the_oldest_break_and_the_days_that_a_match_takes() -> None:

@@ -23,7 +23,7 @@ def text(dossier: Dossier, sheets: Sequence[Sheet]) -> Iterable[str]:
         reasons = _plain("; ".join(verdict.reasons))
         yield f"- **{verdict.currency}: {words.MARKS[verdict.standing]} {_plain(verdict.standing.value)}** {reasons}\n"
     yield f"\nAs of {_plain(words.instant(report.params.as_of))}, report `{report.report_id}`.\n"
-    for note in report.header.notes:
+    for note in words.notes(report):
         yield f"\n{_plain(note)}\n"
     whole = len(sheets) > 1
     for sheet in sheets:

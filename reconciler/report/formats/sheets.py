@@ -14,7 +14,7 @@ from reconciler.report.formats.sections.history import history
 from reconciler.report.formats.sections.matching import matching
 from reconciler.report.formats.sections.proof import proof
 from reconciler.report.formats.sections.reading import AMOUNT, INSTANT, OF_BALANCE, TEXT
-from reconciler.report.formats.words import day_start
+from reconciler.report.formats.words import day_start, notes
 from reconciler.report.model import Report
 
 
@@ -75,7 +75,7 @@ def parameters(report: Report) -> Mapping[str, str]:
         "sign_of_p6": "difference = bank - payout",
         "config_hash": params.config_hash,
         "code_version": params.code_version,
-        **{f"note_{number}": note for number, note in enumerate(header.notes, start=1)},
+        **{f"note_{number}": note for number, note in enumerate(notes(report), start=1)},
     }
 
 

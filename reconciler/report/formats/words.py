@@ -102,3 +102,12 @@ def period(report: Report) -> str:
     )
     begins = "" if params.day_start == time(0) else f", days from {day_start(params.day_start)}"
     return f"{params.from_day} → {params.to_day} {params.timezone} ({offset}{begins})"
+
+
+def notes(report: Report) -> list[str]:
+    """What the reader must know that no figure says: of the whole report, and of each balance."""
+    return [
+        *report.header.notes,
+        *(f"{block.account} {block.balance_type} {block.currency}: {note}"
+          for block in report.balance for note in block.notes),
+    ]  # fmt: skip

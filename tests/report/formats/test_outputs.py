@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -81,6 +82,19 @@ def test_a_folder_that_cannot_be_made_is_explained(month: Dossier, tmp_path: Pat
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="cannot be used as a folder"):
         outputs.write("json", tmp_path / "file" / "out", month, ())
+
+
+def test_what_no_figure_says_of_a_balance_is_in_every_format(month: Dossier) -> None:
+    """A balance that was rolled back, or never read, must not look proved in a spreadsheet alone."""
+    first, *others = month.report.balance
+    noted = replace(first, notes=("The opening is uncertain.",))
+    month = replace(month, report=replace(month.report, balance=(noted, *others)))
+    (header,) = (sheet for sheet in sheets(month) if sheet.name == "header")
+    said = f"{first.account} {first.balance_type} {first.currency}: The opening is uncertain."
+    assert said in [value for _, value in header.rows()]
+    assert said in "".join(outputs.text("md", month, sheets(month)))
+    for format_ in ("json", "html"):
+        assert noted.notes[0] in "".join(outputs.text(format_, month, sheets(month)))
 
 
 def test_markdown_is_a_table_that_nobody_can_break_out_of(month: Dossier) -> None:
