@@ -62,7 +62,7 @@ proof: setup             ## what is for a night or a week-end: seeds, weeks, kil
 	$(BIN)/python -m tests.crashes --kills 200 --cuts 200 --crashes 10
 	$(BIN)/python -m tests.crashes.nodes --rounds 10
 	$(BIN)/python -m tests.fuzz --examples 20000
-	$(BIN)/python -m tests.mutation --minutes 240
+	$(BIN)/python -m tests.mutation --postgres --minutes 240
 
 lock:                    ## constraints.txt anew: every package with its hashes, no index and no host named
 	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra otel --universal --python-version 3.11 \

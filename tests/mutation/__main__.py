@@ -1,9 +1,10 @@
-"""`python -m tests.mutation [--minutes M] [--seed S] [--only marks] [--jobs N]`: how many faults are noticed.
+"""`python -m tests.mutation [--minutes M] [--seed S] [--only marks] [--jobs N] [--postgres]`: which faults are noticed.
 
 Modules of the ledger's core and of the report's are changed one place at a time in copies of the tree, in an order that
-the seed picks, and the short tests of that subject are run on SQLite, without the walk, the model and the bursts. What
-survives is listed: it changes nothing that matters, and `equivalent.toml` says why, or a test is missing. Exit code 0;
-the score is what it is, and `record.json` has the last one of each subject.
+the seed picks, and the short tests of that subject are run on SQLite, without the walk, the model and the bursts; then,
+with `--postgres`, what is left, on a server that is started for it. What survives is listed: it changes nothing that
+matters, and `equivalent.toml` says why, or a test is missing. Exit code 0; the score is what it is, and `record.json`
+has the last one of each subject.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import pytest
+
+from tests.databases import SERVER_VARIABLE, Postgres, TestRun
 from tests.mutation.changing import Change, changes
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +51,7 @@ _REPORT = _files(
 SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "marks": ("reconciler/ledger/marks.py", _files("tests/ledger", "mark instants claims page apply follow_up")),
     "claims": ("reconciler/ledger/claims.py", _files("tests/ledger", "claims mark apply page")),
-    "deciding": ("reconciler/ledger/deciding.py", _files("tests/ledger", "apply instants page claims mark")),
+    "deciding": ("reconciler/ledger/deciding.py", _files("tests/ledger", "apply instants page follow_up claims mark")),
     "apply": ("reconciler/ledger/apply.py", _files("tests/ledger", "apply instants page follow_up claims")),
     "deliveries": ("reconciler/ledger/deliveries.py", _files("tests/ledger", "deliveries instants looks")),
     "buckets": ("reconciler/ledger/buckets.py", _files("tests/loop", "budget") + _files("tests/status", "read_budget")),
@@ -58,8 +62,8 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
         "reconciler/ledger/coverage.py",
         _files("tests/ledger", "coverage") + _files("tests/status", "coverage"),
     ),
-    "ending": ("reconciler/ledger/outbox/ending.py", _files("tests/outbox", "lending outbox pool")),
-    "claiming": ("reconciler/ledger/outbox/claiming.py", _files("tests/outbox", "lending outbox pool")),
+    "ending": ("reconciler/ledger/outbox/ending.py", _files("tests/outbox", "lending outbox")),
+    "claiming": ("reconciler/ledger/outbox/claiming.py", _files("tests/outbox", "lending outbox")),
     "planner": ("reconciler/planner.py", _files("tests/loop", "planner turns")),
     "money": ("reconciler/money.py", _files("tests", "money") + _REPORT),
     "canonical": ("reconciler/report/canonical.py", _REPORT),
@@ -88,9 +92,12 @@ class Place:
 class Tree:
     """A copy of the project that is changed at one place after the other, and a process that runs its tests."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: str | None) -> None:
+        """`server`: of PostgreSQL, where what SQLite does not notice is tried, too."""
         self._folder = copied(folder)
+        self._databases = (False,) if server is None else (False, True)
         speaking = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        speaking |= {} if server is None else {SERVER_VARIABLE: server}
         self._runner = subprocess.Popen(
             [sys.executable, "tests/mutation/forking.py"],
             cwd=folder,
@@ -117,12 +124,26 @@ class Tree:
             Path(importlib.util.cache_from_source(str(target))).unlink(missing_ok=True)
 
     def passes(self, tests: Sequence[str], seconds: float) -> bool:
+        return all(self._pass(tests, seconds, on_postgres) for on_postgres in self._databases)
+
+    def _pass(self, tests: Sequence[str], seconds: float, on_postgres: bool) -> bool:
         assert self._runner.stdin is not None
         assert self._runner.stdout is not None
-        self._runner.stdin.write(json.dumps({"tests": tests, "seconds": seconds}) + "\n")
+        self._runner.stdin.write(json.dumps({"tests": tests, "seconds": seconds, "postgres": on_postgres}) + "\n")
         self._runner.stdin.flush()
         code: int | None = json.loads(self._runner.stdout.readline())
-        return code == 0
+        return code == 0 or (on_postgres and code == pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+@contextmanager
+def own_server(folder: Path) -> Iterator[str]:
+    """A PostgreSQL for all runs; each makes databases of its own on it."""
+    folder.mkdir()
+    run = TestRun(folder)
+    try:
+        yield Postgres.of(run).url("postgres")
+    finally:
+        run.sweep_up()
 
 
 def measured(suites: Sequence[tuple[str, ...]], trees: Sequence[Tree]) -> dict[tuple[str, ...], float]:
@@ -135,6 +156,17 @@ def measured(suites: Sequence[tuple[str, ...]], trees: Sequence[Tree]) -> dict[t
         return 30 + 4 * (time.monotonic() - began)
 
     return {tests: one(tests) for tests in suites}
+
+
+def places_at(commit: str, subjects: Collection[str]) -> set[str]:
+    """What could be changed by then. A module that was not there yet has nothing."""
+
+    def source(path: str) -> str:
+        asked = ["git", "show", f"{commit}:{path}"]
+        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+    subprocess.run(["git", "rev-parse", "--verify", "--quiet", commit], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return {f"{subject}: {change.name}" for subject in subjects for change in changes(source(SUBJECTS[subject][0]))}
 
 
 def copied(folder: Path) -> Path:
@@ -180,6 +212,8 @@ def main() -> int:
     parser.add_argument(
         "--again", action="store_true", help="only what survived by the record, to see whether it still does"
     )
+    parser.add_argument("--since", default="", help="only places that the modules did not have at this commit")
+    parser.add_argument("--postgres", action="store_true", help="try what SQLite does not notice there, too")
     parser.add_argument("--record", action="store_true", help="write the scores into tests/mutation/record.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
@@ -197,15 +231,19 @@ def main() -> int:
         raise SystemExit("called equivalent, but there is no such change any more: " + "; ".join(stale))
     had = recorded()
     left = {f"{subject}: {name}" for subject, score in had.items() for name in score.survived}
-    every = [place for place in there if place.name not in equivalent and (place.name in left or not chosen.again)]
+    before = known if chosen.again else places_at(chosen.since, only) if chosen.since else set[str]()
+    tried = [place for place in there if place.name not in equivalent]
+    every = [place for place in tried if place.name in left or place.name not in before]
     random.Random(chosen.seed).shuffle(every)
     scores = {subject: Score(there=0, equivalent=0) for subject in SUBJECTS if subject in only}
     for place in there:
         scores[place.subject].there += 1
         scores[place.subject].equivalent += place.name in equivalent
-    if chosen.again:
-        for subject, score in scores.items():
-            score.noticed = score.tried = had[subject].noticed if subject in had else 0
+    for subject, score in scores.items():
+        as_they_were = sum(place.subject == subject for place in tried) - sum(
+            place.subject == subject for place in every
+        )
+        score.noticed = score.tried = min(had[subject].noticed, as_they_were) if subject in had else 0
 
     def told(place: Place, was_noticed: bool) -> None:
         score = scores[place.subject]
@@ -220,8 +258,10 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="mutation-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
         ExitStack() as open_trees,
     ):
+        server = open_trees.enter_context(own_server(Path(folder, "server"))) if chosen.postgres else None
         trees = [
-            open_trees.enter_context(closing(Tree(Path(tempfile.mkdtemp(dir=folder))))) for _ in range(chosen.jobs)
+            open_trees.enter_context(closing(Tree(Path(tempfile.mkdtemp(dir=folder)), server)))
+            for _ in range(chosen.jobs)
         ]
         bounds = measured(sorted({place.tests for place in every}), trees)
         try_all(every, trees, bounds, time.monotonic() + chosen.minutes * 60, told)

@@ -1,8 +1,8 @@
 """`python tests/mutation/forking.py`, in a copy of the tree: runs tests again and again without starting anew for each.
 
 One process imports everything that the tests need and that is not ours, once; each run is a fork of it, which finds the
-tree as it is by then. Asked by lines of JSON on stdin, `{"tests": [...], "seconds": 60}`; the exit code of pytest, or
-`null` after the time is up, is one line on stdout.
+tree as it is by then. Asked by lines of JSON on stdin, `{"tests": [...], "seconds": 60, "postgres": false}`; the exit
+code of pytest, or `null` after the time is up, is one line on stdout.
 """
 
 from __future__ import annotations
@@ -15,21 +15,39 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
+from hypothesis import Phase, settings
 
 _OURS = ("reconciler", "providers", "tests", "conftest", "__main__")
 _OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", "--tb=no")
 _IMPORTED_ALREADY = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
-_CHOSEN = ("-k", "not postgres and not 100_000", "-m", "not long")
+_CHOSEN = ("-k", "not 100_000", "-m", "not long")
 
 
-class _OnSqlite:
-    """Leaves out what asks for a server by a fixture, too: one that a run began outlives a run that is killed."""
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """Tests of one database. A server that a run begins outlives a run that is killed: theirs is begun elsewhere."""
+
+    on_postgres: bool
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [each for each in items if _is_on_postgres(each) is self.on_postgres]
+
+
+class _Unshrunk:
+    """That a property fails is enough to know: looking for its smallest example takes minutes."""
 
     @staticmethod
-    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-        items[:] = [each for each in items if not {"postgres", "postgres_ledger_url"} & set(_fixtures(each))]
+    def pytest_configure() -> None:
+        phases = (Phase.explicit, Phase.reuse, Phase.generate)
+        settings.register_profile("unshrunk", settings.default, phases=phases)
+        settings.load_profile("unshrunk")
+
+
+def _is_on_postgres(item: pytest.Item) -> bool:
+    return "postgres" in item.name or bool({"postgres", "postgres_ledger_url"} & set(_fixtures(item)))
 
 
 def _fixtures(item: pytest.Item) -> Iterable[str]:
@@ -45,7 +63,7 @@ def main() -> None:
         if tests not in known:
             known.add(tests)
             _import(_needed(tests))
-        sys.stdout.write(json.dumps(_ran(tests, asked["seconds"])) + "\n")
+        sys.stdout.write(json.dumps(_ran(tests, asked["seconds"], _Only(asked["postgres"]))) + "\n")
         sys.stdout.flush()
 
 
@@ -71,11 +89,11 @@ def _import(names: Iterable[str]) -> None:
                 importlib.import_module(name)
 
 
-def _ran(tests: tuple[str, ...], seconds: float) -> int | None:
+def _ran(tests: tuple[str, ...], seconds: float, only: _Only) -> int | None:
     child = os.fork()
     if not child:
         os.setsid()
-        os._exit(_test(tests))
+        os._exit(_test(tests, only))
     ended = os.pidfd_open(child)
     try:
         in_time = bool(select.select([ended], [], [], seconds)[0])
@@ -92,9 +110,9 @@ def _collect(tests: tuple[str, ...]) -> None:
     pytest.main([*tests, *_OPTIONS, *_IMPORTED_ALREADY, "--collect-only"])
 
 
-def _test(tests: tuple[str, ...]) -> int:
+def _test(tests: tuple[str, ...], only: _Only) -> int:
     _be_silent()
-    return int(pytest.main([*tests, *_OPTIONS, *_IMPORTED_ALREADY, *_CHOSEN], plugins=[_OnSqlite()]))
+    return int(pytest.main([*tests, *_OPTIONS, *_IMPORTED_ALREADY, *_CHOSEN], plugins=[only, _Unshrunk()]))
 
 
 def _be_silent() -> None:

@@ -350,6 +350,14 @@ def test_a_balance_that_nobody_confirms_takes_its_part_of_the_verified_money() -
     assert found.kpis.verified_value_percent == Decimal("75.0")
 
 
+@pytest.mark.parametrize(("unexplained", "percent"), [(0, "100.0"), (5, "0.0"), (-5, "0.0"), (None, "0.0")])
+def test_where_nothing_moved_all_or_nothing_is_verified(unexplained: int | None, percent: str) -> None:
+    found = verdict(blocks=(block(), block(unexplained=unexplained)))
+    assert found.kpis.verified_value_percent == Decimal(percent)
+    moving = verdict(blocks=(block(moved("charge", 1)), block(unexplained=unexplained)))
+    assert moving.kpis.verified_value_percent == Decimal("100.0"), "of all that moved"
+
+
 def test_ages_count_breaks_and_add_up_how_far_off_they_are() -> None:
     fresh, old = END - INSTANT, on(20)
     breaks = (broken(5, since=fresh), broken(0, 7, since=fresh), broken(1, since=old), broken(2, currency="EUR"))
