@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from reconciler.money import CurrencyMismatch, Exponents, Money
 
-MINOR = st.integers(-(2**63), 2**63)
+LEAST, MOST = -(2**63), 2**63 - 1
+MINOR = st.integers(LEAST // 2, MOST // 2)
 NEAR = st.integers(-2, 2)
 EXPONENTS = Exponents("2026", {"JPY": 0, "KWD": 3})
 
@@ -36,6 +37,14 @@ def test_two_currencies_never_meet(together: Callable[[Money, Money], object]) -
 def test_what_is_no_code_of_a_currency_is_refused(code: str) -> None:
     with pytest.raises(ValueError, match="not three upper-case letters"):
         Money(1, code)
+
+
+def test_an_amount_that_no_ledger_holds_is_refused_also_where_it_is_a_sum() -> None:
+    least, most, one = Money(LEAST, "EUR"), Money(MOST, "EUR"), Money(1, "EUR")
+    assert most - one + one == most
+    for beyond in (lambda: most + one, lambda: least - one, lambda: -least, lambda: abs(least)):
+        with pytest.raises(ValueError, match="does not fit into 64 bits"):
+            beyond()
 
 
 @given(minor=MINOR, currency=st.sampled_from(["EUR", "JPY", "KWD"]))
