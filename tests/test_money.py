@@ -42,7 +42,8 @@ def test_what_is_no_code_of_a_currency_is_refused(code: str) -> None:
 def test_an_amount_that_no_ledger_holds_is_refused_also_where_it_is_a_sum() -> None:
     least, most, one = Money(LEAST, "EUR"), Money(MOST, "EUR"), Money(1, "EUR")
     assert most - one + one == most
-    for beyond in (lambda: most + one, lambda: least - one, lambda: -least, lambda: abs(least)):
+    too_much: list[Callable[[], Money]] = [lambda: most + one, lambda: least - one, lambda: -least, lambda: abs(least)]
+    for beyond in too_much:
         with pytest.raises(ValueError, match="does not fit into 64 bits"):
             beyond()
 
