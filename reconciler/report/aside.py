@@ -163,7 +163,7 @@ class SettingAside:
         if not new:
             return None
         crowd = _Crowd(tx, new)
-        whole = [group for group, is_whole in crowd.groups() if is_whole]
+        whole = [group for group, is_whole in crowd.groups() if is_whole and self._is_configured(group)]
         groups = list(_Settled(tx, self._terms, self._gateways, whole).groups())
         still_open = crowd.ids - {resource_id for group in groups for resource_id in group.resource_ids}
 
@@ -172,6 +172,10 @@ class SettingAside:
             aside.set_aside(tx, groups, still_open)
 
         return Step(turn, write, place, len(crowd.ids), "resources looked at")
+
+    def _is_configured(self, group: Mapping[int, list[Kept]]) -> bool:
+        """Whether every account in it is: what one that was taken out had said stays open until it is put back."""
+        return all(each.known.movement.ref.account in self._by_name for some in group.values() for each in some)
 
     # --- carrying forward ---
 

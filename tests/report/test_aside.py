@@ -143,6 +143,25 @@ def test_a_settled_pair_is_set_aside_and_what_comes_later_brings_it_back(ledger:
     assert break_types(books.report()).count("AMBIGUOUS") == 3
 
 
+@pytest.mark.parametrize("gone", [each.name for each in TERMS])
+def test_an_account_that_is_taken_out_of_the_configuration_and_put_back(ledger: Ledger, gone: str) -> None:
+    books = Books(ledger)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    books.charge(700, at=on(6))
+    before = books.report()
+    setting, less = (
+        SettingAside(some, RULES.gateways) for some in (TERMS, [each for each in TERMS if each.name != gone])
+    )
+    setting.run(ledger)
+    less.run(ledger)
+    assert (count(ledger, "movement", "group_id IS NULL"), behind(ledger)) == (0, 0)
+    assert count(ledger, "movement", f"account = '{gone}' AND group_id <> 0") == 0, "left open until it is put back"
+    setting.run(ledger)
+    assert count(ledger, "aside_group") == 1
+    assert books.report().breaks == before.breaks
+
+
 def test_what_is_set_aside_is_not_read_by_a_later_period(ledger: Ledger) -> None:
     """Not even looked at: of twenty pairs of December, January's facts hold nothing."""
     books = Books(ledger)
