@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.coverage import Coverage
-from reconciler.model import Window
+from reconciler.model import ResourceRef, Window
 from reconciler.report import proof
 from reconciler.report.facts import Facts
 from reconciler.report.matching import Flow
@@ -126,6 +126,21 @@ def test_why_a_look_failed_is_said_once_and_only_while_something_is_missing() ->
     assert line(*refused, silent, whole) == (END, True, ())
     most = looked(START, on(31), "scope")
     assert line(*refused, silent, most) == (on(31), False, ("after 2026-01-31T12:00:00Z", "403"))
+
+
+def test_a_body_that_cannot_be_read_leaves_its_stream_unproved_and_is_named() -> None:
+    def lines(count: int, kind: str) -> dict[str, CoverageLine]:
+        broken = tuple(ResourceRef("stripe", "main", kind, f"x_{number}") for number in range(count))
+        given = (looked(START, END), replace(looked(START, END), kind=kind))
+        found = proof.coverage(SCOPE, Facts(TERMS, coverage=given, unreadable=broken))
+        return {each.stream: each for each in found if each.account == "main"}
+
+    five = ", ".join(f"stripe/main/customer/x_{number}" for number in range(5))
+    some = lines(5, "customer")
+    assert (some["customer"].complete, some["customer"].required) == (False, True)
+    assert some["customer"].gaps == (f"cannot be read: {five}",)
+    assert (some[STREAM].complete, some[STREAM].gaps) == (True, ())
+    assert lines(7, "customer")["customer"].gaps == (f"cannot be read: {five} and 2 more",)
 
 
 def test_the_watermark_is_the_least_of_what_is_required() -> None:
@@ -265,6 +280,17 @@ def test_breaks_count_one_by_one_or_together_by_their_materiality() -> None:
     )
     negative = verdict(rules, breaks=(broken(0, 300),))
     assert said(negative) == (Standing.BREAKS, ("1 open break(s) of at least the item materiality",))
+
+
+def test_a_payment_against_a_sale_in_another_currency_speaks_in_both_by_its_own_side() -> None:
+    """A sale of 3.00 USD, paid in yen: the yen's verdict goes by the yen, the dollars' by the dollars."""
+    scope = scope_of(Rules(item_materiality_minor=400, aggregate_materiality_minor=1000))
+    for yen, standing in ((399, Standing.BALANCED), (400, Standing.BREAKS), (-400, Standing.BREAKS)):
+        paid = replace(broken(300), right_amount=Amount(yen, "JPY", 0))
+        assert [(each.currency, each.standing) for each in verdicts(breaks=(paid,), scope=scope)] == [
+            ("JPY", standing),
+            ("USD", Standing.BALANCED),
+        ]
 
 
 def test_a_break_of_the_balance_speaks_by_the_balance_alone() -> None:
