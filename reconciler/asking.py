@@ -31,7 +31,7 @@ from reconciler.report.periods import Calendar
 from reconciler.times import YEARS, parse_instant
 
 LAST = "last"
-_HOURS_AND_MINUTES = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
+_WALL_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +244,8 @@ def _day(text: str) -> date:
 
 
 def _time(text: str) -> time:
-    """A wall-clock time of the zone, as in the configuration: an offset or seconds would be silently left out."""
-    if not _HOURS_AND_MINUTES.fullmatch(text):
+    """A wall-clock time of the zone: an offset would be silently left out. To the second, as the demo's day begins."""
+    if not _WALL_CLOCK.fullmatch(text):
         raise UsageError(f"--day-start {text}: write HH:MM")
     return time.fromisoformat(text)
 

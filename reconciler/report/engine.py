@@ -67,7 +67,9 @@ def report(facts: Facts, params: Params) -> Report:
         Report(
             report_id="",
             params=params,
-            header=_header(scope, facts, proof.watermark(covered), payouts.unlisted(paid)),
+            header=_header(
+                scope, facts, proof.watermark(covered), [*payouts.unlisted(paid), *proof.notes(covered, blocks)]
+            ),
             verdicts=proof.verdicts(
                 scope, covered, blocks, flows, breaks, timing, [line.amount.currency for line in paid]
             ),
@@ -207,8 +209,8 @@ def _deltas(scope: Scope, facts: Facts, blocks: Sequence[BalanceBlock], worklist
     return changes.line_deltas(before, blocks)
 
 
-def _header(scope: Scope, facts: Facts, watermark: datetime | None, unlisted: Sequence[str]) -> Header:
-    notes = [*unlisted]
+def _header(scope: Scope, facts: Facts, watermark: datetime | None, noted: Sequence[str]) -> Header:
+    notes = [*noted]
     if not any(term.finance.sells for term in facts.terms):
         notes.append("No shop is in this report, so the processor's movements are not matched with orders.")
     notes += disputes.unseen(scope, facts)

@@ -22,6 +22,9 @@ from reconciler.money import Exponents
 from reconciler.movements import FinanceReader, Movement, Sold, reader_of
 from reconciler.provider import Provider
 
+STREAM = "balance_transaction"
+"""The kind whose complete coverage says which entries of an account are known."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccountTerms:

@@ -19,14 +19,12 @@ from reconciler.model import ResourceRef
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report import fees, sales
 from reconciler.report.aside import names_met
-from reconciler.report.facts import AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts, SalesFacts
+from reconciler.report.facts import STREAM, AccountTerms, BalanceFacts, DisputeFact, Facts, FeeFacts, SalesFacts
 from reconciler.report.model import Params
 from reconciler.report.paid_out import PAYOUT, PaidOut
 from reconciler.report.periods import Calendar, Period
 from reconciler.report.reading import Kept, Unreadable
 
-STREAM = "balance_transaction"
-"""The kind whose complete coverage says where the entries of an account begin."""
 LISTED = 2000
 """How many unsettled items are shown one by one; older ones stand in one line."""
 _PAGE = 500

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from statistics import median_high, median_low
 
 from reconciler.ledger.coverage import Coverage
-from reconciler.report.facts import Facts
+from reconciler.report.facts import STREAM, Facts
 from reconciler.report.matching import Flow
 from reconciler.report.model import (
     Amount,
@@ -38,6 +38,7 @@ def coverage(scope: Scope, facts: Facts) -> tuple[CoverageLine, ...]:
     """Every stream that an account's proof needs, and every other one that was looked at."""
     required = {(term.name, stream) for term in facts.terms for stream in term.finance.streams}
     required |= {(each.account, each.kind) for each in facts.unreadable}
+    required |= {(each.key.account, STREAM) for each in facts.balances if each.has_entries}
     seen = {(each.account, each.kind) for each in facts.coverage} | set(facts.covered_since)
     return tuple(
         _line(scope, facts, account, stream, required=(account, stream) in required)
@@ -111,6 +112,7 @@ def verdicts(
         for line in covered
         if line.required and not line.complete
     ]
+    known = _entries_known(covered)
     return tuple(
         _verdict(
             scope,
@@ -121,10 +123,36 @@ def verdicts(
             [each for each in breaks if each.currency == currency],
             [each for each in timing if each.currency == currency],
             [each for each in breaks if each.currency != currency == each.right_amount.currency],
+            known,
         )
         for currency in sorted(currencies)
         if scope.holds(currency)
     )
+
+
+def notes(covered: Sequence[CoverageLine], blocks: Sequence[BalanceBlock]) -> list[str]:
+    """Of balances that were rolled back through a time of which not all entries are known, whatever they come to."""
+    known = _entries_known(covered)
+    return [_unread_until(block) for block in blocks if _is_beyond(block, known)]
+
+
+def _unread_until(block: BalanceBlock) -> str:
+    assert block.provider_as_at is not None, "it was rolled back from there"
+    return (
+        f"{block.account}: the provider's {block.currency} {block.balance_type} balance was read at"
+        f" {_shown(block.provider_as_at)}, and the entries until then were not all looked at"
+    )
+
+
+def _is_beyond(block: BalanceBlock, known: Mapping[str, datetime]) -> bool:
+    """Where none is known at all, the coverage says so itself."""
+    at = block.provider_as_at
+    return at is not None and block.account in known and at > known[block.account]
+
+
+def _entries_known(covered: Sequence[CoverageLine]) -> dict[str, datetime]:
+    """Through when each account's entries were looked at."""
+    return {line.account: line.through for line in covered if line.stream == STREAM and line.through is not None}
 
 
 def _verdict(
@@ -136,12 +164,19 @@ def _verdict(
     breaks: Sequence[OpenItem],
     timing: Sequence[OpenItem],
     abroad: Sequence[OpenItem],
+    known: Mapping[str, datetime],
 ) -> Verdict:
-    """`abroad`: breaks of another currency whose processor's side is in this one."""
+    """`known`: through when each account's entries were looked at. `abroad`: breaks of another currency whose
+    processor's side is in this one."""
     missing = [
         f"{block.account}: the provider's {block.balance_type} balance at the cut-off is missing"
         for block in blocks
         if block.provider_basis == "missing"
+    ]
+    missing += [
+        _unread_until(block)
+        for block in blocks
+        if _is_beyond(block, known) and (unexplained := block.line("unexplained").net) and unexplained.minor
     ]
     kpis = _kpis(scope, currency, blocks, flows, breaks, timing)
     unproven = [*gaps, *missing]

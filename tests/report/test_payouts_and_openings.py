@@ -171,6 +171,22 @@ def test_a_later_total_is_rolled_back_and_the_page_says_so(books: Books) -> None
     assert (net(report, "provider"), net(report, "difference")) == (1000, 0)
     assert block(report).provider_basis == "rolled_back"
     assert "rolled back" in " ".join(block(report).notes)
+    assert standing(report) == "BALANCED"
+
+
+def test_a_later_total_proves_nothing_through_days_that_nobody_looked_at(books: Books) -> None:
+    """The balance is read on, and the entries no longer: what moved it meanwhile is unknown, not unexplained."""
+    books.states(0, at=BEGINNING)
+    books.entry("charge", 1000, at=on(5))
+    books.states(1700, at=on(8, month=2))
+    books.covers(until=on(3, month=2))
+
+    report = books.report()
+    books.entry("charge", 700, at=on(7, month=2), known=on(12, month=2))
+    books.covers(until=on(12, month=2))
+
+    assert (net(report, "difference"), standing(report), report.exit_code) == (700, "UNPROVEN", 3)
+    assert standing(books.report(as_of=on(13, month=2))) == "BALANCED"
 
 
 def test_a_total_from_before_the_cut_off_proves_nothing(books: Books) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from reconciler.ledger.coverage import Coverage
+from reconciler.ledger.finance import BalanceKey
 from reconciler.model import ResourceRef, Window
 from reconciler.report import proof
-from reconciler.report.facts import Facts
+from reconciler.report.facts import BalanceFacts, Facts
 from reconciler.report.matching import Flow
 from reconciler.report.model import (
     Amount,
@@ -141,6 +142,18 @@ def test_a_body_that_cannot_be_read_leaves_its_stream_unproved_and_is_named() ->
     assert some["customer"].gaps == (f"cannot be read: {five}",)
     assert (some[STREAM].complete, some[STREAM].gaps) == (True, ())
     assert lines(7, "customer")["customer"].gaps == (f"cannot be read: {five} and 2 more",)
+
+
+def test_the_entries_behind_any_balance_are_required_also_of_a_shop() -> None:
+    """A shop's proof needs its orders; where it has a balance of its own, also what moved that."""
+
+    def required(balances: tuple[BalanceFacts, ...]) -> set[str]:
+        lines = proof.coverage(SCOPE, Facts((SHOPIFY_TERMS,), balances=balances))
+        return {each.stream for each in lines if each.account == "shop" and each.required}
+
+    own = BalanceFacts(BalanceKey("shop", "payments", "USD"), True, 0, "control_total", None, True, 0, None, 0, ())
+    assert required(()) == required((replace(own, has_entries=False),)) == {"order", "transaction"}
+    assert required((own,)) == {"order", "transaction", STREAM}
 
 
 def test_the_watermark_is_the_least_of_what_is_required() -> None:
@@ -296,6 +309,31 @@ def test_a_payment_against_a_sale_in_another_currency_speaks_in_both_by_its_own_
 def test_a_break_of_the_balance_speaks_by_the_balance_alone() -> None:
     rules = Rules(aggregate_materiality_minor=500)
     assert said(verdict(rules, breaks=(broken(900, plane=Plane.BALANCE),))) == (Standing.BALANCED, ())
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "through", "stands"),
+    [
+        (5, on(6, month=2), Standing.UNPROVEN),
+        (0, on(6, month=2), Standing.BALANCED),
+        (5, on(10, month=2), Standing.BREAKS),
+    ],
+)
+def test_a_balance_is_rolled_back_through_what_was_looked_at(
+    unexplained: int, through: datetime, stands: Standing
+) -> None:
+    """It was read ten days after the end. Of days whose entries nobody looked at no difference can be believed; that
+    there is none is noted, because it takes two mistakes of the same size to be wrong."""
+    rolled_back = replace(block(basis="rolled_back", unexplained=unexplained), provider_as_at=on(10, month=2))
+    covered = (replace(COVERED[0], through=through), replace(COVERED[0], account="shop"))
+    found = verdict(covered=covered, blocks=(rolled_back,))
+    assert found.standing is stands
+    reason = (
+        "main: the provider's USD payments balance was read at 2026-02-10T12:00:00Z, and the entries until then were"
+        " not all looked at"
+    )
+    assert (reason in found.reasons) is (stands is Standing.UNPROVEN)
+    assert proof.notes(covered, (rolled_back,)) == ([reason] if through < on(10, month=2) else [])
 
 
 # --- figures --------------------------------------------------------------------------------------
