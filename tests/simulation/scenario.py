@@ -334,6 +334,22 @@ def shopify_lag(seed: int) -> Scenario:
     )
 
 
+def shopify_payouts(seed: int) -> Scenario:
+    """Half of the reads ask a replica that lags, and what money there is, is paid out all the time.
+
+    Most webhooks are lost, because what they have us read leaves too little of the allowance for the lists.
+    """
+    like = shopify_lag(2 * seed + 1)
+    return replace(
+        like,
+        pace=0.3,
+        kinds=("payout", "balance_transaction"),
+        often=("_pay", "_pay_out", "_move_payout"),
+        rates={"stale": 0.5, "drop": 0.8},
+        sweeps=replace(like.sweeps, every=timedelta(seconds=0.3), full_every=timedelta(seconds=5)),
+    )
+
+
 def _as_shopify(like: Scenario, dice: random.Random) -> Scenario:
     rates = {name: rate for name, rate in like.rates.items() if name not in _STRIPE_ONLY}
     if rates and dice.random() < 0.6:
@@ -392,4 +408,5 @@ PROFILES = {
     "shopify": shopify,
     "shopify-tiny": shopify_tiny,
     "shopify-lag": shopify_lag,
+    "shopify-payouts": shopify_payouts,
 }
