@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from reconciler.circles import Onward
 from reconciler.clock import Clock, require_utc
 from reconciler.errors import BadReply, ProviderError
 from reconciler.fetcher import Fetcher, NoBudget
@@ -66,10 +67,13 @@ class Feed:
         priority = Priority.BACKFILL if cause is Cause.BACKFILL else Priority.SWEEP
         cursor: str | None = job.progress.get("cursor")
         missed = int(job.progress.get("missed", 0))
+        onward = Onward(f"{self._account}: the event feed")
+        onward.past(cursor)
         while True:
             try:
                 await self._fetcher.acquire(_FEED.endpoint, priority)
                 page = await self._provider.changes(window, cursor)
+                onward.past(page.cursor)
             except NoBudget:
                 raise
             except ProviderError as error:

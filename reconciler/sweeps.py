@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from reconciler.circles import Onward
 from reconciler.clock import Clock
 from reconciler.errors import BadReply, ProviderError
 from reconciler.feed import Feed
@@ -241,12 +242,15 @@ class Sweeper:
         found: dict[ResourceRef, None] = {}
         cursor: str | None = None
         endpoint = str(kind.list_endpoint)
+        onward = Onward(f"the members of {snapshot.ref}")
         while True:
             await self.fetcher.acquire(endpoint, Priority.SWEEP)
             start = await self.ledger.call(lambda ledger: ledger.tick())
             began = self.clock.now()
             try:
                 page = await self.provider.members(snapshot, cursor)
+                if page is not None:
+                    onward.past(page.cursor)
             except ProviderError as error:
                 await self.fetcher.failed(kind, [], error, endpoint=endpoint)
                 raise

@@ -14,6 +14,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from reconciler.circles import Onward
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher
@@ -101,10 +102,13 @@ class Walker:
         Raises ProviderError where it cannot go on; what was read until then is kept.
         """
         walked = Walked()
+        onward = Onward(f"{self.fetcher.account}: the list of {question.kind.name}")
+        onward.past(cursor)
         async with _Requests(self, question) as requests:
             turn = await requests.first(cursor)
             while True:
                 page = turn.page
+                onward.past(page.cursor)
                 walked.reach = page.reach or walked.reach
                 ends = page.cursor is None or ends_with(page)
                 requests.before(None if ends else page.cursor)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 
 from providers.sandbox import FaultPlan
+from providers.stripe import Stripe
 from reconciler.ledger import Job
+from reconciler.model import NoticePage, Page, Window
 from reconciler.sweeps import SweepSettings
 from tests.loop.harness import HOUR, MINUTE, SECOND, START, looping
 from tests.loop.sweeping import coverage
@@ -83,6 +87,50 @@ def test_a_place_that_the_provider_no_longer_knows_does_not_stop_a_sweep_for_eve
             assert loop.unlike_truth() != []
             await loop.run_job("complete/main/customer")
             assert loop.unlike_truth() == []
+
+    asyncio.run(story())
+
+
+class Circling(Stripe):
+    """Lists and the feed promise more for ever, and lead from one of two pages to the other."""
+
+    circling: ClassVar[bool] = False
+
+    async def page(self, kind: str, window: Window | None, cursor: str | None) -> Page:
+        page = await super().page(kind, window, None if self.circling else cursor)
+        return replace(page, cursor=_other(cursor)) if self.circling else page
+
+    async def changes(self, window: Window, cursor: str | None, *, undelivered: bool = False) -> NoticePage:
+        page = await super().changes(window, None if self.circling else cursor, undelivered=undelivered)
+        return replace(page, cursor=_other(cursor)) if self.circling else page
+
+
+def _other(cursor: str | None) -> str:
+    return "0:there" if cursor == "0:here" else "0:here"
+
+
+@pytest.mark.parametrize("job", ["recent/main/customer", "feed/main"])
+def test_a_list_that_leads_in_a_circle_ends_the_run_and_is_named(
+    url: str, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    async def story() -> None:
+        async with looping(url, provider=Circling) as loop:
+            loop.world.customers.create()
+            loop.advance(MINUTE)
+            await loop.run_job(job)
+            before = loop.watermark(job)
+            assert before is not None
+            monkeypatch.setattr(Circling, "circling", True)
+            loop.advance(HOUR)
+            await loop.run_job(job)
+            with loop.ledger.view() as view:
+                (stands,) = [each for each in view.jobs() if each.name == job]
+            assert "leads back to a page" in str(stands.last_error)
+            assert loop.watermark(job) == before, "nobody may believe that it was looked at"
+            monkeypatch.setattr(Circling, "circling", False)
+            loop.advance(HOUR)
+            await loop.run_job(job)
+            assert (loop.watermark(job) or before) > before
 
     asyncio.run(story())
 
