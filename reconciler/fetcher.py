@@ -45,6 +45,9 @@ log = structlog.get_logger(__name__)
 _PATIENCE = timedelta(seconds=5)
 """The longest wait for budget that is made in place; for longer ones a run ends, and goes on when it is due again."""
 
+AT_ONCE = timedelta(0)
+"""Nothing is waited for."""
+
 Draw = Callable[[str], Awaitable[bool]]
 """Asks the budget for one more request to an endpoint, at the urgency of what is being read."""
 
@@ -102,11 +105,12 @@ class Fetcher:
     # --- by ids ---
 
     async def fetch(
-        self, kind: Kind, claims: Sequence[Claim], draw: Draw, on_answer: Callable[[], None] = lambda: None
+        self, kind: Kind, claims: Sequence[Claim], draw: Draw, on_answer: Callable[[], timedelta] = lambda: AT_ONCE
     ) -> None:
         """One request for up to `id_batch` claims. Its token has been drawn already; `draw` asks for a repetition's.
 
-        `on_answer` is called when the provider is no longer asked, before what it said is stored.
+        `on_answer` is called when the provider is no longer asked, before what it said is stored; it says how long that
+        may wait for other answers.
         """
         refs = [claim.ref for claim in claims]
         began = self._clock.now()
@@ -126,9 +130,9 @@ class Fetcher:
         try:
             async with self._in_time(kind):
                 readings = await briefly(ask, self._policy, self._sleep)
-            on_answer()
+            patience = on_answer()
             await self._learn_limit()
-            await self._conclude(kind, claims, readings, began)
+            await self._conclude(kind, claims, readings, began, patience)
         except LedgerError:
             raise
         except Exception as error:
@@ -201,7 +205,7 @@ class Fetcher:
     # --- after an answer ---
 
     async def _conclude(
-        self, kind: Kind, claims: Sequence[Claim], readings: Sequence[Reading], began: datetime
+        self, kind: Kind, claims: Sequence[Claim], readings: Sequence[Reading], began: datetime, patience: timedelta
     ) -> None:
         by_ref = {claim.ref: claim for claim in claims}
         brought = [(by_ref.pop(reading.ref), reading) for reading in readings if reading.ref in by_ref]
@@ -217,7 +221,7 @@ class Fetcher:
             missing = ", ".join(str(ref) for ref in by_ref)
             await self.failed(kind, list(by_ref.values()), BadReply(f"the answer left out {missing}"))
         self.answered(kind, (claim.ref for claim, _ in pairs))
-        await self._apply(kind, pairs, others, began, start=claims[0].token)
+        await self._apply(kind, pairs, others, began, start=claims[0].token, patience=patience)
 
     async def _apply(
         self,
@@ -227,6 +231,7 @@ class Fetcher:
         began: datetime,
         *,
         start: int,
+        patience: timedelta = AT_ONCE,
     ) -> None:
         """One commit: what came along first, so that nothing the answer names is marked as unknown."""
         answers: list[Answer] = []
@@ -244,7 +249,7 @@ class Fetcher:
         applied = await (
             self._apply_together(kind, answers, rows, opened, gone, began, start=start)
             if rows or opened or gone
-            else self._ledger.apply(answers, least_interval=self._settings.least_interval)
+            else self._ledger.apply(answers, least_interval=self._settings.least_interval, patience=patience)
         )
         self._failures.lifted(opened)
         self._on_applied(applied)
@@ -363,6 +368,16 @@ class Fetcher:
         now = self._clock.now()
         releases = [Release(claim, now + wait, counted=False) for claim in claims]
         await self._ledger.call(lambda ledger: ledger.release(releases, now))
+
+    async def put_back(self, claims: Sequence[Claim], endpoint: str, priority: Priority) -> None:
+        """Give claims back for which no request was sent, and what was paid for it."""
+        now = self._clock.now()
+
+        def act(ledger: Ledger) -> None:
+            ledger.return_requests(self.account, endpoint, self.limits, unused=1, priority=priority, now=now)
+            ledger.release([Release(claim, now, counted=False) for claim in claims], now)
+
+        await self._ledger.call(act)
 
     async def draw(self, endpoint: str, priority: Priority, *, want: int = 1) -> tuple[int, timedelta]:
         """Requests that may be sent now, and with none how long to wait."""

@@ -92,8 +92,10 @@ class HttpTransport:
     async def send(self, request: Request) -> Reply:
         """One exchange. Raises `Unavailable` when no complete answer came, `BadReply` when it exceeds the bound."""
         try:
-            async with asyncio.timeout(self._first_byte_seconds) as bound:
-                return await self._exchange(request, bound)
+            now = asyncio.get_running_loop().time()
+            ends_at = now + self._total_seconds
+            async with asyncio.timeout_at(min(now + self._first_byte_seconds, ends_at)) as bound:
+                return await self._exchange(request, bound, ends_at)
         except httpx.InvalidURL as error:
             raise BadReply(f"{request.url!r} is not an address; check the account's base_url") from error
         except TimeoutError as error:
@@ -107,10 +109,8 @@ class HttpTransport:
         """Close every connection. Safe to call twice."""
         await self._client.aclose()
 
-    async def _exchange(self, request: Request, bound: asyncio.Timeout) -> Reply:
-        ends_at = asyncio.get_running_loop().time() + self._total_seconds
+    async def _exchange(self, request: Request, bound: asyncio.Timeout, ends_at: float) -> Reply:
         way = self._way(request.url)
-        bound.reschedule(min(bound.when() or ends_at, ends_at))
         response = await way.session.request(
             request.method,
             request.url,
@@ -123,7 +123,8 @@ class HttpTransport:
             proxy_headers=way.proxy_headers,
         )
         try:
-            bound.reschedule(ends_at)
+            if bound.when() != ends_at:
+                bound.reschedule(ends_at)
             content = await self._read(response, request)
         except BaseException:
             response.close()

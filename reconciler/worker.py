@@ -5,17 +5,17 @@ most `IDLE_POLL`, whichever comes first: the poll is the net under all of them, 
 
 A read that ends does not bring a turn of its own: a turn is a transaction, and one that claims several resources costs
 little more than one that claims a single one. So where an account's reads were all under way, the next turn waits until
-a good share of them is free (decision 0097). It is free when its answer is there, which is stored beside the next read.
+a good share of them is free (decision 0097), and claims more than can be read at once where the provider is quick
+(`ahead`). A read is free when its answer is there, which is stored beside the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,20 +23,21 @@ from functools import partial
 
 import structlog
 
+from reconciler.ahead import Hands, Read
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
-from reconciler.fetcher import Fetcher
-from reconciler.ledger import Claim, GroupCommit, Ledger
+from reconciler.fetcher import AT_ONCE, Fetcher
+from reconciler.ledger import GroupCommit, Ledger
 from reconciler.model import Priority
-from reconciler.planner import LIST_PATIENCE, Door
+from reconciler.planner import LIST_PATIENCE
+from reconciler.provider import Limit
 from reconciler.taking import IDLE_POLL, LEAST_WAIT, LaneKey, Taken, Taker, Turn
 
 log = structlog.get_logger(__name__)
 
 _AFTER_A_FAILURE = timedelta(seconds=1)
 
-_SHARE_FREE = 0.25
-"""Of an account's reads at once: so many must have ended before a backlog is claimed from again."""
+_LONGEST_HELD = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ class WorkerSettings:
     """How long a stop waits for reads under way before their claims are given back."""
     linger: timedelta = timedelta(milliseconds=25)
     """How long the end of a read waits for others to end, before somebody looks what is due now."""
+    gather: timedelta = timedelta(milliseconds=25)
+    """How long an answer waits for others to be stored with, while claims are held that wait for a read."""
+
+    @property
+    def held(self) -> timedelta:
+        """How long a claim may wait for its read: a tenth of its lease at most, of which a read may take eight."""
+        return min(_LONGEST_HELD, self.lease / 10)
 
 
 def owner_name(boot: datetime) -> str:
@@ -85,17 +93,6 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
-@dataclass(slots=True, eq=False)
-class _Read:
-    """A read under way: whose, what it answers, and which gates it asks about."""
-
-    account: str
-    claims: Sequence[Claim]
-    doors: frozenset[Door]
-    answered: bool = False
-    """The provider has answered, and what it said is being stored."""
-
-
 class Worker:
     def __init__(
         self,
@@ -115,18 +112,12 @@ class Worker:
         self._wait = wait
         self._wake = asyncio.Event()
         self._stopping = False
-        self._running: dict[asyncio.Task[None], _Read] = {}
-        self._busy: Counter[str] = Counter()
-        """Reads that the provider has still to answer, by account."""
-        self._unstored: Counter[str] = Counter()
-        """Those that it has answered."""
+        self._running: dict[asyncio.Task[None], Read] = {}
+        self._hands = {account: Hands(settings.concurrency, _limits_of(each)) for account, each in fetchers.items()}
         self._taker = Taker(fetchers, owner=owner, lease=settings.lease)
-        self._share = math.ceil(settings.concurrency * _SHARE_FREE)
         self._paused: dict[LaneKey, datetime] = {}
         self._choices = 0
         self._served: Counter[tuple[str, str]] = Counter()
-        self._full: set[str] = set()
-        """Accounts that had no room left after the last turn: they may have a backlog."""
         self._lingering: asyncio.TimerHandle | None = None
         self.idle = asyncio.Event()
         """Set while nothing is due now and nothing is under way."""
@@ -168,12 +159,13 @@ class Worker:
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
+        await self._put_back_what_waited()
         now = self._clock.now()
         turn = Turn(
             now,
-            room={account: self._room(account) for account in self._fetchers},
+            room={account: hands.room for account, hands in self._hands.items()},
             paused={lane: until for lane, until in self._paused.items() if until > now},
-            probing={door for read in self._running.values() for door in read.doors},
+            probing={door for read in self._reads() for door in read.doors},
             choices=self._choices,
             served=self._served.copy(),
         )
@@ -183,20 +175,27 @@ class Worker:
             fetcher.know_gates([gate for gate in turn.gates if gate.account == account])
         for taken in turn.taken:
             self.idle.clear()
-            self._start(taken)
-        self._full = {account for account, room in turn.room.items() if room <= 0}
-        return timedelta(0) if self._is_worth_a_turn() else turn.wait
+            self._hold(taken)
+        for account, hands in self._hands.items():
+            hands.had_no_room = turn.room[account] <= 0
+            self._start_next(account)
+        if self._is_worth_a_turn():
+            return timedelta(0)
+        return min(turn.wait, self._settings.held) if self._holds() else turn.wait
+
+    def _reads(self) -> Iterator[Read]:
+        """Under way, or held."""
+        yield from self._running.values()
+        for hands in self._hands.values():
+            yield from hands.held
 
     def _is_worth_a_turn(self) -> bool:
-        """Whether a good share of what was all under way has ended."""
-        return any(self._room(account) >= self._share for account in self._full)
+        return any(hands.is_worth_a_turn for hands in self._hands.values())
 
-    def _room(self, account: str) -> int:
-        """None while as many answers wait to be stored: reading on would only pile them up."""
-        unstored = max(0, self._unstored[account] - self._settings.concurrency)
-        return self._settings.concurrency - self._busy[account] - unstored
+    def _holds(self) -> bool:
+        return any(hands.holds for hands in self._hands.values())
 
-    def _start(self, taken: Taken) -> None:
+    def _hold(self, taken: Taken) -> None:
         lane, walk = taken.lane, taken.walk
         fetcher = self._fetchers[lane.account]
         kind = fetcher.provider.kinds[lane.kind]
@@ -204,36 +203,45 @@ class Worker:
         async def draw(endpoint: str) -> bool:
             return not await fetcher.wait_for(endpoint, Priority(lane.priority), LIST_PATIENCE)
 
-        for batch in taken.batches:
-            read = _Read(lane.account, batch, taken.doors)
+        def start(read: Read) -> Coroutine[None, None, None]:
             if walk is None:
-                reading = fetcher.fetch(kind, batch, draw, partial(self._answered, read))
-            else:
-                reading = fetcher.walk(kind, batch, walk.window, draw)
-            self._spawn(reading, read)
+                return fetcher.fetch(kind, read.claims, draw, partial(self._answered, read))
+            return fetcher.walk(kind, read.claims, walk.window, draw)
 
-    def _answered(self, read: _Read) -> None:
-        read.answered = True
-        self._busy[read.account] -= 1
-        self._unstored[read.account] += 1
-        if self._is_worth_a_turn():
+        endpoint, now = kind.endpoint if walk is None else str(kind.list_endpoint), self._clock.monotonic()
+        for batch in taken.batches:
+            read = Read(lane.account, batch, taken.doors, lane.priority, endpoint, now, start)
+            self._hands[lane.account].hold(read)
+
+    def _start_next(self, account: str) -> None:
+        """As many as may be under way."""
+        while (read := self._hands[account].next(self._clock.monotonic())) is not None:
+            task = asyncio.create_task(read.start(read), name=f"{self._owner} reads {account}")
+            self._running[task] = read
+            task.add_done_callback(self._ended)
+
+    def _answered(self, read: Read) -> timedelta:
+        """How long what was said may wait to be stored: who waits for a read already waits longer than that."""
+        hands = self._hands[read.account]
+        hands.answered(read, self._clock.monotonic())
+        self._start_next(read.account)
+        if hands.is_worth_a_turn:
             self._wake.set()
-
-    def _spawn(self, work: Coroutine[None, None, None], read: _Read) -> None:
-        task = asyncio.create_task(work, name=f"{self._owner} reads {read.account}")
-        self._running[task] = read
-        self._busy[read.account] += 1
-        task.add_done_callback(self._ended)
+        return self._settings.gather if hands.holds else AT_ONCE
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         read = self._running.pop(task)
-        (self._unstored if read.answered else self._busy)[read.account] -= 1
+        hands = self._hands[read.account]
+        hands.ended(read)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The claim comes back by itself when its lease ends: nothing is lost but time.
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)
-        if not self._running or self._is_worth_a_turn():
+        if not self._stopping:
+            self._start_next(read.account)
+        if not self._running or hands.is_worth_a_turn:
             self._wake.set()
-        elif self._lingering is None and not self._wake.is_set():
+        elif self._lingering is None and not (hands.holds or self._wake.is_set()):
+            # What is held will end as well: what this one made due can wait for that.
             self._lingering = asyncio.get_running_loop().call_later(
                 self._settings.linger.total_seconds(), self._wake.set
             )
@@ -249,8 +257,20 @@ class Worker:
         if ended:
             log.info("ended the leases of a process that died", leases=ended)
 
+    async def _put_back_what_waited(self, longest: timedelta | None = None) -> None:
+        """What was held for too long, because the provider stopped answering: others may read it, and the requests
+        that were paid for it are not sent in a later second."""
+        before = self._clock.monotonic() - (self._settings.held if longest is None else longest).total_seconds()
+        for account, hands in self._hands.items():
+            for read in hands.let_go(before):
+                await self._fetchers[account].put_back(read.claims, read.endpoint, Priority(read.priority))
+
     async def _drain(self) -> None:
         """Let reads end for a while, then cancel the rest and give their claims back."""
+        try:
+            await self._put_back_what_waited(timedelta(0))
+        except LedgerError as error:
+            log.warning("claims could not be given back; their leases end by themselves", error=str(error))
         running = dict(self._running)
         if running:
             await asyncio.wait(running, timeout=self._settings.drain.total_seconds())
@@ -264,3 +284,7 @@ class Worker:
             except LedgerError as error:
                 log.warning("claims could not be given back; their leases end by themselves", error=str(error))
         self.idle.set()
+
+
+def _limits_of(fetcher: Fetcher) -> Callable[[], Mapping[str, Limit]]:
+    return lambda: fetcher.limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -46,7 +47,7 @@ class Api:
         self._livemode = settings.livemode
 
     async def get(self, path: str, parameters: Parameters = (), connected: str | None = None) -> Answer:
-        query = f"?{urlencode(parameters)}" if parameters else ""
+        query = f"?{_encoded(tuple(parameters))}" if parameters else ""
         return await self._exchange("GET", path, query, None, "", connected)
 
     async def list(self, path: str, parameters: Parameters, connected: str | None = None) -> Answer:
@@ -109,6 +110,12 @@ class Api:
 
     def _what(self, method: str, path: str) -> str:
         return f"stripe/{self._account} {method} {path}"
+
+
+@lru_cache(maxsize=64)
+def _encoded(parameters: tuple[tuple[str, str], ...]) -> str:
+    """Single reads of a kind all ask for the same fields."""
+    return urlencode(parameters)
 
 
 def resource_path(collection: str, resource_id: str) -> str:

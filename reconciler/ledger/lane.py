@@ -1,8 +1,8 @@
 """One queue of ledger calls and the thread that commits them, a group at a time.
 
-While one commit runs, everything that arrives meanwhile gathers; it becomes the next commit. There is no timer: a
-group waits only as long as the event loop still brings more of it, because the loop holds the interpreter's lock then,
-and the commit would wait for it call by call.
+While one commit runs, everything that arrives meanwhile gathers; it becomes the next commit. A group waits only as long
+as the event loop still brings more of it, because the loop holds the interpreter's lock then, and the commit would wait
+for it call by call. Only for what is patient no commit is begun before its time, but for a full group of it.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Waiting:
     receipt: Receipt | None
     done: Callable[[Any, BaseException | None], None]
     brought: Brought | None = None
+    patient_until: float = 0.0
+    """By the loop's clock: until then it waits for a commit that somebody else needs."""
     result: Any = None
     error: BaseException | None = None
 
@@ -97,6 +99,7 @@ class Lane:
         self._running = False
         self._gathered = 0
         self._gather_until = 0.0
+        self._patience: asyncio.TimerHandle | None = None
         self._away = False
         """The last commit found the database away: rejections wait for the next call instead of trying again."""
         self.idle = asyncio.Event()
@@ -109,8 +112,9 @@ class Lane:
 
     def add(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
+        self.idle.clear()
         if not self._running:
-            self._start()
+            self._go_on()
 
     def note(self, rejection: Rejection, *, start: bool) -> None:
         """Goes with the next commit; without `start` none is made for it. Beyond the bound the oldest are dropped."""
@@ -120,7 +124,23 @@ class Lane:
         if start and not (self._away or self._running):
             self._start()
 
+    def _go_on(self) -> None:
+        """With what waits: now, when the patience of the first of them ends, or not at all."""
+        loop = asyncio.get_running_loop()
+        begin_at = min([waiting.patient_until for waiting in islice(self._waiting, ANSWERS_AT_ONCE)], default=None)
+        if begin_at is None:
+            self._running = False
+            self.idle.set()
+        elif begin_at <= loop.time() or len(self._waiting) >= ANSWERS_AT_ONCE:
+            self._start()
+        else:
+            self._running = False
+            self._patience = self._patience or loop.call_at(begin_at, self._start)
+
     def _start(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         self._running = True
         self.idle.clear()
         self._gather()
@@ -174,6 +194,8 @@ class Lane:
             self._rejections = deque(held, maxlen=self._bound)
         for rejection, why in poison:
             self._drop([rejection], why)
+        for waiting in left:
+            waiting.patient_until = 0.0
         self._waiting.extendleft(reversed([*left]))
         for waiting in group:
             try:
@@ -183,11 +205,10 @@ class Lane:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a caller of the ledger failed over its answer", "exception": error}
                 )
-        if self._waiting or (self._rejections and not away):
+        if self._rejections and not away:
             self._gather()
         else:
-            self._running = False
-            self.idle.set()
+            self._go_on()
         if any(waiting.receipt is not None for waiting in group):
             self._on_receipts()
 

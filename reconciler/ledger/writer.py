@@ -81,13 +81,17 @@ class GroupCommit:
         self._enqueue(lane, Waiting(act, None, partial(_resolve, future)))
         return await future
 
-    async def apply(self, answers: Sequence[Answer], *, least_interval: timedelta) -> list[Applied]:
-        """`Ledger.apply`, by the same statements as all other answers that are there at that moment."""
+    async def apply(
+        self, answers: Sequence[Answer], *, least_interval: timedelta, patience: timedelta = timedelta(0)
+    ) -> list[Applied]:
+        """`Ledger.apply`, by the same statements as all other answers that are there at that moment. For so long no
+        commit is begun for these alone; one that begins for anything else holds them."""
         if not answers:
             return []
         future: asyncio.Future[list[Applied]] = asyncio.get_running_loop().create_future()
         brought = Brought(answers, least_interval)
-        self._enqueue(self._calls, Waiting(None, None, partial(_resolve, future), brought))
+        until = asyncio.get_running_loop().time() + patience.total_seconds() if patience else 0.0
+        self._enqueue(self._calls, Waiting(None, None, partial(_resolve, future), brought, until))
         return await future
 
     async def receive(self, receipt: Receipt) -> Verdict:

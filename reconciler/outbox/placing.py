@@ -26,6 +26,10 @@ POLL: Final = timedelta(seconds=1)
 GATHER: Final = timedelta(milliseconds=30)
 """How long changes gather once one was heard of, so that a place is not given in a transaction for each."""
 
+LEAST_INTERVAL: Final = timedelta(milliseconds=100)
+"""Between two looks, while one change follows the other: each is a query for nothing on SQLite, and a commit on
+Postgres."""
+
 
 class Placer:
     """`placed` rings when there is something new to read."""
@@ -37,7 +41,9 @@ class Placer:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            next_at = loop.time() + LEAST_INTERVAL.total_seconds()
             heard = self._applied.listen()
             try:
                 count = await place(self._ledger)
@@ -48,7 +54,8 @@ class Placer:
                 self._placed.ring()
             if count < PLACED_AT_ONCE and await heard.wait(POLL.total_seconds()):
                 self._placed.ring()  # on SQLite they are placed as they are applied
-                await asyncio.sleep(GATHER.total_seconds())
+                await asyncio.sleep(max(GATHER.total_seconds(), next_at - loop.time()))
+                self._placed.ring()  # and more of them meanwhile, which nobody listened for
 
 
 async def place(ledger: GroupCommit) -> int:

@@ -39,6 +39,8 @@ _NOTHING_THERE: Final = timedelta(milliseconds=250)
 """How long a subscription rests whose due rows could not be claimed: they wait for an older one, or another node."""
 _GATHER: Final = timedelta(milliseconds=20)
 """How long changes gather while nobody is being told of any: most lead to nothing, and each look is a query."""
+_LEAST_INTERVAL: Final = timedelta(milliseconds=100)
+"""Between two such looks, while one change follows the other."""
 _UNUSABLE: Final = timedelta(minutes=1)
 
 
@@ -100,8 +102,10 @@ class Pool:
     async def run(self) -> None:
         """Until `stop`."""
         await self._end_former_lives()
+        loop = asyncio.get_running_loop()
         while not self._stopping:
             applied, ended = self._applied.listen(), self._ended.listen()
+            next_at = loop.time() + _LEAST_INTERVAL.total_seconds()
             try:
                 wait = await self._turn()
             except LedgerError as error:
@@ -113,7 +117,7 @@ class Pool:
             if wait > timedelta(0) and not self._stopping:
                 await _either(applied, ended, wait)
                 if not (self._running or self._stopping):
-                    await asyncio.sleep(_GATHER.total_seconds())
+                    await asyncio.sleep(max(_GATHER.total_seconds(), next_at - loop.time()))
         await self._drain()
 
     # --- one turn ---

@@ -76,6 +76,67 @@ def test_each_caller_hears_what_became_of_his_own(watched: tuple[Ledger, Faults]
     assert not any(row(ledger, claim.ref).dirty for claim in claims)
 
 
+def test_a_patient_answer_goes_with_the_commit_that_somebody_needs(
+    watched: tuple[Ledger, Faults], clock: ManualClock
+) -> None:
+    ledger, faults = watched
+    claims = claims_of(ledger, clock, 3)
+    before = faults.transactions
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock)
+        long = timedelta(hours=1)
+        asked = [
+            asyncio.ensure_future(writer.apply([read(claim, clock)], least_interval=LEAST, patience=long))
+            for claim in claims
+        ]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (writer.waiting, faults.transactions - before) == (3, 0)
+        await writer.call(lambda ledger: ledger.tick())
+        await asyncio.gather(*asked)
+        await writer.close()
+
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert faults.transactions - before == 1
+    assert not any(row(ledger, claim.ref).dirty for claim in claims)
+
+
+@pytest.mark.parametrize(("count", "patience"), [(ANSWERS_AT_ONCE, timedelta(hours=1)), (3, timedelta(seconds=0.01))])
+def test_patience_ends_with_a_full_group_and_with_its_time(
+    watched: tuple[Ledger, Faults], clock: ManualClock, count: int, patience: timedelta
+) -> None:
+    ledger, faults = watched
+    claims = claims_of(ledger, clock, count)
+    before = faults.transactions
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock)
+        asked = [writer.apply([read(claim, clock)], least_interval=LEAST, patience=patience) for claim in claims]
+        await asyncio.gather(*asked)
+        assert writer.waiting == 0
+        await writer.close()
+
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert faults.transactions - before == 1
+    assert not any(row(ledger, claim.ref).dirty for claim in claims)
+
+
+def test_whoever_closes_waits_for_the_patient_as_well(ledger: Ledger, clock: ManualClock) -> None:
+    [claim] = claims_of(ledger, clock, 1)
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock)
+        asked = asyncio.ensure_future(
+            writer.apply([read(claim, clock)], least_interval=LEAST, patience=timedelta(seconds=0.05))
+        )
+        await asyncio.sleep(0)
+        await writer.close()
+        assert [each.outcome for each in await asked] == [Outcome.CHANGED]
+
+    asyncio.run(asyncio.wait_for(story(), 180))
+
+
 def test_one_that_cannot_be_stored_costs_no_other_its_answer(ledger: Ledger, clock: ManualClock) -> None:
     claims = claims_of(ledger, clock, 9)
     answers = [[read(claim, clock)] for claim in claims]

@@ -9,17 +9,22 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
+import pytest
+
 from providers.stripe import Stripe
+from reconciler.ahead import Hands, Read
 from reconciler.clock import ManualClock
 from reconciler.fetcher import Draw, Fetcher
-from reconciler.ledger import Answer, Claim, Gate, Ledger, Mark, open_ledger
+from reconciler.ledger import Answer, Claim, Gate, Ledger, Mark, Release, open_ledger
 from reconciler.model import Cause, Priority
-from reconciler.provider import Kind
+from reconciler.provider import Kind, Limit
 from reconciler.worker import Worker, WorkerSettings
 from tests.ledger.factories import LEAST, NOON, by_hand, ref, snapshot
 from tests.loop.timeline import UnderWay, WatchedLedger
 
 NEVER = timedelta(hours=1)
+SLOWLY = timedelta(seconds=1)
+"""After which nothing is claimed ahead: the provider is not quick enough for that."""
 CONCURRENCY = 16
 
 
@@ -39,14 +44,18 @@ class Reads:
         self.storing = asyncio.Event()
         """Cleared: no answer is stored."""
         self.storing.set()
+        self.put_aside: list[str] = []
+        """The ids that were claimed, and given back before they were asked for."""
+        self.patience: list[timedelta] = []
+        """How long each answer may wait to be stored."""
 
-    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw, on_answer: Callable[[], None]) -> None:
+    async def fetch(self, kind: Kind, claims: Sequence[Claim], draw: Draw, on_answer: Callable[[], timedelta]) -> None:
         ended = asyncio.Event()
         self.under_way.append(ended)
         self.begun += 1
         self.read += [claim.ref.id for claim in claims]
         await ended.wait()
-        on_answer()
+        self.patience.append(on_answer())
         await self.storing.wait()
         answers = [Answer(claim, snapshot(claim.ref), self._clock.now()) for claim in claims]
         await self._ledger.apply(answers, least_interval=LEAST)
@@ -57,6 +66,13 @@ class Reads:
 
     async def release(self, claims: Sequence[Claim]) -> None:
         pass
+
+    async def put_back(self, claims: Sequence[Claim], endpoint: str, priority: Priority) -> None:
+        self.put_aside += [claim.ref.id for claim in claims]
+        now = self._clock.now()
+        await self._ledger.call(
+            lambda ledger: ledger.release([Release(claim, now, counted=False) for claim in claims], now)
+        )
 
     def know_gates(self, gates: Sequence[Gate]) -> None:
         pass
@@ -125,6 +141,7 @@ def test_a_backlog_is_claimed_from_when_a_quarter_of_the_reads_has_ended(sqlite_
             await loop.quiet()
             assert loop.reads.begun == CONCURRENCY
             turns = loop.commit.calls
+            loop.clock.advance(SLOWLY)
             loop.reads.end(3)
             await loop.quiet()
             assert (loop.reads.begun, loop.commit.calls - turns) == (CONCURRENCY, 0)
@@ -155,11 +172,121 @@ def test_answers_are_stored_beside_the_next_reads_and_do_not_pile_up(sqlite_ledg
     asyncio.run(story())
 
 
+def test_a_quick_provider_is_asked_by_the_end_of_the_read_before(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(70)
+            await loop.quiet()
+            assert loop.reads.begun == CONCURRENCY, "nobody knows yet how quick it is"
+            loop.reads.end(1)
+            await loop.quiet()
+            assert loop.reads.begun == CONCURRENCY + 1
+            turns = loop.commit.calls
+            loop.reads.end(11)
+            await loop.quiet()
+            assert (loop.reads.begun, loop.commit.calls - turns) == (CONCURRENCY + 12, 0), "without a turn"
+            loop.reads.end(1)
+            await loop.quiet()
+            assert (loop.reads.begun, loop.commit.calls - turns) == (CONCURRENCY + 13, 1), "four are left when it comes"
+            while loop.reads.under_way:
+                loop.reads.end(len(loop.reads.under_way))
+                await loop.quiet()
+            assert sorted(loop.reads.read) == sorted(f"charge_{number}" for number in range(70)), "each once"
+            assert loop.worker.idle.is_set()
+
+    asyncio.run(story())
+
+
+def test_an_answer_waits_for_others_only_while_a_claim_waits_for_its_read(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(CONCURRENCY + 1)
+            await loop.quiet()
+            loop.reads.end(1)
+            await loop.quiet()
+            await loop.mark(3, kind="refund")
+            await loop.quiet()
+            for _ in range(3):
+                loop.reads.end(2)
+                await loop.quiet()
+            gather = WorkerSettings().gather
+            at_once = timedelta(0)
+            assert loop.reads.patience == [at_once, gather, gather, at_once, at_once, at_once, at_once]
+
+    asyncio.run(story())
+
+
+def test_of_what_is_held_the_most_urgent_is_read_first(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(60)
+            await loop.quiet()
+            loop.reads.end(12)
+            await loop.quiet()
+            fresh = replace(by_hand(ref("fresh")), priority=Priority.LIVE.value)
+            await loop.commit.call(lambda ledger: ledger.mark([fresh], loop.clock.now()))
+            while "fresh" not in loop.reads.read:
+                before = loop.reads.begun
+                loop.reads.end(1)
+                await loop.quiet()
+                assert loop.reads.begun == before + 1
+            assert loop.reads.begun - CONCURRENCY < 32, "before those that were held when it came"
+
+    asyncio.run(story())
+
+
+def test_what_is_held_goes_back_when_the_provider_stops_answering(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(40)
+            await loop.quiet()
+            loop.reads.end(1)
+            await loop.quiet()
+            loop.clock.advance(WorkerSettings().held)
+            loop.worker.wake()
+            await loop.quiet()
+            assert len(loop.reads.put_aside) == CONCURRENCY
+            assert loop.reads.begun == CONCURRENCY + 1, "and nothing is held any more"
+            while loop.reads.under_way:
+                loop.reads.end(len(loop.reads.under_way))
+                await loop.quiet()
+            assert len(loop.reads.read) == 40, "each is read all the same, and once"
+
+    asyncio.run(story())
+
+
+def test_a_stop_gives_back_what_was_never_asked_for(sqlite_ledger_url: str) -> None:
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(40)
+            await loop.quiet()
+            loop.reads.end(1)
+            await loop.quiet()
+            loop.worker.stop()
+            await loop.quiet()
+            assert len(loop.reads.put_aside) == CONCURRENCY
+            assert loop.reads.begun == CONCURRENCY + 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("rate", "held"), [(20.0, 0), (250.0, 5), (10_000.0, 16)])
+def test_no_more_is_held_than_a_limit_refills_in_a_moment(rate: float, held: int) -> None:
+    hands = Hands(CONCURRENCY, lambda: {"": Limit(rate, 4)})
+    first = Read("main", (), frozenset(), 0, "", 0.0, lambda _: asyncio.sleep(0))
+    hands.hold(first)
+    assert hands.next(0.0) is first
+    hands.answered(first, 0.08)
+    hands.ended(first)
+    assert hands.room == CONCURRENCY + held
+
+
 def test_the_end_of_a_read_that_stays_alone_is_looked_at_all_the_same(sqlite_ledger_url: str) -> None:
     async def story() -> None:
         async with told(sqlite_ledger_url, linger=timedelta(milliseconds=1)) as loop:
             await loop.mark(40)
             await loop.quiet()
+            loop.clock.advance(SLOWLY)
             loop.reads.end(1)
             await until(lambda: loop.reads.begun == CONCURRENCY + 1)
 
@@ -243,6 +370,7 @@ def test_every_second_claim_is_of_what_fell_due_last_and_every_eighth_of_what_wa
             loop.worker.wake()
             for _ in range(10):
                 await loop.quiet()
+                loop.clock.advance(SLOWLY)
                 loop.reads.end(1)
             await loop.quiet()
             assert loop.reads.read[:10] == ["0", "15", "1", "14", "2", "13", "3", "swept", "12", "4"]

@@ -16,9 +16,9 @@ from sqlalchemy import text
 from providers.sandbox import Chance, FaultPlan
 from providers.stripe import Stripe
 from reconciler.errors import LedgerUnavailable
-from reconciler.ledger import Mark
-from reconciler.model import Cause, Reading, ResourceRef, State
-from reconciler.provider import Kind
+from reconciler.ledger import Claim, Mark
+from reconciler.model import Cause, Priority, Reading, ResourceRef, State
+from reconciler.provider import Kind, Limit
 from reconciler.worker import WorkerSettings
 from tests.loop.harness import DAY, MINUTE, SECOND, looping
 from tests.loop.payments import NO_FAULTS, known_payments, refs
@@ -38,6 +38,34 @@ def test_a_clean_stop_gives_back_what_it_cannot_finish(ledger_url: str) -> None:
             assert loop.ledger.lease_owners() == []
             left = [loop.known(ref) for ref in refs(loop, ids)]
             assert all(each.dirty and each.attempts == 0 and each.due_at == loop.now() for each in left)
+
+    asyncio.run(story())
+
+
+def test_what_no_request_was_sent_for_is_given_back_with_what_was_paid_for_it(ledger_url: str) -> None:
+    async def story() -> None:
+        async with looping(ledger_url) as loop:
+            await loop.node.stop()
+            fetcher, limit = loop.node.accounts["main"].fetcher, {"here": Limit(1.0, 1)}
+            fetcher.limits = limit
+            of = ResourceRef("stripe", "main", "charge", "ch_1")
+            loop.ledger.mark([Mark(of, Cause.WEBHOOK)], loop.now())
+
+            def take() -> tuple[int, list[Claim]]:
+                drawn, _ = loop.ledger.draw_requests(
+                    "main", "here", limit, want=1, priority=Priority.LIVE, now=loop.now()
+                )
+                claims = loop.ledger.claim(
+                    "main", "charge", Priority.LIVE.value, owner="node", count=5, lease=MINUTE, now=loop.now()
+                )
+                return drawn, claims
+
+            for _ in range(2):
+                drawn, [claim] = take()
+                assert (drawn, claim.attempts) == (1, 1)
+                assert take() == (0, [])
+                await fetcher.put_back([claim], "here", Priority.LIVE)
+            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 0
 
     asyncio.run(story())
 

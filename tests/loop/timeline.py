@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from reconciler.clock import Clock, ManualClock
+from reconciler.fetcher import AT_ONCE
 from reconciler.ledger import Answer, Applied, GroupCommit, Ledger, Receipt, Verdict
 from reconciler.provider import Reply, Request, Transport
 from reconciler.taking import IDLE_POLL
@@ -146,10 +147,12 @@ class WatchedLedger(GroupCommit):
         with self._under_way.one():
             return await super().call(act)
 
-    async def apply(self, answers: Sequence[Answer], *, least_interval: timedelta) -> list[Applied]:
+    async def apply(
+        self, answers: Sequence[Answer], *, least_interval: timedelta, patience: timedelta = AT_ONCE
+    ) -> list[Applied]:
         self.before_call()
         with self._under_way.one():
-            return await super().apply(answers, least_interval=least_interval)
+            return await super().apply(answers, least_interval=least_interval, patience=patience)
 
     async def receive(self, receipt: Receipt) -> Verdict:
         with self._under_way.one():

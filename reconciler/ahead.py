@@ -1,0 +1,129 @@
+"""Claims held ahead of their reads: what one account's reads are doing, and which of them is next.
+
+A turn is a transaction whose cost hardly depends on how much it claims, and a read whose place is free should not wait
+for one. So a turn claims more than can be read at once, and the end of one read is the beginning of the next, without
+the ledger (decision 0103). What is held was paid for, and is leased: it is never held for long.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.ledger import Claim
+from reconciler.planner import Door
+from reconciler.provider import Limit
+
+_SHARE_FREE: Final = 0.25
+"""Of an account's reads at once: so many must have ended before a backlog is claimed from again."""
+
+_SHARE_LEFT: Final = 0.25
+"""Of what may be held: at so much the next turn comes, which takes as long as these are read in."""
+
+_QUICK_SECONDS: Final = 0.25
+"""Only where the provider answers within that: what is held waits about as long as one read takes."""
+
+_LATE_SECONDS: Final = 0.02
+"""Requests are paid for when they are claimed, so that a limit may be exceeded by what is held. So no more is held than
+is refilled in this time: nothing where Stripe's or Shopify's limits pace the reads."""
+
+
+@dataclass(slots=True, eq=False)
+class Read:
+    """One request: whose, what it answers, which gates it asks about."""
+
+    account: str
+    claims: Sequence[Claim]
+    doors: frozenset[Door]
+    priority: int
+    endpoint: str
+    taken_at: float
+    """By the monotonic clock, as below."""
+    start: Callable[[Read], Coroutine[None, None, None]]
+    started_at: float = 0.0
+    answered: bool = False
+    """The provider has answered, and what it said is being stored."""
+
+
+class Hands:
+    """The reads of one account."""
+
+    def __init__(self, concurrency: int, limits: Callable[[], Mapping[str, Limit]]) -> None:
+        """`limits` may become larger while the account is read."""
+        self._concurrency = concurrency
+        self._limits = limits
+        self._quick = False
+        self._taken = 0
+        self._held: list[tuple[int, int, Read]] = []
+        self._busy = 0
+        """Reads that the provider has still to answer."""
+        self._unstored = 0
+        """Those that it has answered."""
+        self.had_no_room = False
+        """After the last turn: there may be a backlog."""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def held(self) -> Iterable[Read]:
+        return [read for _, _, read in self._held]
+
+    @property
+    def room(self) -> int:
+        """Requests that may be claimed for. None while as many answers wait to be stored: reading on would only pile
+        them up."""
+        piled = max(0, self._unstored - self._concurrency)
+        return self._concurrency + self._ahead - self._busy - len(self._held) - piled
+
+    @property
+    def is_worth_a_turn(self) -> bool:
+        """Whether a good share of what was all taken has been read."""
+        least = max(self._concurrency * _SHARE_FREE, self._ahead * (1 - _SHARE_LEFT))
+        return self.had_no_room and self.room >= math.ceil(least)
+
+    @property
+    def _ahead(self) -> int:
+        """How many claims may be held."""
+        if not self._quick:
+            return 0
+        rate = min((limit.rate for limit in self._limits().values()), default=math.inf)
+        return int(min(self._concurrency, rate * _LATE_SECONDS))
+
+    def hold(self, read: Read) -> None:
+        self._taken += 1
+        heapq.heappush(self._held, (read.priority, self._taken, read))
+
+    def next(self, now: float) -> Read | None:
+        """The most urgent one, where one more may be under way; it is from now on."""
+        if not self._held or self._busy >= self._concurrency or self._unstored > self._concurrency:
+            return None
+        read = heapq.heappop(self._held)[2]
+        read.started_at = now
+        self._busy += 1
+        return read
+
+    def answered(self, read: Read, now: float) -> None:
+        read.answered = True
+        self._quick = now - read.started_at <= _QUICK_SECONDS
+        self._busy -= 1
+        self._unstored += 1
+
+    def ended(self, read: Read) -> None:
+        if read.answered:
+            self._unstored -= 1
+        else:
+            self._busy -= 1
+
+    def let_go(self, taken_before: float) -> list[Read]:
+        """What has been held since then or longer; nothing more is held until the provider is quick again."""
+        late = [each for each in self._held if each[2].taken_at <= taken_before]
+        if late:
+            self._quick = False
+            self._held = [each for each in self._held if each[2].taken_at > taken_before]
+            heapq.heapify(self._held)
+        return [read for _, _, read in late]
