@@ -41,7 +41,10 @@ def expect(
     with desk(options, create=True) as at:
         wanted = read_refs(refs, at.accounts)
         now = at.clock.now()
-        due = {ref: now + (span or at.accounts[ref.account].kinds[ref.kind].expected_by) for ref in wanted}
+        try:
+            due = {ref: now + (span or at.accounts[ref.account].kinds[ref.kind].expected_by) for ref in wanted}
+        except OverflowError:
+            raise UsageError(f"--within {within}: no calendar reaches so far") from None
         for ref in wanted:
             at.ledger.expect(ref, due_at=due[ref], note=note, now=now)
     if output == "json":

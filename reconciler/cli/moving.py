@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeVar
 
@@ -59,6 +59,9 @@ def export(
             unfinished.rename(out)
         except OSError as error:
             raise UsageError(f"{unfinished} cannot be written: {error.strerror}") from error
+        finally:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)  # what is left of it would keep a disk full
     talk(f"{count:,} lines in {out}")
 
 

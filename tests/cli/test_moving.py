@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from providers.stripe import reading
 from reconciler.clock import ManualClock
@@ -95,6 +96,20 @@ def test_an_export_does_not_overwrite(reconcile: Reconcile, tmp_path: Path) -> N
     assert ran.code == 2
     assert "exists; name another file" in ran.err
     assert out.read_text(encoding="utf-8") == "precious"
+
+
+def test_an_export_that_cannot_be_ended_leaves_nothing_behind(
+    sqlite_ledger_url: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Half a ledger beside the full disk that it filled would keep it full."""
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        past(ledger, clock)
+        with ledger.together() as tx:
+            tx.run(text("UPDATE version SET body = :damaged WHERE body IS NOT NULL"), {"damaged": b"s damaged"})
+    config = str(configured(tmp_path, sqlite_ledger_url))
+    ran = run_here("--config", config, "export", "--out", str(tmp_path / "out.jsonl"))
+    assert (ran.code, "damaged" in ran.err) == (2, True)
+    assert list(tmp_path.glob("out.jsonl*")) == []
 
 
 @pytest.mark.parametrize("name", ["/absent.jsonl", "/"])

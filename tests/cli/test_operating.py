@@ -56,6 +56,11 @@ def test_a_wrong_line_on_stdin_is_named_by_its_number(reconcile: Reconcile) -> N
     assert ran.err.startswith("reconcile: stdin, line 3: 'nonsense' is not a resource reference")
 
 
+def test_an_expectation_beyond_the_calendar_is_refused(reconcile: Reconcile) -> None:
+    ran = reconcile("expect", str(ref("pi_1", kind="payment_intent")), "--within", "99999999d")
+    assert (ran.code, ran.err) == (2, "reconcile: --within 99999999d: no calendar reaches so far\n")
+
+
 # --- dead letters ---------------------------------------------------------------------------------
 
 

@@ -148,10 +148,13 @@ def test_containers_set_keys_that_the_configuration_has() -> None:
     assert config.ledger.url.startswith("postgresql+psycopg://")
 
 
-def codes() -> set[str]:
+PROVIDERS = ("providers/stripe", "providers/shopify")
+
+
+def codes(*folders: str) -> set[str]:
     """Every code that a finding or a condition can have, out of the calls that make them."""
     found: set[str] = set()
-    for folder in ("reconciler", "providers/stripe", "providers/shopify"):
+    for folder in folders or ("reconciler", *PROVIDERS):
         for path in sorted((ROOT / folder).rglob("*.py")):
             source = path.read_text()
             makes_some = "Finding(" in source or "Condition(" in source
@@ -181,6 +184,15 @@ def test_every_alert_has_its_meaning_and_three_steps_on_the_page() -> None:
     assert {code for names, _, _ in rows for code in re.findall(r"`([^`]+)`", names)} == codes()
     wrong = [names for names, _, steps in rows if re.findall(r"\b([123])\. ", steps) != ["1", "2", "3"]]
     assert wrong == []
+
+
+def test_a_code_is_written_as_the_page_says_of_who_sees_it() -> None:
+    """Whoever routes alerts by their codes can rely on it, so nobody writes the next one in his own way."""
+    theirs, ours = codes(*PROVIDERS), codes("reconciler")
+    assert theirs
+    assert ours
+    assert {code for code in theirs if "-" in code} == set()
+    assert {code for code in ours if "_" in code} == set()
 
 
 def test_page_names_only_files_that_there_are() -> None:
