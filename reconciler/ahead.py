@@ -43,6 +43,8 @@ class Read:
     taken_at: float
     """By the monotonic clock, as below."""
     start: Callable[[Read], Coroutine[None, None, None]]
+    lists: bool = False
+    """A list is walked, which answers page by page."""
     started_at: float = 0.0
     answered: bool = False
     """The provider has answered, and what it said is being stored."""
@@ -56,6 +58,8 @@ class Hands:
         self._concurrency = concurrency
         self._limits = limits
         self._quick = False
+        self._in_doubt = False
+        """A read has failed: the account may be throttled, or shut."""
         self._taken = 0
         self._held: list[tuple[int, int, Read]] = []
         self._busy = 0
@@ -94,13 +98,20 @@ class Hands:
         rate = min((limit.rate for limit in self._limits().values()), default=math.inf)
         return int(min(self._concurrency, rate * _LATE_SECONDS))
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """What is held is not read, but goes back: what a failure closed is closed for it as well."""
+        return self._in_doubt and self.holds
+
     def hold(self, read: Read) -> None:
         self._taken += 1
         heapq.heappush(self._held, (read.priority, self._taken, read))
 
     def next(self, now: float) -> Read | None:
         """The most urgent one, where one more may be under way; it is from now on."""
-        if not self._held or self._busy >= self._concurrency or self._unstored > self._concurrency:
+        if not self._held or self._in_doubt:
+            return None
+        if self._busy >= self._concurrency or self._unstored > self._concurrency:
             return None
         read = heapq.heappop(self._held)[2]
         read.started_at = now
@@ -116,14 +127,19 @@ class Hands:
     def ended(self, read: Read) -> None:
         if read.answered:
             self._unstored -= 1
-        else:
-            self._busy -= 1
+            return
+        self._busy -= 1
+        if not read.lists:
+            self._quick, self._in_doubt = False, self.holds
 
     def let_go(self, taken_before: float) -> list[Read]:
-        """What has been held since then or longer; nothing more is held until the provider is quick again."""
-        late = [each for each in self._held if each[2].taken_at <= taken_before]
+        """What has been held since then or longer, or all of it where a read has failed; nothing more is held until the
+        provider is quick again."""
+        late = [each for each in self._held if self._in_doubt or each[2].taken_at <= taken_before]
+        self._in_doubt = False
         if late:
             self._quick = False
-            self._held = [each for each in self._held if each[2].taken_at > taken_before]
+            left = {id(each) for each in late}
+            self._held = [each for each in self._held if id(each) not in left]
             heapq.heapify(self._held)
         return [read for _, _, read in late]

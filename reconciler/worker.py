@@ -210,7 +210,7 @@ class Worker:
 
         endpoint, now = kind.endpoint if walk is None else str(kind.list_endpoint), self._clock.monotonic()
         for batch in taken.batches:
-            read = Read(lane.account, batch, taken.doors, lane.priority, endpoint, now, start)
+            read = Read(lane.account, batch, taken.doors, lane.priority, endpoint, now, start, walk is not None)
             self._hands[lane.account].hold(read)
 
     def _start_next(self, account: str) -> None:
@@ -238,7 +238,7 @@ class Worker:
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)
         if not self._stopping:
             self._start_next(read.account)
-        if not self._running or hands.is_worth_a_turn:
+        if not self._running or hands.is_worth_a_turn or hands.is_in_doubt:
             self._wake.set()
         elif self._lingering is None and not (hands.holds or self._wake.is_set()):
             # What is held will end as well: what this one made due can wait for that.
@@ -259,11 +259,14 @@ class Worker:
 
     async def _put_back_what_waited(self, longest: timedelta | None = None) -> None:
         """What was held for too long, because the provider stopped answering: others may read it, and the requests
-        that were paid for it are not sent in a later second."""
+        that were paid for it are not sent in a later second. And what was held when a read failed."""
         before = self._clock.monotonic() - (self._settings.held if longest is None else longest).total_seconds()
-        for account, hands in self._hands.items():
-            for read in hands.let_go(before):
-                await self._fetchers[account].put_back(read.claims, read.endpoint, Priority(read.priority))
+        late = [read for hands in self._hands.values() for read in hands.let_go(before)]
+        if late:
+            await asyncio.gather(*(self._put_back(read) for read in late))
+
+    async def _put_back(self, read: Read) -> None:
+        await self._fetchers[read.account].put_back(read.claims, read.endpoint, Priority(read.priority))
 
     async def _drain(self) -> None:
         """Let reads end for a while, then cancel the rest and give their claims back."""

@@ -46,6 +46,8 @@ class Reads:
         self.storing.set()
         self.put_aside: list[str] = []
         """The ids that were claimed, and given back before they were asked for."""
+        self.fails = False
+        """What ends now ends without an answer."""
         self.patience: list[timedelta] = []
         """How long each answer may wait to be stored."""
 
@@ -55,6 +57,8 @@ class Reads:
         self.begun += 1
         self.read += [claim.ref.id for claim in claims]
         await ended.wait()
+        if self.fails:
+            return
         self.patience.append(on_answer())
         await self.storing.wait()
         answers = [Answer(claim, snapshot(claim.ref), self._clock.now()) for claim in claims]
@@ -251,6 +255,30 @@ def test_what_is_held_goes_back_when_the_provider_stops_answering(sqlite_ledger_
                 loop.reads.end(len(loop.reads.under_way))
                 await loop.quiet()
             assert len(loop.reads.read) == 40, "each is read all the same, and once"
+
+    asyncio.run(story())
+
+
+def test_what_is_held_goes_back_when_a_read_fails(sqlite_ledger_url: str) -> None:
+    """The account may have been throttled or shut: what was claimed before that must not be sent after it."""
+
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            await loop.mark(40)
+            await loop.quiet()
+            loop.reads.end(1)
+            await loop.quiet()
+            sent = loop.reads.begun
+            loop.reads.fails = True
+            loop.reads.end(1)
+            await loop.quiet()
+            assert len(loop.reads.put_aside) == CONCURRENCY
+            assert loop.reads.begun == sent + 1, "the one that the turn after it claimed anew"
+            loop.reads.fails = False
+            while loop.reads.under_way:
+                loop.reads.end(len(loop.reads.under_way))
+                await loop.quiet()
+            assert len(set(loop.reads.read)) == 40
 
     asyncio.run(story())
 
