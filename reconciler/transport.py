@@ -96,7 +96,7 @@ class HttpTransport:
             ends_at = now + self._total_seconds
             async with asyncio.timeout_at(min(now + self._first_byte_seconds, ends_at)) as bound:
                 return await self._exchange(request, bound, ends_at)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:  # the latter is the resolver's: no name has such a part
             raise BadReply(f"{request.url!r} is not an address; check the account's base_url") from error
         except TimeoutError as error:
             raise Unavailable(f"{_target(request)}: no complete answer within its time-out") from error

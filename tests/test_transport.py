@@ -145,7 +145,9 @@ def test_unresolvable_name_is_unavailable() -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("address", ["nonsense", "ftp://127.0.0.1/", "http://127.0.0.1:port/"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "ftp://127.0.0.1/", "http://127.0.0.1:port/", f"http://{'a' * 70}.example/"]
+)
 def test_unusable_address_is_a_provider_error(address: str) -> None:
     async def story() -> None:
         transport = HttpTransport(trust_env=False)
