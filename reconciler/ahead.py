@@ -23,7 +23,10 @@ _SHARE_FREE: Final = 0.25
 _SHARE_LEFT: Final = 0.25
 """Of what may be held: at so much the next turn comes, which takes as long as these are read in."""
 
-_QUICK_SECONDS: Final = 0.25
+_ENOUGH_FREE: Final = 32
+"""A turn comes at the latest: one for more costs hardly less for each, and the reads would wait for it."""
+
+_QUICK_SECONDS: Final = 0.5
 """Only where the provider answers within that: what is held waits about as long as one read takes."""
 
 _LATE_SECONDS: Final = 0.02
@@ -87,7 +90,7 @@ class Hands:
     @property
     def is_worth_a_turn(self) -> bool:
         """Whether a good share of what was all taken has been read."""
-        least = max(self._concurrency * _SHARE_FREE, self._ahead * (1 - _SHARE_LEFT))
+        least = max(self._concurrency * _SHARE_FREE, min(self._ahead * (1 - _SHARE_LEFT), _ENOUGH_FREE))
         return self.had_no_room and self.room >= math.ceil(least)
 
     @property
