@@ -56,6 +56,7 @@ def test_event_ids_of_two_accounts_do_not_meet(ledger: Ledger, clock: ManualCloc
         receipt("evt_1", webhook(ref(account="other")), account="other"),
     ]
     assert ledger.receive(receipts, clock.now()) == [Verdict.STORED] * 2
+    assert {(each["account"], each["count"]) for each in table(ledger, "delivery_tally")} == {("main", 1), ("other", 1)}
 
 
 def test_a_forged_copy_does_not_make_the_real_one_a_duplicate(ledger: Ledger, clock: ManualClock) -> None:

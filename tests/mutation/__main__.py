@@ -49,7 +49,10 @@ _REPORT = _files(
     "worked_examples one_side_only payouts_and_openings refunds_disputes_exchange sales signing shape",
 )
 SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "marks": ("reconciler/ledger/marks.py", _files("tests/ledger", "mark instants claims page apply follow_up")),
+    "marks": (
+        "reconciler/ledger/marks.py",
+        _files("tests/ledger", "mark instants claims page apply follow_up deliveries"),
+    ),
     "claims": ("reconciler/ledger/claims.py", _files("tests/ledger", "claims mark apply page")),
     "deciding": ("reconciler/ledger/deciding.py", _files("tests/ledger", "apply instants page follow_up claims mark")),
     "apply": ("reconciler/ledger/apply.py", _files("tests/ledger", "apply instants page follow_up claims")),
