@@ -374,8 +374,9 @@ class Fetcher:
         now = self._clock.now()
 
         def act(ledger: Ledger) -> None:
-            ledger.return_requests(self.account, endpoint, self.limits, unused=1, priority=priority, now=now)
+            # In the order in which a page's commit locks them: what others wait for most comes last.
             ledger.release([Release(claim, now, counted=False) for claim in claims], now)
+            ledger.return_requests(self.account, endpoint, self.limits, unused=1, priority=priority, now=now)
 
         await self._ledger.call(act)
 

@@ -183,6 +183,10 @@ FORMAT = 1
 """Of `encoded`; another one makes every reading be kept anew."""
 
 
+_ALWAYS = 6
+"""Places that are never left out: the last of them is when it happened, and the first instant of 1970 is 0."""
+
+
 def encoded(each: Movement) -> str:
     """Everything but the ref, by place; what is mostly absent comes last, and is left out from the first absence on."""
     values: list[Any] = [
@@ -207,7 +211,7 @@ def encoded(each: Movement) -> str:
         each.return_entry_id,
         None if each.rate is None else str(each.rate),
     ]
-    while values[-1] in (None, [], (), 0):  # an empty text is not absent
+    while len(values) > _ALWAYS and values[-1] in (None, [], (), 0):  # an empty text is not absent
         values.pop()
     return orjson.dumps(values).decode()
 
@@ -223,7 +227,7 @@ def decoded(ref: ResourceRef, reading: str) -> Movement:
         condition=_CONDITIONS[condition],
         status=status,
         amount=Money(minor, currency),
-        occurred_at=from_micros(occurred_at),
+        occurred_at=from_micros(occurred_at or 0),  # which was left out once
         entry_id=entry_id,
         clues=tuple([Clue(_KEYS[key], value) for key, value in _twos(clues)]) if clues else (),
         parent=parent,

@@ -38,10 +38,12 @@ class Calendar:
         return datetime.combine(day, self.day_start, self.zone).astimezone(UTC)
 
     def day_of(self, instant: datetime) -> date:
-        day = instant.astimezone(self.zone).date()
-        if instant < self.begins(day):
-            return day - _DAY
-        return day
+        """At either end of the calendar, where some programs put what has no time, its very first or last day."""
+        try:
+            day = instant.astimezone(self.zone).date()
+            return day - _DAY if instant < self.begins(day) else day
+        except OverflowError:
+            return date.min if instant.year == date.min.year else date.max
 
     def last_day_before(self, instant: datetime) -> date:
         """The business day that was running until just before `instant`."""

@@ -38,7 +38,8 @@ def coverage(scope: Scope, facts: Facts) -> tuple[CoverageLine, ...]:
     """Every stream that an account's proof needs, and every other one that was looked at."""
     required = {(term.name, stream) for term in facts.terms for stream in term.finance.streams}
     required |= {(each.account, each.kind) for each in facts.unreadable}
-    required |= {(each.key.account, STREAM) for each in facts.balances if each.has_entries}
+    moved = {term.name for term in facts.terms if STREAM in term.finance.kinds}
+    required |= {(each.key.account, STREAM) for each in facts.balances if each.key.account in moved}
     seen = {(each.account, each.kind) for each in facts.coverage} | set(facts.covered_since)
     return tuple(
         _line(scope, facts, account, stream, required=(account, stream) in required)

@@ -13,8 +13,9 @@ import pytest
 from reconciler.ledger.coverage import Coverage
 from reconciler.ledger.finance import BalanceKey
 from reconciler.model import ResourceRef, Window
+from reconciler.movements import FinanceReader
 from reconciler.report import proof
-from reconciler.report.facts import BalanceFacts, Facts
+from reconciler.report.facts import AccountTerms, BalanceFacts, Facts
 from reconciler.report.matching import Flow
 from reconciler.report.model import (
     Amount,
@@ -145,15 +146,20 @@ def test_a_body_that_cannot_be_read_leaves_its_stream_unproved_and_is_named() ->
 
 
 def test_the_entries_behind_any_balance_are_required_also_of_a_shop() -> None:
-    """A shop's proof needs its orders; where it has a balance of its own, also what moved that."""
+    """A shop's proof needs its orders; where it has a balance of its own, also what moved that, known or not.
 
-    def required(balances: tuple[BalanceFacts, ...]) -> set[str]:
-        lines = proof.coverage(SCOPE, Facts((SHOPIFY_TERMS,), balances=balances))
+    A provider that has no such kind is not asked for it.
+    """
+
+    def required(balances: tuple[BalanceFacts, ...], terms: AccountTerms = SHOPIFY_TERMS) -> set[str]:
+        lines = proof.coverage(SCOPE, Facts((terms,), balances=balances))
         return {each.stream for each in lines if each.account == "shop" and each.required}
 
     own = BalanceFacts(BalanceKey("shop", "payments", "USD"), True, 0, "control_total", None, True, 0, None, 0, ())
-    assert required(()) == required((replace(own, has_entries=False),)) == {"order", "transaction"}
-    assert required((own,)) == {"order", "transaction", STREAM}
+    assert required(()) == {"order", "transaction"}
+    assert required((own,)) == required((replace(own, has_entries=False),)) == {"order", "transaction", STREAM}
+    till = FinanceReader(kinds=frozenset({"sale"}), streams=frozenset({"sale"}), read=lambda _: ())
+    assert required((own,), replace(SHOPIFY_TERMS, finance=till)) == {"sale"}
 
 
 def test_the_watermark_is_the_least_of_what_is_required() -> None:

@@ -94,3 +94,21 @@ def test_a_word_for_a_payment_that_nobody_knows_is_pending_and_not_passed_over(j
     report = january.report(as_of=SEEN)
 
     assert (line(report, "pending_memo").count, line(report, "pending_memo").left.minor) == (1, 1000)
+
+
+@pytest.mark.parametrize("created", [0, -62135596800, 253402300799], ids=["1970", "year 1", "year 9999"])
+@pytest.mark.parametrize("timezone", ["America/New_York", "Asia/Tokyo"])
+def test_a_time_at_the_ends_of_the_calendar_or_of_the_epoch_ends_no_report(
+    january: Books, created: int, timezone: str
+) -> None:
+    """A program writes such a time where it has none, and no day of ours is theirs."""
+    body = {"currency": "usd", "created": created, "amount": 100, "metadata": {}}
+    january.read("payment_intent", {"id": "pi_77", "status": "processing", **body}, at=on(6))
+    january.read("charge", {"id": "ch_77", "status": "succeeded", "captured": True, **body}, at=on(6))
+    january.read("dispute", {"id": "dp_77", "status": "lost", "charge": "ch_77", **body}, at=on(6))
+
+    from_bodies = january.report(timezone=timezone)
+    SettingAside(TERMS, ("stripe",)).run(january.ledger)
+
+    assert canonical.encode(january.report(timezone=timezone)) == canonical.encode(from_bodies)
+    assert all(each.complete for each in from_bodies.coverage)
