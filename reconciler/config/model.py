@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from reconciler.config.durations import Duration, span_or_for_ever
+from reconciler.config.lasting import lasting
 from reconciler.config.places import Origins, Places
 from reconciler.model import Cause
 from reconciler.provider import DeadlineRule, Kind
@@ -56,22 +57,8 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-_IN_MEMORY = re.compile(r"sqlite(\+\w+)?://(?:[^/]|/?(?::memory:)?(?:\?|$)|.*[?&]mode=memory\b)")
-"""What SQLAlchemy takes for a database that no file holds; what stands after two slashes only is a host to it."""
-
-
-def _lasting(url: str) -> str:
-    """Raises ValueError for a ledger that would be gone with the process, after its deliveries were acknowledged."""
-    if _IN_MEMORY.match(url):
-        raise ValueError(
-            "this names no file, so the ledger would be forgotten with the process; write "
-            '"sqlite:///reconciler.db", with three slashes, or four before an absolute path'
-        )
-    return url
-
-
 class LedgerSection(Section):
-    url: Annotated[str, AfterValidator(_lasting)] = "sqlite:///reconciler.db"
+    url: Annotated[str, AfterValidator(lasting)] = "sqlite:///reconciler.db"
 
 
 class EncryptionSection(Section):

@@ -167,13 +167,28 @@ def test_each_mistake_names_its_key_and_its_line(tmp_path: Path, text: str, expe
     "url",
     [
         "sqlite://reconciler.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://", "sqlite://?x=1",
-        "sqlite:///file:x?mode=memory&uri=true",
+        "sqlite:///file:x?mode=memory&uri=true", "sqlite:///file::memory:?uri=true", "sqlite:///%3Amemory%3A",
+        "sqlite:///file:?uri=true", "sqlite:///file:/x?vfs=memdb&uri=1", "sqlite:///file:%253Amemory%253A?uri=yes",
+        "sqlite://:memory:", "sqlite://host/x.db",
     ],
 )  # fmt: skip
 def test_a_ledger_that_would_be_forgotten_is_refused(tmp_path: Path, url: str) -> None:
     """With two slashes too few deliveries were acknowledged into memory, and gone with the process."""
     said = refusal(tmp_path, f'[ledger]\nurl = "{url}"\n')
     assert re.match(r"ledger\.url \(.*line 2\): .*sqlite:///reconciler\.db", said)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///x.db", "sqlite:////srv/x.db", "sqlite:///x.db?mode=memory", "sqlite:///file::memory:",
+        "sqlite:///file:x.db?uri=true", "sqlite:///file:x.db?mode=memory&uri=false", "sqlite:///memory",
+        "postgresql+psycopg://ann@host/", "postgresql:///x?mode=memory",
+    ],
+)  # fmt: skip
+def test_a_ledger_in_a_file_or_on_a_server_is_taken(tmp_path: Path, url: str) -> None:
+    """SQLAlchemy passes on what is in memory by its arguments only with `uri=true`."""
+    assert load(written(tmp_path, f'[ledger]\nurl = "{url}"\n'), {}).ledger.url == url
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
