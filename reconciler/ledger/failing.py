@@ -86,16 +86,19 @@ def _away(error: BaseException | None) -> LedgerUnavailable:
     state = getattr(error, "sqlstate", None)
     if state in _CONTENTION:
         return LedgerContention(
-            f"the ledger's database ended the transaction, so nothing of this was stored: {error}. Another one stood "
-            "in its way; try again"
+            f"the ledger's database ended the transaction, so this step was not stored: {error}. Another one stood in "
+            f"its way. Try again: {_REPEATED}"
         )
     if state == _LOCK_NOT_AVAILABLE:
         return LedgerLocked(
-            f"somebody else holds a lock in the ledger's database, so nothing of this was stored: {error}. Try again "
-            "when the migration, the report or whatever else is at work there has ended"
+            f"somebody else holds a lock in the ledger's database, so this step was not stored: {error}. Try again "
+            f"when the migration, the report or whatever else is at work there has ended: {_REPEATED}"
         )
     return LedgerUnavailable(f"the ledger's database did not answer as it should: {error}")
 
+
+_REPEATED = "steps that were stored before it stay, and are safe to repeat"
+"""A command of many steps commits each of them."""
 
 _CONTENTION = frozenset({"40001", "40P01"})
 """Postgres: serialization failure, deadlock detected."""

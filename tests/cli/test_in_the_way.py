@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from reconciler.clock import SystemClock
 from reconciler.ledger import Ledger, Release, open_ledger
@@ -52,16 +52,18 @@ class InTheWay:
         self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._ask(
             "CREATE SEQUENCE reached",  # what was drawn stays drawn, whatever becomes of the transaction
-            "CREATE TABLE times AS SELECT 0 AS n",
+            "CREATE TABLE times AS SELECT 0 AS n, 0 AS beyond",
             "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            f" IF nextval('reached') <= (SELECT n FROM times) THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}';"
-            " END IF; RETURN NULL; END $$",
+            " IF nextval('reached') <= (SELECT n FROM times)"
+            " AND (SELECT count(*) FROM resource) > (SELECT beyond FROM times)"
+            f" THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END IF; RETURN NULL; END $$",
         )
 
-    def stand(self, table: str, statement: str, times: int) -> None:
+    def stand(self, table: str, statement: str, times: int, *, beyond: int = 0) -> None:
+        """In no one's way while the ledger knows so many resources at most."""
         self._ask(
             "ALTER SEQUENCE reached RESTART",
-            f"UPDATE times SET n = {times}",
+            f"UPDATE times SET n = {times}, beyond = {beyond}",
             f"CREATE TRIGGER stand AFTER {statement} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION stand()",
         )
 
@@ -105,6 +107,25 @@ def test_who_is_in_the_way_for_good_is_named_with_what_to_do(
     node.stand("outbox", "INSERT", 1000)
     ran = reconcile("subscriptions", "replay", "erp", "--since", "2h")
     assert ran.code == 2
-    assert "nothing of this was stored" in ran.err
+    assert "this step was not stored" in ran.err
     assert "Try again when" in ran.err
     assert node.step_aside("outbox") == 10
+
+
+def test_what_a_command_of_many_steps_stored_stays_and_it_may_be_given_again(
+    ledger: Ledger, reconcile: Callable[..., Ran], postgres_ledger_url: str
+) -> None:
+    def known() -> int:
+        with ledger.store.read() as tx:
+            return int(tx.run(text("SELECT count(*) FROM resource")).scalar_one())
+
+    before = known()
+    words = ("mark", *(f"stripe/main/charge/new_{number}" for number in range(1001)))
+    node = InTheWay(postgres_ledger_url, LOCK_TIMEOUT)
+    node.stand("resource", "INSERT OR UPDATE", 1000, beyond=before + 1000)
+    ran = reconcile(*words)
+    assert (ran.code, known()) == (2, before + 1000)
+    assert "this step was not stored" in ran.err
+    assert "steps that were stored before it stay, and are safe to repeat" in ran.err
+    node.step_aside("resource")
+    assert (reconcile(*words).code, known()) == (0, before + 1001)
