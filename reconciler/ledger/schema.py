@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, literal, select, table, text
 
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger.again import AT_LEISURE
@@ -22,6 +22,9 @@ REVISION = "0012"
 
 SCRIPTS = "reconciler.ledger:migrations"
 """Where the steps of this program's schema are; every function takes another place, for tests of an upgrade."""
+
+_OF_MIGRATIONS = frozenset({"alembic_version", "feed", "ledger_clock_row"})
+"""Tables with a row from the beginning; none of them has another before some other table has one too."""
 
 
 def newest(scripts: str = SCRIPTS) -> str:
@@ -80,13 +83,16 @@ def require_current(store: Store, scripts: str = SCRIPTS) -> None:
 
 
 def create_at(store: Store, revision: str, scripts: str = SCRIPTS) -> None:
-    """The empty schema as it was at a revision, for what was written there. Raises SchemaMismatch, also for a database
-    that is not empty."""
+    """The empty schema as it was at a revision, for what was written there. One that is there already and holds no row
+    is taken: who died before the rows came begins anew. Raises SchemaMismatch, also for a database that is not empty.
+    """
     refuse_unknown(revision, scripts)
     with store.exclusively() as connection:
-        if inspect(connection).get_table_names():
+        names = inspect(connection).get_table_names()
+        if not names:
+            _upgrade(connection, scripts, revision)
+        elif _current(connection) != revision or any(_has_rows(connection, name) for name in names):
             raise SchemaMismatch(f"{store.url.render_as_string()} is not empty; point ledger.url at an empty database")
-        _upgrade(connection, scripts, revision)
 
 
 def is_newer(revision: str | None, scripts: str = SCRIPTS) -> bool:
@@ -113,6 +119,13 @@ def _refuse_foreign(connection: Connection, revision: str | None, store: Store) 
         raise SchemaMismatch(
             f"{store.url.render_as_string()} holds tables that are not a ledger; point ledger.url at an empty database"
         )
+
+
+def _has_rows(connection: Connection, name: str) -> bool:
+    """Of somebody's: the migrations' own do not count."""
+    if name in _OF_MIGRATIONS:
+        return False
+    return connection.execute(select(literal(1)).select_from(table(name)).limit(1)).first() is not None
 
 
 def _current(connection: Connection) -> str | None:

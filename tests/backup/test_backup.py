@@ -22,7 +22,7 @@ from reconciler.errors import LedgerError, LedgerUnavailable, SchemaMismatch, Us
 from reconciler.ledger import Ledger, Outcome, PageRow, open_ledger, schema
 from reconciler.ledger.backup import BadBackup, read_manifest, restore, take, verify
 from reconciler.ledger.backup.archive import file_name
-from reconciler.ledger.breaks import verify_audit
+from reconciler.ledger.breaks import audit_rows, verify_audit
 from reconciler.ledger.findings import RESTORED
 from reconciler.ledger.store import Store
 from reconciler.model import Cause
@@ -149,6 +149,9 @@ def test_ledger_of_an_older_program_is_kept_and_comes_back_migrated(places: Iter
         assert schema.current(again.store) == schema.REVISION
         with again.view() as view:
             assert [job.name for job in view.jobs()] == ["feed/main"]
+        with again.store.read() as tx:
+            assert [row.action for row in audit_rows(tx)] == ["restore"]
+            assert verify_audit(tx) == []
 
 
 # --- a new epoch ----------------------------------------------------------------------------------
@@ -220,6 +223,24 @@ def test_a_restore_that_dies_leaves_no_ledger_that_does_not_know_of_it(kept: Pat
             restoring(url, faults)
         with ledger_at(url) as left, left.view() as view:
             assert table(left, "resource") == [] or [each.code for each in view.open_findings()] == [RESTORED]
+
+
+@pytest.mark.parametrize("revision", ["0001", schema.REVISION])
+def test_a_restore_that_was_killed_before_its_rows_came_may_be_run_again(
+    places: Iterator[str], tmp_path: Path, revision: str
+) -> None:
+    file, url = tmp_path / "one.zip", next(places)
+    with closing(Store(next(places))) as old:
+        schema.create_at(old, revision)
+        with old.write() as tx:
+            tx.run(text("INSERT INTO job (name, due_at, progress) VALUES ('feed/main', 17, '{}')"))
+        take(old, file, now=NOON)
+    faults = Faults()
+    faults.arm(1)
+    with closing(Store(url, transactions=faults.begin)) as store, pytest.raises(Crash):
+        restore(store, file, actor="ann", now=LATER)
+    with restored_at(url, file) as again, again.view() as view:
+        assert [job.name for job in view.jobs()] == ["feed/main"]
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
   longer holds) is named by a finding for each account, until a backfill from before the backup has verified everything.
 
 The new epoch begins before anybody can see the ledger: on Postgres in the transaction that brings the rows, on SQLite
-in the file before it gets its name. A restore that dies leaves nothing which takes itself for the present one.
+in the file before it gets its name. A restore that dies leaves nothing which takes itself for the present one: no file,
+or on Postgres an empty schema, over which it may be run again.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ def restore(store: Store, file: Path, *, actor: str, now: datetime) -> Restored:
         bring = _into_postgres if store.dialect.is_postgres else _into_sqlite
         accounts = bring(store, archive, manifest, begin_epoch_in)
     schema.migrate(store)
+    if "audit_log" not in manifest.tables:
+        with store.write() as tx:
+            _note(tx, manifest, actor=actor, now=now)
     return Restored(manifest, accounts)
 
 
@@ -149,7 +153,7 @@ def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: dateti
     if "feed" in manifest.tables:
         begin_epoch(tx)  # of the change feed: cursors from before may point at other changes now
     accounts = tuple(tx.run(text("SELECT DISTINCT account FROM resource ORDER BY account")).scalars())
-    taken = f"{manifest.taken_at:%Y-%m-%dT%H:%M:%SZ}"
+    taken = _taken(manifest)
     for account in accounts:
         finding = Finding(
             account=account,
@@ -162,7 +166,16 @@ def _begin_epoch(tx: Transaction, manifest: Manifest, *, actor: str, now: dateti
         )
         note_findings(tx, account, [finding], codes=frozenset(), now=now)
     if "audit_log" in manifest.tables:
-        rows = {name: table.rows for name, table in manifest.tables.items()}
-        detail = {"taken_at": taken, "program": manifest.program, "rows": rows}
-        append_audit(tx, actor=actor, action="restore", subject="ledger", detail=detail, at=now)
+        _note(tx, manifest, actor=actor, now=now)
     return accounts
+
+
+def _note(tx: Transaction, manifest: Manifest, *, actor: str, now: datetime) -> None:
+    """In the audit log; a backup from before there was one gets its row after the migration."""
+    rows = {name: table.rows for name, table in manifest.tables.items()}
+    detail = {"taken_at": _taken(manifest), "program": manifest.program, "rows": rows}
+    append_audit(tx, actor=actor, action="restore", subject="ledger", detail=detail, at=now)
+
+
+def _taken(manifest: Manifest) -> str:
+    return f"{manifest.taken_at:%Y-%m-%dT%H:%M:%SZ}"
