@@ -409,7 +409,7 @@ def _parse(url: str) -> URL:
     remedy = 'write ledger.url as "sqlite:///reconciler.db" or "postgresql+psycopg://user@host/database"'
     try:
         parsed = make_url(url)
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise ConfigurationError(f"ledger.url {url!r} cannot be read: {remedy}") from error
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigurationError(f"ledger.url names {parsed.get_backend_name()!r}, which is not supported: {remedy}")

@@ -207,7 +207,10 @@ def test_threads_pack_at_the_same_time() -> None:
 # --- urls -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["reconciler.db", "mysql://localhost/db", "", "nonsense://x", "postgresql+nodriver"])
+@pytest.mark.parametrize(
+    "url",
+    ["reconciler.db", "mysql://localhost/db", "", "nonsense://x", "postgresql+nodriver", "postgresql://host:port/db"],
+)
 def test_a_url_that_names_no_ledger_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"sqlite:///reconciler\.db"):
         open_ledger(url)
