@@ -24,7 +24,7 @@ MOST_AT_ONCE = 8
 _LONGEST_ANSWER_SECONDS = 0.5
 """What a page takes at a slow provider: more walks than the budget lets ask within it would only wait."""
 
-_LEAST_SEEN = 2
+_LEAST_SEEN = 4
 """Pages of a stretch from which its density is believed."""
 
 _LEAST_PIECE = 8

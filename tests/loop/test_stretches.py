@@ -170,7 +170,7 @@ def test_places_move_one_by_one_and_an_old_place_is_gone_on_with() -> None:
     assert left({"began": "then", "cursor": None, "ended": True}, whole) == []
 
 
-@pytest.mark.parametrize(("pages", "hands", "count"), [(2, 8, 8), (2, 3, 3), (2, 1, 0), (1, 8, 0)])
+@pytest.mark.parametrize(("pages", "hands", "count"), [(4, 8, 8), (4, 3, 3), (4, 1, 0), (3, 8, 0)])
 def test_a_long_list_is_cut_for_free_hands_once_it_is_known(pages: int, hands: int, count: int) -> None:
     provider = Listed(evenly(400))
     whole = Stretch(at(0), at(400 * 60))
