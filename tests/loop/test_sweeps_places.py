@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import ClassVar
 
 import pytest
 
@@ -94,7 +93,7 @@ def test_a_place_that_the_provider_no_longer_knows_does_not_stop_a_sweep_for_eve
 class Circling(Stripe):
     """Lists and the feed promise more for ever, and lead from one of two pages to the other."""
 
-    circling: ClassVar[bool] = False
+    circling = False
 
     async def page(self, kind: str, window: Window | None, cursor: str | None) -> Page:
         page = await super().page(kind, window, None if self.circling else cursor)
@@ -110,24 +109,24 @@ def _other(cursor: str | None) -> str:
 
 
 @pytest.mark.parametrize("job", ["recent/main/customer", "feed/main"])
-def test_a_list_that_leads_in_a_circle_ends_the_run_and_is_named(
-    url: str, monkeypatch: pytest.MonkeyPatch, job: str
-) -> None:
+def test_a_list_that_leads_in_a_circle_ends_the_run_and_is_named(url: str, job: str) -> None:
     async def story() -> None:
         async with looping(url, provider=Circling) as loop:
+            provider = loop.node.accounts["main"].provider
+            assert isinstance(provider, Circling)
             loop.world.customers.create()
             loop.advance(MINUTE)
             await loop.run_job(job)
             before = loop.watermark(job)
             assert before is not None
-            monkeypatch.setattr(Circling, "circling", True)
+            provider.circling = True
             loop.advance(HOUR)
             await loop.run_job(job)
             with loop.ledger.view() as view:
                 (stands,) = [each for each in view.jobs() if each.name == job]
             assert "leads back to a page" in str(stands.last_error)
             assert loop.watermark(job) == before, "nobody may believe that it was looked at"
-            monkeypatch.setattr(Circling, "circling", False)
+            provider.circling = False
             loop.advance(HOUR)
             await loop.run_job(job)
             assert (loop.watermark(job) or before) > before
