@@ -115,6 +115,13 @@ class Story:
         now = self.clock.advance(timedelta(seconds=1))
         await self.commit.call(lambda ledger: ledger.mark([mark], now))
 
+    async def hold_of(self, count: int) -> None:
+        """So many are marked, and one was answered quickly: as many are under way as may be, and others are held."""
+        await self.mark(count)
+        await self.quiet()
+        self.reads.end(1)
+        await self.quiet()
+
     async def quiet(self) -> None:
         await self.watched.quiet()
 
@@ -242,10 +249,7 @@ def test_of_what_is_held_the_most_urgent_is_read_first(sqlite_ledger_url: str) -
 def test_what_is_held_goes_back_when_the_provider_stops_answering(sqlite_ledger_url: str) -> None:
     async def story() -> None:
         async with told(sqlite_ledger_url) as loop:
-            await loop.mark(40)
-            await loop.quiet()
-            loop.reads.end(1)
-            await loop.quiet()
+            await loop.hold_of(40)
             loop.clock.advance(WorkerSettings().held)
             loop.worker.wake()
             await loop.quiet()
@@ -264,10 +268,7 @@ def test_what_is_held_goes_back_when_a_read_fails(sqlite_ledger_url: str) -> Non
 
     async def story() -> None:
         async with told(sqlite_ledger_url) as loop:
-            await loop.mark(40)
-            await loop.quiet()
-            loop.reads.end(1)
-            await loop.quiet()
+            await loop.hold_of(40)
             sent = loop.reads.begun
             loop.reads.fails = True
             loop.reads.end(1)
@@ -286,10 +287,7 @@ def test_what_is_held_goes_back_when_a_read_fails(sqlite_ledger_url: str) -> Non
 def test_a_stop_gives_back_what_was_never_asked_for(sqlite_ledger_url: str) -> None:
     async def story() -> None:
         async with told(sqlite_ledger_url) as loop:
-            await loop.mark(40)
-            await loop.quiet()
-            loop.reads.end(1)
-            await loop.quiet()
+            await loop.hold_of(40)
             loop.worker.stop()
             await loop.quiet()
             assert len(loop.reads.put_aside) == CONCURRENCY
