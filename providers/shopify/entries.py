@@ -18,6 +18,7 @@ from reconciler.money import Money
 
 _PAYMENTS: Final = "payments"
 _PAYOUT: Final = "payout"
+_DISPUTE: Final = "dispute"
 _CATEGORIES: Final[Mapping[str, str]] = {
     "payout_failure": "payout_reversal",
     "payout_cancellation": "payout_reversal",
@@ -52,17 +53,25 @@ def _entry(snapshot: Snapshot, body: Mapping[str, Any]) -> Entry:
         fee=amount(body, "fee"),
         net=amount(body, "net"),
         effective_at=effective_at,
-        source_id=_source(body),
+        source_id=_source(said, body),
         payout_id=None if said == _PAYOUT else names.whole(body.get("payout_id")),
     )
 
 
-def _source(body: Mapping[str, Any]) -> str | None:
-    """The order's transaction, as the ledger names it, where there is one; else whatever Shopify names."""
+def _source(said: str, body: Mapping[str, Any]) -> str | None:
+    """The order's transaction, as the ledger names it, where there is one; else whatever Shopify names.
+
+    A dispute's row names the disputed sale, too, which did not cause it; a payout's names itself as what paid it out.
+    """
+    named = names.whole(body.get("source_id"))
+    if str(body.get("source_type")).lower().endswith(_DISPUTE):
+        return named
+    if said == _PAYOUT:
+        return named or names.whole(body.get("payout_id"))
     order, transaction = names.whole(body.get("source_order_id")), names.whole(body.get("source_order_transaction_id"))
     if order and transaction:
         return names.part(order, transaction)
-    return names.whole(body.get("source_id"))
+    return named
 
 
 def control_totals(snapshot: Snapshot, as_at: datetime) -> tuple[ControlTotal, ...]:

@@ -17,8 +17,8 @@ from reconciler.movements import Clue, Condition, FinanceReader, Key, Movement, 
 
 SHOPIFY_PAYMENTS: Final = "shopify_payments"
 
-_SIGN: Final = {"sale": 1, "capture": 1, "refund": -1}
-"""Authorisations and voids move no money."""
+_SIGN: Final = {"sale": 1, "capture": 1, "refund": -1, "change": -1}
+"""Authorisations and voids move no money; change is what a till gives back of the cash that it was handed."""
 _TRANSACTION: Final = {
     "success": Condition.SETTLED,
     "pending": Condition.PENDING,
@@ -192,7 +192,16 @@ def _text(value: object) -> str | None:
 
 
 _CATEGORIES: Final = frozenset(
-    {"charge", "refund", "dispute", "reserve", "adjustment", "credit", "debit", "payout", "payout_reversal"}
+    (
+        *("charge", "refund", "dispute", "reserve", "adjustment", "credit", "debit", "payout", "payout_reversal"),
+        # The words of GraphQL (ShopifyPaymentsTransactionType), which REST's own examples use beside those above.
+        *("advance", "advance_funding", "anomaly_*", "application_fee_refund", "balance_transfer_inbound", "capture"),
+        *("billing_debit*", "channel_*", "charge_adjustment", "chargeback_*", "collections_*", "customs_duty*"),
+        *("dispute_reversal", "dispute_withdrawal", "import_tax*", "marketplace_fee_*", "markets_pro_credit"),
+        *("merchant_goodwill_*", "merchant_to_merchant_*", "promotion_credit*", "refund_adjustment", "refund_failure"),
+        *("reserved_funds*", "risk_reversal", "risk_withdrawal", "seller_protection_*", "shipping_*", "shop_cash_*"),
+        *("shopify_collective_*", "shopify_source_*", "stripe_fee", "tax_adjustment_*", "transfer*", "vat_refund_*"),
+    )
 )
 """The types of balance transaction that Shopify documents, in the report's words."""
 
@@ -202,7 +211,7 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"order", "transaction"}),
     read=read,
-    revision=3,
+    revision=4,
     sells=True,
     orders=(sold.ORDER, sold.read),
 )

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from providers.shopify.currencies import EXPONENTS as SHOPIFY_EXPONENTS
+from providers.shopify.entries import entries as shopify_entries
 from providers.shopify.finance import FINANCE as SHOPIFY
 from providers.stripe.currencies import EXPONENTS as STRIPE_EXPONENTS
 from providers.stripe.entries import entries as stripe_entries
@@ -51,7 +52,7 @@ class Books:
         said = body.get("created_at")
         created_at = datetime.fromisoformat(said) if isinstance(said, str) else None
         snapshot = Snapshot(ref, body, status=status if isinstance(status, str) else None, created_at=created_at)
-        entries = stripe_entries(snapshot) if provider == "stripe" else ()
+        entries = (stripe_entries if provider == "stripe" else shopify_entries)(snapshot)
         self.ledger.apply_page(
             [PageRow(snapshot, entries)],
             start=self.ledger.tick(),

@@ -239,27 +239,29 @@ def inventory_level(item: int, location: int, at: datetime, available: int) -> B
 
 
 def balance_transaction(
-    number: int, at: datetime, *, kind: str, minor: int, fee: int, currency: str, order: int | None, source: int | None
-) -> Body:
+    number: int, at: datetime, *, kind: str, minor: int, fee: int, currency: str, order: int | None, source: int | None,
+    cause: tuple[int, str],
+) -> Body:  # fmt: skip
+    """`source` is the order's transaction; `cause` the id and the kind of what moved the money."""
     return {
         "id": number, "type": kind, "test": False, "payout_id": None, "payout_status": "pending", "currency": currency,
-        "amount": decimal(minor), "fee": decimal(fee), "net": decimal(minor - fee), "source_id": source,
-        "source_type": kind, "source_order_id": order, "source_order_transaction_id": source,
+        "amount": decimal(minor, currency), "fee": decimal(fee, currency), "net": decimal(minor - fee, currency),
+        "source_id": cause[0], "source_type": cause[1], "source_order_id": order, "source_order_transaction_id": source,
         "processed_at": moment(at), "adjustment_order_transactions": [], "adjustment_reason": None,
     }  # fmt: skip
 
 
 def payout(number: int, day: str, *, minor: int, currency: str, status: str, sums: Mapping[str, int]) -> Body:
     names = ("adjustments", "charges", "refunds", "reserved_funds", "retried_payouts")
-    summary = {f"{name}_{side}_amount": decimal(sums.get(f"{name}_{side}", 0)) for name in names
+    summary = {f"{name}_{side}_amount": decimal(sums.get(f"{name}_{side}", 0), currency) for name in names
                for side in ("fee", "gross")}  # fmt: skip
-    return {"id": number, "status": status, "date": day, "currency": currency, "amount": decimal(minor),
-            "summary": summary}  # fmt: skip
+    return {"id": number, "status": status, "date": day, "currency": currency,
+            "amount": decimal(minor, currency), "summary": summary}  # fmt: skip
 
 
 def dispute(number: int, at: datetime, *, order: int, minor: int, currency: str) -> Body:
     return {
-        "id": number, "order_id": order, "type": "chargeback", "amount": decimal(minor), "currency": currency,
+        "id": number, "order_id": order, "type": "chargeback", "amount": decimal(minor, currency), "currency": currency,
         "reason": "fraudulent", "network_reason_code": "4827", "status": "needs_response",
         "evidence_due_by": moment(at + timedelta(days=10)), "evidence_sent_on": None, "finalized_on": None,
         "initiated_at": moment(at),

@@ -24,6 +24,7 @@ ALL_SCOPES = (
 
 _ORDERS_SEEN_FOR = timedelta(days=60)
 _FEE_PERCENT = 2
+_DISPUTE_FEE = 1500
 _PARTS = ("refund", "fulfillment")
 """Kinds that live inside an order's body."""
 
@@ -265,13 +266,21 @@ class Shop:
         number = self._number()
         body = bodies.dispute(number, self.clock.now(), order=order, minor=minor, currency=self.currency)
         self._add("dispute", number, body, "disputes/create")
-        self._enter("dispute", -minor, 1500, order, None)
+        self._contest(body, -1)
         return body
 
     def update_dispute(self, dispute: int, status: str) -> Body:
-        """It has no `updated_at`."""
+        """It has no `updated_at`. Whoever wins gets the money and the fee back."""
         self._begin()
+        before = self.shelf.need("dispute", dispute)
+        if (status == "won") is not (before["status"] == "won"):
+            self._contest(before, 1 if status == "won" else -1)
         return self._change("dispute", dispute, {"status": status}, "disputes/update", touch=False)
+
+    def _contest(self, dispute: Body, sign: int) -> None:
+        minor = sign * minor_of(dispute["amount"], self.currency)
+        self._enter("dispute", minor, -sign * _DISPUTE_FEE, dispute["order_id"], None,
+                    (dispute["id"], "Payments::Dispute"))  # fmt: skip
 
     # --- Shopify Payments -------------------------------------------------------------------------
 
@@ -290,7 +299,7 @@ class Shop:
         day = self.clock.now().date().isoformat()
         body = bodies.payout(number, day, minor=total, currency=self.currency, status=status, sums=sums)
         self.shelf.put("payout", number, body)
-        own = self._enter("payout", -total, 0, None, None)
+        own = self._enter("payout", -total, 0, None, None, (number, "payout"))
         self.shelf.put("balance_transaction", own["id"], {**own, "payout_id": number, "payout_status": status})
         return body
 
@@ -429,12 +438,16 @@ class Shop:
         if made["gateway"] == SHOPIFY_PAYMENTS and self.payments:
             here = sign * self._price(abs(minor), currency).minor
             fee = 0 if sign < 0 else here * _FEE_PERCENT // 100
-            self._enter("refund" if sign < 0 else "charge", here, fee, order, made["id"])
+            kind = "refund" if sign < 0 else "charge"
+            self._enter(kind, here, fee, order, made["id"], (made["id"], kind))
 
-    def _enter(self, kind: str, minor: int, fee: int, order: int | None, source: int | None) -> Body:
+    def _enter(
+        self, kind: str, minor: int, fee: int, order: int | None, source: int | None, cause: tuple[int, str]
+    ) -> Body:
         number = self._number()
         body = bodies.balance_transaction(number, self.clock.now(), kind=kind, minor=minor, fee=fee,
-                                          currency=self.currency, order=order, source=source)  # fmt: skip
+                                          currency=self.currency, order=order, source=source,
+                                          cause=cause)  # fmt: skip
         self.shelf.put("balance_transaction", number, body)
         return body
 
