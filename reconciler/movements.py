@@ -107,7 +107,7 @@ class Movement:
     trace: str | None = None
     """Payout: the bank's reference."""
     return_entry_id: str | None = None
-    """Payout: the entry that brought the money back."""
+    """Of what failed: the entry that took its money back."""
     rate: Decimal | None = None
     """Conversion: settlement amount over presentment amount, in major units."""
     payments: tuple[tuple[str, int], ...] = ()

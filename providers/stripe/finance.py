@@ -25,6 +25,8 @@ _CONDITIONS: Final[Mapping[str, Mapping[str, Condition]]] = {
     "dispute": {
         "needs_response": Condition.OPEN,
         "under_review": Condition.OPEN,
+        "appeal_needs_response": Condition.OPEN,
+        "appeal_under_review": Condition.OPEN,
         "won": Condition.WON,
         "lost": Condition.LOST,
     },
@@ -84,6 +86,7 @@ def _charge(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
             if found
         ),
         country=_text(card.get("country")),
+        return_entry_id=_id(body.get("failure_balance_transaction")),
     )
 
 
@@ -252,5 +255,5 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"balance_transaction", "charge", "refund", "dispute", "payout"}),
     read=read,
-    revision=2,
+    revision=3,
 )

@@ -267,6 +267,11 @@ _BY_SOURCE = text(
     f"SELECT {ENTRY} FROM entry e WHERE e.account = :account AND e.source_id IN :ids AND {KNOWN}"
     " ORDER BY e.effective_at, e.remote_id"
 ).bindparams(bindparam("ids", expanding=True))
+_BY_ID = text(
+    f"SELECT {ENTRY} FROM resource r JOIN entry e ON e.resource_id = r.id"
+    f" WHERE r.account = :account AND r.kind = :kind AND r.remote_id IN :ids AND {KNOWN}"
+    " ORDER BY e.effective_at, e.remote_id"
+).bindparams(bindparam("ids", expanding=True))
 _OF_CATEGORY = _over(
     f"SELECT {ENTRY} FROM entry e WHERE e.account IN :accounts AND e.category = :category"
     f" AND e.effective_at >= :start AND e.effective_at < :end AND {KNOWN} ORDER BY e.effective_at, e.remote_id"
@@ -275,11 +280,20 @@ _OF_CATEGORY = _over(
 
 def entries_by_source(tx: Transaction, account: str, source_ids: Collection[str], as_of: datetime) -> list[EntryFact]:
     """Every entry that these objects caused, oldest first."""
-    ids = sorted(source_ids)
+    return _named(tx, _BY_SOURCE, source_ids, {"account": account, "as_of": to_micros(as_of)})
+
+
+def entries_by_id(tx: Transaction, account: str, kind: str, ids: Collection[str], as_of: datetime) -> list[EntryFact]:
+    """Those of the resources of one kind that are named, oldest first."""
+    return _named(tx, _BY_ID, ids, {"account": account, "kind": kind, "as_of": to_micros(as_of)})
+
+
+def _named(tx: Transaction, statement: TextClause, names: Collection[str], given: dict[str, Any]) -> list[EntryFact]:
+    named = sorted(names)
     return [
         entry_fact(row)
-        for at in range(0, len(ids), _CHUNK)
-        for row in tx.run(_BY_SOURCE, {"account": account, "ids": ids[at : at + _CHUNK], "as_of": to_micros(as_of)})
+        for at in range(0, len(named), _CHUNK)
+        for row in tx.run(statement, given | {"ids": named[at : at + _CHUNK]})
     ]
 
 

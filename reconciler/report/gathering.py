@@ -330,7 +330,21 @@ class _Gathering:
         for account, named in sorted(ids.items()):
             for entry in finance.entries_by_source(self._tx, account, named, self._params.as_of):
                 found[account, str(entry.source_id)].append(entry)
+        self._add_returns(things, found)
         return {key: tuple(some) for key, some in found.items()}
+
+    def _add_returns(self, things: Iterable[Movement], found: dict[tuple[str, str], list[EntryFact]]) -> None:
+        """What took a failed payment's money back names what caused it in more than one way; the payment names it."""
+        named: dict[tuple[str, str], tuple[str, str]] = {}
+        for each in things:
+            if each.condition is Condition.FAILED and each.return_entry_id is not None:
+                there = found.get((each.ref.account, each.ref.id), ())
+                if all(entry.id != each.return_entry_id for entry in there):
+                    named[each.ref.account, each.return_entry_id] = (each.ref.account, each.ref.id)
+        for account in sorted({account for account, _ in named}):
+            ids = [name for owner, name in named if owner == account]
+            for entry in finance.entries_by_id(self._tx, account, STREAM, ids, self._params.as_of):
+                found[named[account, entry.id]].append(entry)
 
     def _conversions(
         self, things: Sequence[Movement], entries: dict[tuple[str, str], tuple[EntryFact, ...]]

@@ -19,7 +19,7 @@ from reconciler.report.model import BreakType, FxException, FxResult, FxSection,
 from reconciler.report.scope import Scope, half_up
 from reconciler.report.work import item
 
-_OF_CHARGE = frozenset({"charge", REVERSAL})
+_OF_CHARGE = frozenset({"charge", "charge_failure", REVERSAL})
 _OF_REFUND = frozenset({"refund", "refund_failure", REVERSAL})
 _OF_DISPUTE = frozenset({"dispute", "dispute_reversal"})
 _ROUNDING = 1
@@ -123,7 +123,7 @@ def _expectations(scope: Scope, facts: Facts, books: _Books) -> Iterator[tuple[M
             )
             if not reversal:
                 yield movement, movement.amount.minor, since
-        elif movement.condition is Condition.FAILED and movement.role is Role.REFUND:
+        elif movement.condition is Condition.FAILED:
             booked = [entry.effective_at for entry in entries if entry.effective_at < scope.end]
             yield movement, 0, max(booked, default=since)
     for dispute in facts.disputes:

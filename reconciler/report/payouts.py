@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from reconciler.ledger.finance import BalanceKey, EntryFact
 from reconciler.movements import Condition, Movement, Role
@@ -76,8 +77,12 @@ def _composition(facts: Facts, movement: Movement) -> Composition | None:
 
 def _state(scope: Scope, facts: Facts, movement: Movement, gap: int | None) -> PayoutState:
     if movement.condition is Condition.FAILED:
-        returned = came_back(scope, facts, movement)
-        return PayoutState.FAILED_RETURNED if returned else PayoutState.FAILED_UNRETURNED
+        returns = _returns(facts, movement)
+        if any(at < scope.end for at in returns):
+            return PayoutState.FAILED_RETURNED
+        if not returns:
+            return PayoutState.FAILED_UNRETURNED
+        # What brought it back is dated after the end: at the end it was on its way, as far as the books go.
     if gap:
         return PayoutState.DIFF
     if movement.condition is not Condition.SETTLED:
@@ -87,10 +92,16 @@ def _state(scope: Scope, facts: Facts, movement: Movement, gap: int | None) -> P
 
 def came_back(scope: Scope, facts: Facts, movement: Movement) -> bool:
     """Whether a payout failed, and its money is back in the balance before the end."""
-    return movement.condition is Condition.FAILED and any(
-        entry.effective_at < scope.end and (entry.category == _RETURN or entry.id == movement.return_entry_id)
+    return movement.condition is Condition.FAILED and any(at < scope.end for at in _returns(facts, movement))
+
+
+def _returns(facts: Facts, movement: Movement) -> list[datetime]:
+    """When entries brought the money of a payout back."""
+    return [
+        entry.effective_at
         for entry in facts.entries.get((movement.ref.account, movement.ref.id), ())
-    )
+        if entry.category == _RETURN or entry.id == movement.return_entry_id
+    ]
 
 
 def unlisted(lines: Sequence[PayoutLine]) -> list[str]:

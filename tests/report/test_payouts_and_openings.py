@@ -63,6 +63,26 @@ def test_a_failed_payout_comes_back_and_is_paid_out_again(books: Books) -> None:
     assert standing(report) == "BALANCED"
 
 
+def test_a_payout_that_fails_after_the_end_was_on_its_way_at_the_end(books: Books) -> None:
+    """January's books are right: the money had left them, and what brought it back is dated February."""
+    books.states(0, at=BEGINNING)
+    one = books.entry("charge", 10000, at=on(5))
+    books.payout(10000, at=on(30), members=[one], payout_id="po_1", status="failed", arrives=on(2, month=2))
+    books.entry("payout_reversal", 10000, at=on(4, month=2), source="po_1")
+    books.states(0, at=END)
+    books.states(10000, at=on(1, 0, month=3))
+    books.covers(until=on(5, month=3))
+
+    january = books.report(as_of=on(6, month=3))
+    february = books.report(as_of=on(6, month=3), from_day=on(1, month=2).date(), to_day=on(28, month=2).date())
+
+    assert [(each.state, each.status) for each in january.payouts] == [(PayoutState.IN_TRANSIT, "failed")]
+    assert (break_types(january), standing(january)) == ([], "BALANCED")
+    assert (net(january, "closing"), net(january, "bridge")) == (0, 10000)
+    assert [each.state for each in february.payouts] == []
+    assert (net(february, "payouts_total"), break_types(february), standing(february)) == (10000, [], "BALANCED")
+
+
 def test_a_negative_payout_is_a_bank_debit(books: Books) -> None:
     books.states(0, at=BEGINNING)
     one = books.entry("refund", -4000, at=on(5))

@@ -287,3 +287,74 @@ def test_a_refund_at_another_rate_realises_a_result(books: Books) -> None:
     (result,) = books.report().fx.results
 
     assert (result.refund, result.charge, result.amount.minor, result.amount.currency) == (refund, charge, -100, "USD")
+
+
+# --- money that was taken back, and money that still is contested ---------------------------------
+
+
+def _failed_charge(books: Books, *, returned_on: int | None, month: int = 1) -> None:
+    """A debit that was booked while it was pending, and refused by the customer's bank."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(5000, at=on(6), charge_id="py_1", status="failed", known=on(20, month=2))
+    if returned_on is not None:
+        books.entry("charge_failure", -5000, at=on(returned_on, month=month), source=charge)
+    books.states(0 if returned_on is not None and month == 1 else 5000, at=END)
+    books.covers(until=on(5, month=3))
+
+
+def test_a_charge_that_failed_and_was_never_taken_back_is_a_difference(books: Books) -> None:
+    _failed_charge(books, returned_on=None)
+
+    report = books.report(as_of=on(6, month=3))
+
+    (found,) = [each for each in report.breaks if each.plane == "P5"]
+    assert (found.type.value, found.difference.minor, found.left) == ("OBJECT_DIFF", 5000, "stripe/main/charge/py_1")
+    assert standing(report) == "BREAKS"
+
+
+def test_a_charge_that_failed_and_was_taken_back_is_settled(books: Books) -> None:
+    _failed_charge(books, returned_on=9)
+
+    report = books.report(as_of=on(6, month=3))
+
+    assert (net(report, "charge"), net(report, "charge_failure"), net(report, "closing")) == (5000, -5000, 0)
+    assert (break_types(report), standing(report)) == ([], "BALANCED")
+
+
+def test_a_charge_that_is_taken_back_after_the_end_is_timing(books: Books) -> None:
+    _failed_charge(books, returned_on=4, month=2)
+
+    report = books.report(as_of=on(6, month=3))
+
+    assert break_types(report) == []
+    assert [(str(each.clears_on), each.difference.minor) for each in report.timing] == [("2026-02-04", 5000)]
+
+
+def test_what_took_a_failed_charge_back_is_known_by_what_the_charge_names(books: Books) -> None:
+    """Its own entry may name something else as its source, such as the refund that Stripe made of it."""
+    books.states(0, at=BEGINNING)
+    back = books.entry("charge_failure", -5000, at=on(9), source="pyr_1")
+    books.charge(5000, at=on(6), status="failed", failure_balance_transaction=back)
+    books.states(0, at=END)
+    books.covers()
+
+    report = books.report()
+
+    assert (break_types(report), standing(report)) == ([], "BALANCED")
+
+
+@pytest.mark.parametrize("status", ["appeal_needs_response", "appeal_under_review"])
+def test_a_dispute_that_is_appealed_is_open_again(books: Books, status: str) -> None:
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    books.entry("dispute", -10000, fee=1500, at=on(7), source="dp_1")
+    body = {"id": "dp_1", "amount": 10000, "currency": "usd", "charge": charge, "created": int(on(7).timestamp())}
+    books.read("dispute", body | {"status": "lost"}, at=on(12))
+    books.read("dispute", body | {"status": status}, at=on(14))
+    books.states(-1500, at=END)
+    books.covers()
+
+    section = books.report().disputes["USD"]
+
+    assert (section.open, section.lost, section.at_risk.minor) == (1, 0, 10000)
