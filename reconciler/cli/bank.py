@@ -76,7 +76,8 @@ def import_(
         statements = delimited.read(content, statement=statement, currency=currency, opening=opening, closing=closing)
     with desk(options) as at, at.ledger.store.write() as tx:
         counts = [
-            (each, record_statement(tx, list(_lines(account.strip(), each)), at.clock.now())) for each in statements
+            (each, record_statement(tx, _lines(account.strip(), each), at.clock.now(), opening=_opening(each)))
+            for each in statements
         ]
     if output == "json":
         print_json([{"statement": each.id, "lines": len(each.lines), "new": new} for each, new in counts])
@@ -162,3 +163,7 @@ def _lines(account: str, statement: Statement) -> list[BankLine]:
         )
         for ordinal, line in enumerate(statement.lines, start=1)
     ]
+
+
+def _opening(statement: Statement) -> int | None:
+    return None if statement.opening is None else int(statement.opening.scaleb(statement.exponent))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -31,14 +31,20 @@ class BankLine:
     reference: str
 
 
+_OPENING = 0
+"""The ordinal under which stands what the account held before a statement's first line; the lines begin at 1."""
 _COLUMNS = "bank_account, statement_id, ordinal, currency, minor, exponent, booked_on, value_on, reference"
 _OF_STATEMENT = text(
     f"SELECT {_COLUMNS} FROM bank_line WHERE bank_account = :bank_account AND statement_id = :statement_id"
     " ORDER BY ordinal"
 )
 _KNOWN = text(
-    f"SELECT {_COLUMNS} FROM bank_line WHERE recorded_at <= :as_of"
+    f"SELECT {_COLUMNS} FROM bank_line WHERE recorded_at <= :as_of AND ordinal <> {_OPENING}"
     " ORDER BY booked_on, bank_account, statement_id, ordinal"
+)
+_OPENINGS = text(
+    "SELECT bank_account, statement_id, minor FROM bank_line"
+    f" WHERE recorded_at <= :as_of AND ordinal = {_OPENING} ORDER BY bank_account, statement_id"
 )
 _INSERT = insert_into(
     "bank_line",
@@ -58,19 +64,41 @@ _INSERT = insert_into(
 )
 
 
-def record_statement(tx: Transaction, lines: Sequence[BankLine], now: datetime) -> int:
+def record_statement(tx: Transaction, lines: Sequence[BankLine], now: datetime, *, opening: int | None = None) -> int:
     """All lines of one statement; how many were new: all or none.
 
-    Raises UsageError where the ledger holds the same statement with other lines.
+    `opening`: what the account held before the first one, in the lines' minor units; None: the file does not say.
+    It may become known later, when the statement is brought again. Raises UsageError where the ledger holds the same
+    statement with other lines, or another opening.
     """
     if not lines:
         return 0
-    account, statement = lines[0].bank_account, lines[0].statement_id
-    there = [_line(row) for row in tx.run(_OF_STATEMENT, {"bank_account": account, "statement_id": statement})]
+    head = lines[0]
+    named = {"bank_account": head.bank_account, "statement_id": head.statement_id}
+    stored = [_line(row) for row in tx.run(_OF_STATEMENT, named)]
+    there = [line for line in stored if line.ordinal != _OPENING]
     if there:
         _require_same(there, [_as_stored(line) for line in lines])
-        return 0
-    return _INSERT.run(
+    first = min(line.booked_on for line in lines)
+    before = [] if opening is None else [replace(head, ordinal=_OPENING, minor=opening, booked_on=first, value_on=None,
+                                                 reference="")]  # fmt: skip
+    if len(stored) > len(there):
+        known = stored[0]
+        if opening not in (None, known.minor):
+            raise UsageError(
+                f"statement {head.statement_id} was imported before, and opened with {known.minor} minor units of"
+                f" {known.currency}, not with {opening}; nothing was imported"
+            )
+        before = []
+    new = [] if there else lines
+    _insert(tx, [*before, *new], now)
+    return len(new)
+
+
+def _insert(tx: Transaction, lines: Sequence[BankLine], now: datetime) -> None:
+    if not lines:
+        return
+    _INSERT.run(
         tx,
         [
             {
@@ -94,6 +122,13 @@ def record_statement(tx: Transaction, lines: Sequence[BankLine], now: datetime) 
 def bank_lines(tx: Transaction, as_of: datetime) -> list[BankLine]:
     """Every line known then, oldest first."""
     return [_line(row) for row in tx.run(_KNOWN, {"as_of": to_micros(as_of)})]
+
+
+def bank_openings(tx: Transaction, as_of: datetime) -> dict[tuple[str, str], int]:
+    """(bank account, statement) -> what the account held before it, in its lines' minor units; where it was said."""
+    return {
+        (row.bank_account, row.statement_id): int(row.minor) for row in tx.run(_OPENINGS, {"as_of": to_micros(as_of)})
+    }
 
 
 def _require_same(there: Sequence[BankLine], brought: Sequence[BankLine]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +15,7 @@ from reconciler.movements import Condition, Movement, Role
 from reconciler.report.facts import Facts
 from reconciler.report.model import Amount, BankRow, BreakType, OpenItem, Plane
 from reconciler.report.scope import Scope, scaled
+from reconciler.report.statements.chain import Hole, holes
 from reconciler.report.work import item
 
 _SIX = Decimal("0.000001")
@@ -43,8 +45,10 @@ class BankMatch:
         for line in self._lines:
             since, through = self._read.get(line.currency, (line.booked_on, line.booked_on))
             self._read[line.currency] = (min(since, line.booked_on), max(through, line.booked_on))
+        self._holes = tuple(holes(self._lines, facts.bank_openings))
         for payout in sorted(self._payouts, key=lambda each: (each.occurred_at, each.ref)):
             self._take(payout)
+        self._unseen = self._in_holes()
 
     def of(self, payout: ResourceRef) -> Banked | None:
         return self._banked.get(payout)
@@ -101,25 +105,61 @@ class BankMatch:
     def breaks(self) -> list[OpenItem]:
         """Left is the bank, right the payout. A payout is missing only inside the time that the statements speak of."""
         found = []
-        for payout in self._payouts:
-            if payout.condition is not Condition.SETTLED or payout.arrives_at is None:
-                continue
-            if payout.arrives_at >= self._scope.end:
-                continue
+        for payout in self._arrived():
             banked = self.of(payout.ref)
             if banked is None:
-                if self._is_overdue(payout.arrives_at.date(), payout.amount.currency):
+                if self._is_overdue(payout) and payout.ref not in self._unseen:
                     nothing = self._scope.own(0, payout.ref.account, payout.amount.currency)
                     found.append(self._break(payout, BreakType.BANK_MISSING, nothing, self._suggestion(payout)))
             elif banked.difference is not None and banked.difference.minor:
                 found.append(self._break(payout, BreakType.AMOUNT_MISMATCH, banked.amount, None))
         return found
 
-    def _is_overdue(self, arrived: date, currency: str) -> bool:
-        """Whether the statements of that currency reach from before its arrival to after its grace."""
-        if currency not in self._read:
+    def unseen(self) -> dict[str, list[str]]:
+        """By currency: which payouts no statement speaks of, because one is missing between two others."""
+        payouts: dict[Hole, int] = defaultdict(int)
+        for hole in self._unseen.values():
+            payouts[hole] += 1
+        said: dict[str, list[str]] = defaultdict(list)
+        for hole, count in sorted(payouts.items(), key=lambda each: (each[0].bank_account, each[0].after)):
+            if hole.closed is not None and hole.opens is not None:
+                said[hole.currency].append(
+                    f"{hole.bank_account}: a statement {hole.words} was not imported (it closed with {hole.closed.text}"
+                    f" {hole.currency}, and opens again with {hole.opens.text} {hole.currency}), so {count} payout(s)"
+                    " that came to the bank then were not looked for"
+                )
+        return said
+
+    def _arrived(self) -> Iterator[Movement]:
+        for payout in self._payouts:
+            arrives = payout.arrives_at
+            if payout.condition is Condition.SETTLED and arrives is not None and arrives < self._scope.end:
+                yield payout
+
+    def _in_holes(self) -> dict[ResourceRef, Hole]:
+        """Overdue payouts without a line that may stand in a statement that is certain to be missing."""
+        found = {}
+        for payout in self._arrived():
+            hole = self._hole(payout, certain=True)
+            if hole is not None and self.of(payout.ref) is None and self._is_overdue(payout):
+                found[payout.ref] = hole
+        return found
+
+    def _hole(self, payout: Movement, *, certain: bool) -> Hole | None:
+        if payout.arrives_at is None:
+            return None
+        arrived, grace = payout.arrives_at.date(), self._scope.params.rules.grace_days
+        of_currency = (hole for hole in self._holes if hole.currency == payout.amount.currency)
+        return next(
+            (hole for hole in of_currency if hole.is_certain is certain and hole.may_hold(arrived, grace)), None
+        )
+
+    def _is_overdue(self, payout: Movement) -> bool:
+        """Whether the statements of its currency reach from before its arrival to after its grace."""
+        if payout.arrives_at is None or payout.amount.currency not in self._read:
             return False
-        since, through = self._read[currency]
+        arrived = payout.arrives_at.date()
+        since, through = self._read[payout.amount.currency]
         last = min(through, self._scope.day_of(min(self._scope.params.as_of, self._scope.end)))
         return since <= arrived and (last - arrived).days > self._scope.params.rules.grace_days
 
@@ -144,9 +184,16 @@ class BankMatch:
 
     def _suggestion(self, payout: Movement) -> str | None:
         alike = [line for line in self._lines if line not in self._payout_of and self._is_as_much(line, payout)]
-        if not alike:
-            return None
-        return "Same amount: " + ", ".join(f"{line.reference} of {line.booked_on}" for line in alike[:3])
+        words = []
+        if alike:
+            words.append("Same amount: " + ", ".join(f"{line.reference} of {line.booked_on}" for line in alike[:3]))
+        hole = self._hole(payout, certain=False)
+        if hole is not None:
+            words.append(
+                f"The statements of {hole.bank_account} do not say whether one {hole.words} is missing: bring it, or"
+                " bring them with their balances."
+            )
+        return " ".join(words) or None
 
 
 def _amount(line: BankLine) -> Amount:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
+from itertools import chain
 
 from reconciler.ledger.finance import BalanceKey, DaySum
 from reconciler.movements import is_published
@@ -63,15 +64,19 @@ def report(facts: Facts, params: Params) -> Report:
     ]
     unsettled, unsettled_totals = payouts.unsettled(scope, facts, closings)
     covered = proof.coverage(scope, facts)
+    unseen = {currency: said for currency, said in bank.unseen().items() if scope.holds(currency)}
     return identified(
         Report(
             report_id="",
             params=params,
             header=_header(
-                scope, facts, proof.watermark(covered), [*payouts.unlisted(paid), *proof.notes(covered, blocks)]
+                scope,
+                facts,
+                proof.watermark(covered),
+                [*payouts.unlisted(paid), *proof.notes(covered, blocks), *chain.from_iterable(unseen.values())],
             ),
             verdicts=proof.verdicts(
-                scope, covered, blocks, flows, breaks, timing, [line.amount.currency for line in paid]
+                scope, covered, blocks, flows, breaks, timing, [line.amount.currency for line in paid], unseen
             ),
             coverage=covered,
             balance=tuple(blocks),

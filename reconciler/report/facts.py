@@ -168,6 +168,8 @@ class Facts:
     compared: Facts | None = None
     """Balances and sums as they were known at the compared instant."""
     bank: tuple[BankLine, ...] = ()
+    bank_openings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(bank account, statement) -> what the account held before its lines, in their minor units; where it was said."""
     unreadable: tuple[ResourceRef, ...] = ()
     """What a provider said and nobody can read: it is in no figure, and nothing of its kind is proved."""
     sales: tuple[SalesFacts, ...] = ()

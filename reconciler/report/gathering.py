@@ -95,6 +95,7 @@ class _Gathering:
             exceptions=self._exceptions(locks),
             changed=self._changed(),
             bank=tuple(bank.bank_lines(tx, as_of)),
+            bank_openings=bank.bank_openings(tx, as_of),
             sales=tuple(self._sales()) if self._params.sales else (),
             unreadable=self._unreadable.refs,  # before the compared instant is asked, at which others may have been
             compared=self._compared(locks),

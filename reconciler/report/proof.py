@@ -100,8 +100,10 @@ def verdicts(
     breaks: Sequence[OpenItem],
     timing: Sequence[OpenItem],
     others: Sequence[str],
+    unseen: Mapping[str, Sequence[str]],
 ) -> tuple[Verdict, ...]:
-    """One for each currency that anything in the report speaks of; `others` are currencies named elsewhere."""
+    """One for each currency that anything in the report speaks of; `others` are currencies named elsewhere, and
+    `unseen` says by currency what was not looked at besides streams."""
     currencies = (
         {block.currency for block in blocks}
         | {flow.currency for flow in flows}
@@ -118,7 +120,7 @@ def verdicts(
         _verdict(
             scope,
             currency,
-            gaps,
+            [*gaps, *unseen.get(currency, ())],
             [block for block in blocks if block.currency == currency],
             [flow for flow in flows if flow.currency == currency],
             [each for each in breaks if each.currency == currency],

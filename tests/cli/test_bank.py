@@ -182,5 +182,25 @@ def test_only_the_trace_id_proves(
         assert shown.breaks[0].difference.minor == -1, "bank - payout"
 
 
+def test_a_file_brings_what_its_statement_opens_with(reconcile: Reconcile, paid: Books, tmp_path: Path) -> None:
+    """The payout of the 12th lies between a CSV with balances and a camt.053 that opens with 96.80 more."""
+    first, second = tmp_path / "1.csv", tmp_path / "2.xml"
+    first.write_text("booked_on;amount;balance\n2026-01-02;1.00;3.20\n")
+    later = WHOLE.replace("2026-01-1", "2026-01-2").replace("0210001TRACE77", "").replace("STM-2026-01", "STM-2")
+    second.write_text(later)
+    csv = ("bank", "import", str(first), "--account", "giro", "--statement", "1", "--currency", "USD")
+    ran = [reconcile(*csv), reconcile("bank", "import", str(second), "--account", "giro")]
+    assert [each.code for each in ran] == [0, 0]
+
+    shown = paid.report(as_of=LATER.replace(year=2100))
+
+    assert shown.breaks == ()
+    (said,) = shown.verdicts[0].reasons
+    assert "between 2026-01-02 and 2026-01-22" in said
+    assert "closed with 3.20 USD, and opens again with 100.00 USD" in said
+    listed = orjson.loads(reconcile("bank", "list", "--format", "json").out)
+    assert [line["line"] for line in listed] == [1, 1, 2], "an opening is no line"
+
+
 def test_without_a_statement_nothing_is_missing(paid: Books) -> None:
     assert paid.report().breaks == ()

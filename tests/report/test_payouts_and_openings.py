@@ -109,6 +109,23 @@ def test_a_payout_on_its_way_is_in_transit_and_in_the_bridge(books: Books) -> No
     assert (net(report, "closing"), net(report, "bridge")) == (0, 10000)
 
 
+def test_a_bank_debit_on_its_way_takes_from_the_bridge_what_it_brought_to_the_closing(books: Books) -> None:
+    """Of -40.00 and 100.00 on their way Stripe's own report still holds 60.00 that the closing does not: their absolute
+    values, as the formula was first written, would make it 140.00 (docs/decisions/0105)."""
+    books.states(0, at=BEGINNING)
+    out = books.entry("charge", 10000, at=on(5))
+    books.payout(10000, at=on(30), members=[out], status="in_transit", arrives=on(3, month=2))
+    debt = books.entry("refund", -4000, at=on(31, 1))
+    books.payout(-4000, at=on(31), members=[debt], status="in_transit", arrives=on(4, month=2))
+    books.states(0, at=END)
+    books.covers()
+
+    report = books.report()
+
+    stripes_own = 10000 - 4000  # its payouts are deducted on the day on which they arrive
+    assert (net(report, "closing"), net(report, "bridge")) == (0, stripes_own)
+
+
 def test_an_automatic_payout_that_nobody_listed_is_named(books: Books) -> None:
     """It has no composition, like a manual one; but here there is a list, and nobody read it."""
     books.states(0, at=BEGINNING)

@@ -217,7 +217,7 @@ def verdicts(
     others: Sequence[str] = (),
     scope: Scope = SCOPE,
 ) -> tuple[Verdict, ...]:
-    return proof.verdicts(scope, covered, blocks, flows, breaks, timing, others)
+    return proof.verdicts(scope, covered, blocks, flows, breaks, timing, others, {})
 
 
 def verdict(rules: Rules | None = None, **given: Any) -> Verdict:

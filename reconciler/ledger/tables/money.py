@@ -104,7 +104,7 @@ class PayoutMemberRow(SQLModel, table=True):
 
 
 class BankLineRow(SQLModel, table=True):
-    """One line of a bank statement whose own totals footed."""
+    """One line of a bank statement whose own totals footed; at ordinal 0 what the account held before its lines."""
 
     __tablename__: ClassVar[Any] = "bank_line"
     __table_args__ = (
