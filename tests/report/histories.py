@@ -22,6 +22,8 @@ FIRST, SECOND, THIRD = on(1, 0), on(1, 0, month=2), on(1, 0, month=3)
 """Where January, February and March begin."""
 KNOWN = on(20, 0, month=3)
 """Everything is known by then."""
+COMES_BACK = timedelta(days=4)
+"""After how long a payout that fails is back."""
 _DECIMALS = {"USD": 2, "EUR": 2, "JPY": 0}
 
 
@@ -282,7 +284,7 @@ class Teller:
         self.facts.append(Fact(KNOWN - timedelta(days=1), (ResourceRef("stripe", "main", "payout", name), refs)))
         if not fails:
             return None
-        back_at = at + timedelta(days=4)
+        back_at = at + COMES_BACK
         self._entry("payout_reversal", total, 0, currency, back_at, name, back_at)
         self._read("payout", body | {"status": "failed"}, back_at)
         return self.lines[-1]

@@ -23,7 +23,7 @@ from reconciler.report.linking import legs, link
 from reconciler.report.model import Amount, Params, Report, Rules
 from reconciler.report.scope import Scope
 from tests.report.books import TERMS
-from tests.report.histories import KNOWN, SECOND, THIRD, Fact, Story, Teller, rearranged, stories, write
+from tests.report.histories import COMES_BACK, KNOWN, SECOND, THIRD, Fact, Story, Teller, rearranged, stories, write
 
 PROPERTY = settings(
     max_examples=7,
@@ -127,7 +127,9 @@ def every_report_foots(told: Told) -> None:
             assert all(bar.start.minor + bar.amount.minor == bar.end.minor for bar in bars)
             assert block.days[-1].closing.minor == figures["closing"]
         for payout in shown.payouts:
-            assert payout.state.value in ("FOOTED", "FAILED_RETURNED", "FAILED_UNRETURNED")
+            failed = payout.status == "failed"
+            back = payout.created_at + COMES_BACK < shown.header.end
+            assert payout.state.value == (("FAILED_RETURNED" if back else "IN_TRANSIT") if failed else "FOOTED")
             assert payout.difference is not None
             assert payout.difference.minor == 0
         for total in shown.unsettled_totals:
