@@ -12,6 +12,11 @@ from reconciler.report.formats.dossier import Dossier
 
 _LEFT_OUT = frozenset({"header", "entries", "pairs", "days"})
 """Too long for a ticket, or said above already; `--section` brings each of them."""
+_ADD_UP = frozenset(
+    ("verdicts", "coverage", "balance", "waterfall", "unsettled_totals", "matches", "open_items", "ages", "sales",
+     "fees", "disputes")
+)  # fmt: skip
+"""Never cut: what is left out of these would be missing in a sum, and whole currencies with it."""
 _LISTED = 50
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#!|~&])")
 
@@ -28,7 +33,7 @@ def text(dossier: Dossier, sheets: Sequence[Sheet]) -> Iterable[str]:
     whole = len(sheets) > 1
     for sheet in sheets:
         if not (whole and sheet.name in _LEFT_OUT):
-            yield from _section(sheet, _LISTED if whole else None)
+            yield from _section(sheet, _LISTED if whole and sheet.name not in _ADD_UP else None)
 
 
 def _section(sheet: Sheet, listed: int | None) -> Iterator[str]:
