@@ -223,7 +223,16 @@ def keep(tx: Transaction, read: Sequence[tuple[Unread, Sequence[Movement]]], met
 
 
 def read_again(tx: Transaction, versions: Sequence[tuple[int, int]]) -> None:
-    """After bodies changed: what was kept of them is forgotten in the same commit."""
+    """After bodies changed: what was kept of them is forgotten in the same commit.
+
+    Their groups are given up here, while their rows still tell which they are: a group whose every row is gone would be
+    found by nobody, and count beside what is read anew. Whoever is setting them aside right now loses the turn.
+    """
+    if not versions:
+        return
+    carried.take_turn(tx)
+    ids = sorted({resource_id for resource_id, _ in versions})
+    release_groups(tx, {row.group_id for row in tx.run(_GROUPS_OF, {"ids": ids})})
     keys = [{"resource_id": resource_id, "version": version} for resource_id, version in versions]
     tx.run_many(_DELETE_MOVEMENT, keys)
     INSERT_UNREAD.run(tx, keys)
@@ -236,6 +245,7 @@ _MET_GROUPS = _ids(
     "SELECT DISTINCT m.group_id FROM movement_name n JOIN movement m ON m.resource_id = n.resource_id"
     f" WHERE n.name IN :ids AND m.group_id > {OPEN}"
 )
+_GROUPS_OF = _ids(f"SELECT DISTINCT group_id FROM movement WHERE resource_id IN :ids AND group_id > {OPEN}")
 _LOOK_AGAIN = _ids(
     "UPDATE movement SET group_id = NULL WHERE group_id = 0"
     " AND resource_id IN (SELECT resource_id FROM movement_name WHERE name IN :ids)"

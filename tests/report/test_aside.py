@@ -240,6 +240,60 @@ def test_what_is_forgotten_of_a_person_is_forgotten_here_too(ledger: Ledger) -> 
     assert count(ledger, "movement", "kind = 'charge'") == 1
 
 
+def _forget_all(ledger: Ledger, account: str) -> None:
+    """Everything of an account that may be about a person; the books' fields stay."""
+    asked = Asked(account, Redaction("", ""), f"evt_{account}")
+    ledger.redact_versions(asked, {"charge": _OF_CHARGE, "transaction": _OF_SALE}, after=(-(2**63), 0), limit=99)
+
+
+_OF_CHARGE = frozenset({"id", "status", "amount", "amount_captured", "currency", "created", "balance_transaction"})
+_OF_SALE = frozenset(
+    {"id", "order_id", "kind", "gateway", "status", "amount", "currency", "processed_at", "authorization"}
+)
+
+
+@pytest.mark.parametrize("accounts", [("shop",), ("main",), ("shop", "main"), ("main", "shop")])
+def test_what_was_set_aside_and_is_forgotten_counts_once(ledger: Ledger, accounts: tuple[str, ...]) -> None:
+    """A group whose every reading is thrown away has nobody left by whom it could be found."""
+    books = Books(ledger)
+    books.sale("25.00", at=on(4), gateway="gift_card", order=2)
+    charge = books.charge(3000, at=on(5))
+    books.sale("30.00", at=on(5), authorization=charge)
+    setting = SettingAside(TERMS, RULES.gateways)
+    setting.run(ledger)
+    before = books.report()
+    assert count(ledger, "aside_flow") == 2
+
+    for account in accounts:
+        _forget_all(ledger, account)
+    forgotten = books.report()
+    setting.run(ledger)
+    again = books.report()
+
+    assert [(each.code, each.count) for each in before.match_lines] == [("matched", 1), ("out_of_scope.gift_card", 1)]
+    assert (forgotten.match_lines, again.match_lines) == (before.match_lines, before.match_lines)
+    assert count(ledger, "aside_flow") == 2
+
+
+def test_what_is_set_aside_while_it_is_forgotten_is_looked_at_anew(ledger: Ledger) -> None:
+    """A step that was worked out before the bodies shrank must not be written after it."""
+    books = Books(ledger)
+    books.sale("25.00", at=on(4), gateway="gift_card")
+    setting = SettingAside(TERMS, RULES.gateways)
+    setting.begin(ledger)
+    reading = setting.next_step(ledger, BEGINNING)
+    assert reading is not None
+    assert reading.carry_out(ledger)
+    looking = setting.next_step(ledger, reading.place)
+    assert looking is not None
+
+    _forget_all(ledger, "shop")
+
+    assert not looking.carry_out(ledger)
+    setting.run(ledger)
+    assert [(each.code, each.count) for each in books.report().match_lines] == [("out_of_scope.gift_card", 1)]
+
+
 def test_only_an_account_that_is_read_otherwise_is_read_again(ledger: Ledger) -> None:
     """After an upgrade of one provider, or when an account is added to the configuration."""
     books = Books(ledger)
