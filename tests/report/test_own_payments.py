@@ -87,6 +87,27 @@ def test_a_dispute_of_the_shops_own_payments_has_its_cost(shop: OwnPayments) -> 
     assert (line(report, "matched").count, standing(report)) == (1, "BALANCED")
 
 
+@pytest.mark.parametrize(("comes_back", "types"), [(True, []), (False, ["OBJECT_DIFF"])])
+def test_a_dispute_that_was_won_brings_its_money_back_or_is_a_break(
+    shop: OwnPayments, comes_back: bool, types: list[str]
+) -> None:
+    sale = shop.sold("100.00", day=3, fee="3.00")
+    names: dict[str, Any] = {"source_id": 5, "source_type": "Payments::Dispute", "source_order_id": 1}
+    names["source_order_transaction_id"] = sale
+    shop.row("dispute", "-100.00", fee="15.00", day=5, **names)
+    shop.dispute(5, "won", "100.00", day=12)
+    if comes_back:
+        shop.row("dispute", "100.00", fee="-15.00", day=12, **names)
+    shop.states(9700 if comes_back else -1800)
+
+    report = shop.report()
+
+    section = report.disputes["USD"]
+    assert (section.won, section.net_cost.minor) == (1, 0 if comes_back else -11500)
+    assert break_types(report) == types
+    assert standing(report) == ("BALANCED" if comes_back else "BREAKS")
+
+
 def test_a_payout_of_the_shops_own_payments_is_no_member_of_itself(shop: OwnPayments) -> None:
     sale = int(shop.books.sale("100.00", at=on(3), gateway="shopify_payments"))
     shop.row("charge", "100.00", fee="3.00", day=3, payout_id=31, source_order_id=1, source_order_transaction_id=sale)

@@ -88,6 +88,31 @@ def test_currencies_are_never_added(books: Books) -> None:
 # --- time -----------------------------------------------------------------------------------------
 
 
+def test_money_held_in_reserve_moves_between_two_balances_and_the_whole_stays(books: Books) -> None:
+    """A hold of 300.00, of which 120.00 come back; meanwhile a refund takes what is left below zero."""
+    for kind, held in (("payments", -5000), ("risk_reserved", 18000)):
+        books.states(0, at=BEGINNING, balance_type=kind)
+        books.states(held, at=END, balance_type=kind)
+    books.entry("charge", 20000, at=on(3))
+    books.entry("risk_reserved_funds", -30000, at=on(5))
+    books.entry("risk_reserved_funds", 30000, at=on(5), balance_type="risk_reserved")
+    books.entry("risk_reserved_funds", 12000, at=on(20))
+    books.entry("risk_reserved_funds", -12000, at=on(20), balance_type="risk_reserved")
+    books.entry("refund", -7000, at=on(22))
+    books.covers()
+
+    report = books.report()
+
+    reserved, payments = (block(report, balance_type=kind) for kind in ("risk_reserved", "payments"))
+    closings = [each.line("closing").net for each in (payments, reserved)]
+    assert [each.minor for each in closings if each is not None] == [-5000, 18000]
+    moved = [each.line("risk_reserved_funds") for each in (payments, reserved)]
+    assert [(each.count, each.net and each.net.minor) for each in moved] == [(2, -18000), (2, 18000)]
+    assert sum(each.minor for each in closings if each is not None) == 20000 - 7000
+    assert [each.difference.minor for each in report.unsettled_totals] == [0, 0]
+    assert (break_types(report), standing(report)) == ([], "BALANCED")
+
+
 def test_a_day_of_25_hours_and_one_of_23_belong_wholly_to_their_date(books: Books) -> None:
     """Berlin, 25 October 2026: from 22:00 UTC on the 24th to 23:00 UTC on the 25th."""
     books.states(0, at=BEGINNING)
