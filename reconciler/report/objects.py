@@ -15,7 +15,7 @@ from reconciler.ledger.finance import EntryFact
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report.facts import Facts
 from reconciler.report.linking import REVERSAL, right_time
-from reconciler.report.model import BreakType, FxException, FxResult, FxSection, OpenItem, Plane
+from reconciler.report.model import Amount, BreakType, FxException, FxResult, FxSection, OpenItem, Plane
 from reconciler.report.scope import Scope, half_up
 from reconciler.report.work import item
 
@@ -51,12 +51,17 @@ class _Books:
         """Those before the end."""
         return [entry for entry in self._ever(movement) if entry.effective_at < self._end]
 
-    def closes(self, movement: Movement, gap: int) -> datetime | None:
-        """When entries from after the end, which are known, have made good for a gap; None where they do not."""
+    def closes(self, movement: Movement, gap: Amount) -> datetime | None:
+        """When entries from after the end, which are known, have made good for a gap; None where they do not.
+
+        Abroad each comes at the rate of its day, so that what comes the other way is all that can be asked of it.
+        """
         later = [entry for entry in self._ever(movement) if entry.effective_at >= self._end]
-        if {entry.key.currency for entry in later} != {movement.amount.currency}:
+        if {entry.key.currency for entry in later} != {gap.currency}:
             return None
-        return later[-1].effective_at if sum(entry.gross for entry in later) == -gap else None
+        made_good = sum(entry.gross for entry in later)
+        whole = made_good == -gap.minor if gap.currency == movement.amount.currency else made_good * gap.minor < 0
+        return later[-1].effective_at if whole else None
 
     def _ever(self, movement: Movement) -> list[EntryFact]:
         match movement.role:
@@ -81,12 +86,12 @@ def examine(scope: Scope, facts: Facts) -> ObjectFindings:
     exceptions: list[tuple[Movement, FxException, datetime]] = []
     for movement, expected, since in _expectations(scope, facts, books):
         entries = books.of(movement)
-        currencies = {entry.key.currency for entry in entries}
-        if not entries or currencies == {movement.amount.currency}:
-            gap = sum(entry.gross for entry in entries) - expected
-            if gap:
-                found = _difference(scope, movement, entries, expected, since)
-                closes = books.closes(movement, gap)
+        currencies = {entry.key.currency for entry in entries} or {movement.amount.currency}
+        if currencies == {movement.amount.currency} or _is_one_way(entries, expected):
+            (currency,) = currencies
+            found = _difference(scope, movement, entries, expected, since, currency)
+            if found.difference.minor:
+                closes = books.closes(movement, found.difference)
                 if closes is not None:
                     found = replace(found, clears_on=scope.day_of(closes), suggestion=None)
                 young = not entries and found.age_days <= scope.params.rules.grace_days
@@ -134,10 +139,16 @@ def _expectations(scope: Scope, facts: Facts, books: _Books) -> Iterator[tuple[M
             yield movement, movement.amount.minor, max(movement.occurred_at, dispute.since)
 
 
+def _is_one_way(entries: Sequence[EntryFact], expected: int) -> bool:
+    """Money abroad that should come to nothing, and of which nothing came back: at no rate is that nothing."""
+    one_currency = len({entry.key.currency for entry in entries}) == 1
+    return expected == 0 and one_currency and len({entry.gross > 0 for entry in entries}) == 1
+
+
 def _difference(
-    scope: Scope, movement: Movement, entries: Sequence[EntryFact], expected: int, since: datetime
+    scope: Scope, movement: Movement, entries: Sequence[EntryFact], expected: int, since: datetime, currency: str
 ) -> OpenItem:
-    account, currency = movement.ref.account, movement.amount.currency
+    account = movement.ref.account
     actual = sum(entry.gross for entry in entries)
     return item(
         scope,

@@ -358,3 +358,50 @@ def test_a_dispute_that_is_appealed_is_open_again(books: Books, status: str) -> 
     section = books.report().disputes["USD"]
 
     assert (section.open, section.lost, section.at_risk.minor) == (1, 0, 10000)
+
+
+# --- money abroad that should have come back --------------------------------------------------------
+
+
+def _won_abroad(books: Books, *, back: int | None, month: int = 1) -> None:
+    """A euro charge, disputed and won: 110.00 USD went, and what comes back comes at the rate of its day."""
+    books.states(0, at=BEGINNING)
+    charge = books.charge(10000, currency="eur", at=on(5), settled=(11000, "usd", 1.1))
+    books.sale("100.00", currency="EUR", at=on(5), authorization=charge)
+    books.entry("dispute", -11000, at=on(7), source="dp_1")
+    body = {"id": "dp_1", "amount": 10000, "currency": "eur", "charge": charge, "created": int(on(7).timestamp())}
+    books.read("dispute", body | {"status": "needs_response"}, at=on(7))
+    books.read("dispute", body | {"status": "won"}, at=on(20))
+    if back is not None:
+        books.entry("dispute_reversal", back, at=on(20, month=month), source="dp_1")
+    books.states(back if back is not None and month == 1 else 0, at=END)
+    books.covers(until=on(5, month=3))
+
+
+@pytest.mark.parametrize("back", [11000, 11170])
+def test_what_comes_back_at_another_rate_has_come_back(books: Books, back: int) -> None:
+    _won_abroad(books, back=back)
+
+    report = books.report(as_of=on(6, month=3))
+
+    assert (break_types(report), standing(report)) == ([], "BALANCED")
+
+
+def test_money_abroad_that_never_came_back_is_a_difference_in_the_currency_that_it_went_in(books: Books) -> None:
+    _won_abroad(books, back=None)
+
+    report = books.report(as_of=on(6, month=3))
+
+    (found,) = report.breaks
+    assert (found.type.value, found.left) == ("OBJECT_DIFF", "stripe/main/dispute/dp_1")
+    assert (found.currency, found.difference.minor, found.right_amount.minor) == ("USD", -11000, -11000)
+    assert (standing(report), standing(report, "EUR")) == ("BREAKS", "BALANCED")
+
+
+def test_money_abroad_that_comes_back_after_the_end_is_timing(books: Books) -> None:
+    _won_abroad(books, back=11170, month=2)
+
+    report = books.report(as_of=on(6, month=3))
+
+    assert break_types(report) == []
+    assert [(str(each.clears_on), each.currency) for each in report.timing] == [("2026-02-20", "USD")]

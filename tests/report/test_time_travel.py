@@ -146,7 +146,7 @@ class Later:
         self.ledger.record_control_totals([ControlTotal("main", "payments", money, at)], self.now)
 
     def a_payout_lists_others(self) -> None:
-        known = [fact.what.ref for fact in self.told if isinstance(fact.what, Snapshot)]
+        known = sorted({fact.what.ref for fact in self.told if isinstance(fact.what, Snapshot)})
         payouts = [ref for ref in known if ref.kind == "payout"]
         entries = [ref for ref in known if ref.kind == "balance_transaction"]
         if payouts:
