@@ -218,10 +218,14 @@ class Sweeper:
         return Ended(complete=True, also=lambda ledger: ledger.mark([Mark(ref, Cause.SWEEP) for ref in stale], now))
 
     async def members(self, kind: Kind, job: Job) -> Ended:
-        """List what belongs to resources that are complete now (a payout's balance transactions), once each."""
+        """List what belongs to resources that are complete now (a payout's balance transactions), once each.
+
+        One whose list cannot be read keeps no other from its own: each run would end at the same one.
+        """
         settings = self._settings(kind.name)
         now = self.clock.now()
         after: ResourceRef | None = None
+        broken: BadReply | None = None
         while True:
             waiting = await self.ledger.read(
                 lambda ledger, after=after: ledger.memberless(  # type: ignore[misc]  # mypy does not infer a default's type
@@ -233,8 +237,13 @@ class Sweeper:
                 )
             )
             for snapshot in waiting:
-                await self._list_members(kind, snapshot, job)
+                try:
+                    await self._list_members(kind, snapshot, job)
+                except BadReply as error:
+                    broken = broken or error
             if not waiting:
+                if broken is not None:
+                    raise broken
                 return Ended(complete=True)
             after = waiting[-1].ref
 

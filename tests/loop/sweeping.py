@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
+from sqlalchemy import text
+
 from reconciler.ledger import Coverage
+from reconciler.model import ResourceRef
 from reconciler.sweeps import SweepSettings
 from tests.loop.harness import DAY, MINUTE, SECOND, START, Loop
 
@@ -18,3 +22,9 @@ def coverage(loop: Loop, kind: str) -> list[Coverage]:
 def missed(loop: Loop) -> dict[str, int]:
     with loop.ledger.view() as view:
         return {kind: count for _, kind, count in view.missed_events_by_type(START - DAY)}
+
+
+def members_of(loop: Loop) -> dict[str, set[str]]:
+    with loop.ledger.store.read() as tx:
+        rows = tx.run(text("SELECT payout_id, members FROM payout_members WHERE complete")).all()
+    return {row.payout_id: {ResourceRef.parse(each).id for each in orjson.loads(row.members)} for row in rows}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-import orjson
 import pytest
 from sqlalchemy import text
 
 from providers.sandbox import Chance, FaultPlan
 from reconciler.clock import from_micros
-from reconciler.model import ResourceRef
 from reconciler.sweeps import SweepSettings
 from tests.loop.harness import DAY, HOUR, MINUTE, SECOND, START, Loop, looping
-from tests.loop.sweeping import SWEEPS, coverage, missed
+from tests.loop.sweeping import SWEEPS, coverage, members_of, missed
 
 # --- the feed -------------------------------------------------------------------------------------
 
@@ -190,12 +188,6 @@ def test_members_that_cannot_be_listed_are_listed_when_they_can_be(url: str) -> 
             assert members_of(loop) == {payout["id"]: {*loop.world.truth.members[payout["id"]]} - {own}}
 
     asyncio.run(story())
-
-
-def members_of(loop: Loop) -> dict[str, set[str]]:
-    with loop.ledger.store.read() as tx:
-        rows = tx.run(text("SELECT payout_id, members FROM payout_members WHERE complete")).all()
-    return {row.payout_id: {ResourceRef.parse(each).id for each in orjson.loads(row.members)} for row in rows}
 
 
 def test_control_totals_are_recorded_each_hour_and_at_the_cut_off(url: str) -> None:

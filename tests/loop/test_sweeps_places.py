@@ -12,10 +12,10 @@ import pytest
 from providers.sandbox import FaultPlan
 from providers.stripe import Stripe
 from reconciler.ledger import Job
-from reconciler.model import NoticePage, Page, Window
+from reconciler.model import NoticePage, Page, Snapshot, Window
 from reconciler.sweeps import SweepSettings
-from tests.loop.harness import HOUR, MINUTE, SECOND, START, looping
-from tests.loop.sweeping import coverage
+from tests.loop.harness import DAY, HOUR, MINUTE, SECOND, START, looping
+from tests.loop.sweeping import coverage, members_of
 
 # --- watermarks, windows, places ------------------------------------------------------------------
 
@@ -94,6 +94,8 @@ class Circling(Stripe):
     """Lists and the feed promise more for ever, and lead from one of two pages to the other."""
 
     circling = False
+    circling_payout = ""
+    """Whose members do."""
 
     async def page(self, kind: str, window: Window | None, cursor: str | None) -> Page:
         page = await super().page(kind, window, None if self.circling else cursor)
@@ -102,6 +104,11 @@ class Circling(Stripe):
     async def changes(self, window: Window, cursor: str | None, *, undelivered: bool = False) -> NoticePage:
         page = await super().changes(window, None if self.circling else cursor, undelivered=undelivered)
         return replace(page, cursor=_other(cursor)) if self.circling else page
+
+    async def members(self, snapshot: Snapshot, cursor: str | None) -> Page | None:
+        circling = snapshot.ref.id == self.circling_payout
+        page = await super().members(snapshot, None if circling else cursor)
+        return replace(page, cursor=_other(cursor)) if circling and page is not None else page
 
 
 def _other(cursor: str | None) -> str:
@@ -130,6 +137,36 @@ def test_a_list_that_leads_in_a_circle_ends_the_run_and_is_named(url: str, job: 
             loop.advance(HOUR)
             await loop.run_job(job)
             assert (loop.watermark(job) or before) > before
+
+    asyncio.run(story())
+
+
+def test_a_payout_whose_members_lead_in_a_circle_is_named_and_keeps_no_other_from_its_own(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, provider=Circling) as loop:
+            provider = loop.node.accounts["main"].provider
+            assert isinstance(provider, Circling)
+            payouts = []
+            for _ in range(3):
+                loop.world.payments.pay(5_000)
+                loop.server.advance(3 * DAY)
+                payout = loop.world.payouts.create_automatic()
+                assert payout is not None
+                payouts.append(payout["id"])
+            circling, *others = sorted(payouts)
+            provider.circling_payout = circling
+            await loop.mark(*(loop.ref("payout", each) for each in payouts))
+            await loop.settle()
+            loop.advance(MINUTE)
+            await loop.run_job("members/main/payout")
+            assert sorted(members_of(loop)) == others
+            with loop.ledger.view() as view:
+                (stands,) = [each for each in view.jobs() if each.name == "members/main/payout"]
+            assert f"the members of stripe/main/payout/{circling} leads back to a page" in str(stands.last_error)
+            provider.circling_payout = ""
+            loop.advance(HOUR)
+            await loop.run_job("members/main/payout")
+            assert sorted(members_of(loop)) == sorted(payouts)
 
     asyncio.run(story())
 
