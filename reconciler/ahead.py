@@ -34,7 +34,7 @@ _LATE_SECONDS: Final = 0.02
 is refilled in this time: nothing where Stripe's or Shopify's limits pace the reads."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Read:
     """One request: whose, what it answers, which gates it asks about."""
 
@@ -56,13 +56,14 @@ class Read:
 class Hands:
     """The reads of one account."""
 
-    def __init__(self, concurrency: int, limits: Callable[[], Mapping[str, Limit]]) -> None:
-        """`limits` may become larger while the account is read."""
+    def __init__(self, concurrency: int, limits: Callable[[], Mapping[str, Limit]], longest_seconds: float) -> None:
+        """`limits` may become larger while the account is read; `longest_seconds` a claim may be held."""
         self._concurrency = concurrency
         self._limits = limits
+        self._longest = longest_seconds
         self._quick = False
         self._in_doubt = False
-        """A read has failed: the account may be throttled, or shut."""
+        """What is held goes back: a read has failed, and the account may be throttled, or shut."""
         self._taken = 0
         self._held: list[tuple[int, int, Read]] = []
         self._busy = 0
@@ -101,10 +102,13 @@ class Hands:
         rate = min((limit.rate for limit in self._limits().values()), default=math.inf)
         return int(min(self._concurrency, rate * _LATE_SECONDS))
 
-    @property
-    def is_in_doubt(self) -> bool:
-        """What is held is not read, but goes back: what a failure closed is closed for it as well."""
-        return self._in_doubt and self.holds
+    def goes_back_in(self, now: float) -> float:
+        """How many seconds all that is held may still wait for its read; infinity where nothing is held."""
+        return min((read.taken_at for read in self.held), default=math.inf) + self._longest - now
+
+    def has_to_let_go(self, now: float) -> bool:
+        """What is held is not read: a failure closed it for that as well, or it has been held for too long."""
+        return self.holds and (self._in_doubt or self._is_late(self._held[0][2], now))
 
     def hold(self, read: Read) -> None:
         self._taken += 1
@@ -112,7 +116,7 @@ class Hands:
 
     def next(self, now: float) -> Read | None:
         """The most urgent one, where one more may be under way; it is from now on."""
-        if not self._held or self._in_doubt:
+        if not self._held or self.has_to_let_go(now):
             return None
         if self._busy >= self._concurrency or self._unstored > self._concurrency:
             return None
@@ -135,10 +139,11 @@ class Hands:
         if not read.lists:
             self._quick, self._in_doubt = False, self.holds
 
-    def let_go(self, taken_before: float) -> list[Read]:
-        """What has been held since then or longer, or all of it where a read has failed; nothing more is held until the
+    def let_go(self, now: float, *, everything: bool) -> list[Read]:
+        """What has been held for too long, or all of it where a read has failed; nothing more is held until the
         provider is quick again."""
-        late = [each for each in self._held if self._in_doubt or each[2].taken_at <= taken_before]
+        everything = everything or self._in_doubt
+        late = [each for each in self._held if everything or self._is_late(each[2], now)]
         self._in_doubt = False
         if late:
             self._quick = False
@@ -146,3 +151,12 @@ class Hands:
             self._held = [each for each in self._held if id(each) not in left]
             heapq.heapify(self._held)
         return [read for _, _, read in late]
+
+    def keep(self, reads: Iterable[Read]) -> None:
+        """They could not be given back: they are held until they can be, and nobody reads them."""
+        for read in reads:
+            self.hold(read)
+        self._in_doubt = self.holds
+
+    def _is_late(self, read: Read, now: float) -> bool:
+        return read.taken_at + self._longest - now <= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
+from reconciler.ahead import Read
 from reconciler.clock import Clock
 from reconciler.errors import (
     BadReply,
@@ -369,14 +371,20 @@ class Fetcher:
         releases = [Release(claim, now + wait, counted=False) for claim in claims]
         await self._ledger.call(lambda ledger: ledger.release(releases, now))
 
-    async def put_back(self, claims: Sequence[Claim], endpoint: str, priority: Priority) -> None:
-        """Give claims back for which no request was sent, and what was paid for it."""
+    async def put_back(self, reads: Sequence[Read]) -> None:
+        """Give claims back for which no request was sent, and what was paid for them. Twice is as good as once: whoever
+        never heard of the commit says it again."""
         now = self._clock.now()
+        releases = [Release(claim, now, counted=False) for read in reads for claim in read.claims]
+        unused = Counter((read.endpoint, Priority(read.priority)) for read in reads)
 
         def act(ledger: Ledger) -> None:
-            # In the order in which a page's commit locks them: what others wait for most comes last.
-            ledger.release([Release(claim, now, counted=False) for claim in claims], now)
-            ledger.return_requests(self.account, endpoint, self.limits, unused=1, priority=priority, now=now)
+            # All resources before all of the budget, as a page's commit has them: what others wait for most comes last.
+            if ledger.release(releases, now):
+                for (endpoint, priority), count in sorted(unused.items()):
+                    ledger.return_requests(
+                        self.account, endpoint, self.limits, unused=count, priority=priority, now=now
+                    )
 
         await self._ledger.call(act)
 

@@ -12,10 +12,11 @@ a good share of them is free (decision 0097), and claims more than can be read a
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ import structlog
 
 from reconciler.ahead import Hands, Read
 from reconciler.clock import Clock
-from reconciler.errors import LedgerError
+from reconciler.errors import LedgerError, LedgerUnavailable
 from reconciler.fetcher import AT_ONCE, Fetcher
 from reconciler.ledger import GroupCommit, Ledger
 from reconciler.model import Priority
@@ -113,7 +114,10 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._running: dict[asyncio.Task[None], Read] = {}
-        self._hands = {account: Hands(settings.concurrency, _limits_of(each)) for account, each in fetchers.items()}
+        longest = settings.held.total_seconds()
+        self._hands = {
+            account: Hands(settings.concurrency, _limits_of(each), longest) for account, each in fetchers.items()
+        }
         self._taker = Taker(fetchers, owner=owner, lease=settings.lease)
         self._paused: dict[LaneKey, datetime] = {}
         self._choices = 0
@@ -181,7 +185,9 @@ class Worker:
             self._start_next(account)
         if self._is_worth_a_turn():
             return timedelta(0)
-        return min(turn.wait, self._settings.held) if self._holds() else turn.wait
+        now_seconds = self._clock.monotonic()
+        held = min((hands.goes_back_in(now_seconds) for hands in self._hands.values()), default=math.inf)
+        return turn.wait if held == math.inf else min(turn.wait, timedelta(seconds=held))
 
     def _reads(self) -> Iterator[Read]:
         """Under way, or held."""
@@ -191,9 +197,6 @@ class Worker:
 
     def _is_worth_a_turn(self) -> bool:
         return any(hands.is_worth_a_turn for hands in self._hands.values())
-
-    def _holds(self) -> bool:
-        return any(hands.holds for hands in self._hands.values())
 
     def _hold(self, taken: Taken) -> None:
         lane, walk = taken.lane, taken.walk
@@ -214,11 +217,14 @@ class Worker:
             self._hands[lane.account].hold(read)
 
     def _start_next(self, account: str) -> None:
-        """As many as may be under way."""
-        while (read := self._hands[account].next(self._clock.monotonic())) is not None:
+        """As many as may be under way; a turn where something that is held has to go back instead."""
+        hands = self._hands[account]
+        while (read := hands.next(self._clock.monotonic())) is not None:
             task = asyncio.create_task(read.start(read), name=f"{self._owner} reads {account}")
             self._running[task] = read
             task.add_done_callback(self._ended)
+        if hands.has_to_let_go(self._clock.monotonic()):
+            self._wake.set()
 
     def _answered(self, read: Read) -> timedelta:
         """How long what was said may wait to be stored: who waits for a read already waits longer than that."""
@@ -238,7 +244,7 @@ class Worker:
             log.error("a read ended in an error of ours", error=repr(error), exc_info=error)
         if not self._stopping:
             self._start_next(read.account)
-        if not self._running or hands.is_worth_a_turn or hands.is_in_doubt:
+        if not self._running or hands.is_worth_a_turn:
             self._wake.set()
         elif self._lingering is None and not (hands.holds or self._wake.is_set()):
             # What is held will end as well: what this one made due can wait for that.
@@ -257,21 +263,24 @@ class Worker:
         if ended:
             log.info("ended the leases of a process that died", leases=ended)
 
-    async def _put_back_what_waited(self, longest: timedelta | None = None) -> None:
+    async def _put_back_what_waited(self, *, everything: bool = False) -> None:
         """What was held for too long, because the provider stopped answering: others may read it, and the requests
         that were paid for it are not sent in a later second. And what was held when a read failed."""
-        before = self._clock.monotonic() - (self._settings.held if longest is None else longest).total_seconds()
-        late = [read for hands in self._hands.values() for read in hands.let_go(before)]
-        if late:
-            await asyncio.gather(*(self._put_back(read) for read in late))
+        now = self._clock.monotonic()
+        late = {account: hands.let_go(now, everything=everything) for account, hands in self._hands.items()}
+        await asyncio.gather(*(self._put_back(account, reads) for account, reads in late.items() if reads))
 
-    async def _put_back(self, read: Read) -> None:
-        await self._fetchers[read.account].put_back(read.claims, read.endpoint, Priority(read.priority))
+    async def _put_back(self, account: str, reads: Sequence[Read]) -> None:
+        try:
+            await self._fetchers[account].put_back(reads)
+        except LedgerUnavailable:
+            self._hands[account].keep(reads)
+            raise
 
     async def _drain(self) -> None:
         """Let reads end for a while, then cancel the rest and give their claims back."""
         try:
-            await self._put_back_what_waited(timedelta(0))
+            await self._put_back_what_waited(everything=True)
         except LedgerError as error:
             log.warning("claims could not be given back; their leases end by themselves", error=str(error))
         running = dict(self._running)

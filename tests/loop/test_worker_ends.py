@@ -15,11 +15,13 @@ from sqlalchemy import text
 
 from providers.sandbox import Chance, FaultPlan
 from providers.stripe import Stripe
+from reconciler.ahead import Read
 from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import Claim, Mark
 from reconciler.model import Cause, Priority, Reading, ResourceRef, State
 from reconciler.provider import Kind, Limit
 from reconciler.worker import WorkerSettings
+from tests.databases import until_somebody_waits
 from tests.loop.harness import DAY, MINUTE, SECOND, looping
 from tests.loop.payments import NO_FAULTS, known_payments, refs
 
@@ -64,8 +66,41 @@ def test_what_no_request_was_sent_for_is_given_back_with_what_was_paid_for_it(le
                 drawn, [claim] = take()
                 assert (drawn, claim.attempts) == (1, 1)
                 assert take() == (0, [])
-                await fetcher.put_back([claim], "here", Priority.LIVE)
+                await fetcher.put_back([_unsent(claim)])
+                await fetcher.put_back([_unsent(claim)])  # whoever never heard of the commit says it again
             assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 0
+
+    asyncio.run(story())
+
+
+def _unsent(claim: Claim) -> Read:
+    return Read("main", [claim], frozenset(), Priority.LIVE, "here", 0.0, lambda _: asyncio.sleep(0))
+
+
+def test_what_goes_back_waits_for_no_resource_with_the_budget_in_its_hands(postgres_ledger_url: str) -> None:
+    """A page's commit locks its rows and then draws for the next one: each would wait for the other."""
+
+    async def story() -> None:
+        async with looping(postgres_ledger_url) as loop:
+            await loop.node.stop()
+            fetcher, limit = loop.node.accounts["main"].fetcher, {"here": Limit(1.0, 10)}
+            fetcher.limits = limit
+            refs = [ResourceRef("stripe", "main", "charge", each) for each in ("ch_1", "ch_2", "ch_3")]
+            loop.ledger.mark([Mark(each, Cause.WEBHOOK) for each in refs], loop.now())
+            loop.ledger.draw_requests("main", "here", limit, want=3, priority=Priority.LIVE, now=loop.now())
+            claims = loop.ledger.claim(
+                "main", "charge", Priority.LIVE.value, owner="node", count=5, lease=MINUTE, now=loop.now()
+            )
+            with loop.ledger.store.beside().write() as page:
+                page.be_patient()
+                page.run(text("SELECT id FROM resource WHERE remote_id = 'ch_2' FOR UPDATE"))
+                going_back = asyncio.create_task(fetcher.put_back([_unsent(claim) for claim in claims]))
+                await asyncio.to_thread(until_somebody_waits, postgres_ledger_url)
+                free = page.run(text("SELECT endpoint FROM bucket ORDER BY endpoint FOR UPDATE NOWAIT")).all()
+                assert [each.endpoint for each in free] == ["", "here"]
+            await going_back
+            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 0
+            assert loop.ledger.lease_owners() == []
 
     asyncio.run(story())
 
