@@ -202,7 +202,8 @@ class Sweeper:
     # --- what is not final yet ---
 
     async def open_states(self, kind: Kind, _job: Job) -> Ended:
-        """Mark open resources whose next look is due: each wait is half the resource's age."""
+        """Mark open resources whose next look is due: each wait is half the resource's age, and never so short that a
+        lagging replica could show less than is known. Nothing was announced, so its answer would be final."""
         settings = self._settings(kind.name)
         now = self.clock.now()
         stale = await self.ledger.read(
@@ -210,7 +211,7 @@ class Sweeper:
                 self.account,
                 kind.name,
                 sorted(kind.open_states),
-                least=settings.every,
+                least=max(settings.every, kind.settle),
                 oldest=now - settings.open_horizon,
                 now=now,
             )
@@ -287,7 +288,7 @@ class Sweeper:
         """Have everything read again of a kind that no list shows, unless it was read lately: a change or a deletion
         that no webhook told of is found in no other way."""
         now = self.clock.now()
-        window, before = Window(EPOCH, now), now - self._settings(kind.name).full_every / 2
+        window, before = Window(EPOCH, now), now - max(self._settings(kind.name).full_every / 2, kind.settle)
         stale = await self.ledger.read(
             lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
         )

@@ -120,6 +120,27 @@ def test_pending_money_is_read_again_until_it_is_available_ever_more_rarely(url:
     asyncio.run(story())
 
 
+def test_what_is_open_is_not_asked_for_again_while_a_replica_may_be_older_than_what_is_known(url: str) -> None:
+    """However often sweeps run: nothing was announced, so whatever that read showed would be final."""
+
+    async def story() -> None:
+        async with looping(
+            url, jobs=("open/main/balance_transaction",), sweeps=SweepSettings(every=SECOND, full_every=SECOND)
+        ) as loop:
+            paid = loop.world.payments.pay(5_000)
+            entry = loop.world.store.get(paid["latest_charge"])["balance_transaction"]
+            await loop.mark(loop.ref("balance_transaction", entry))
+            await loop.quiet()
+            assert loop.known(loop.ref("balance_transaction", entry)).status == "pending"
+            for _ in range(4):
+                await loop.run_for(SECOND)
+                assert loop.reads_of(entry) == 1
+            await loop.run_for(2 * SECOND)
+            assert loop.reads_of(entry) == 2
+
+    asyncio.run(story())
+
+
 def test_members_of_a_payout_are_recorded_once_it_is_itemised_and_equal_the_providers(url: str) -> None:
     async def story() -> None:
         async with looping(url, jobs=("members", "recent/main/payout")) as loop:

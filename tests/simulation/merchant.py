@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ class Merchant:
         self._shop = shop
         self._dice = dice
         self._numbers = iter(range(1 << 40))
-        choices: Mapping[Callable[[], object], int] = {
+        choices: dict[Callable[[], object], int] = {
             self._sell: 5,
             self._pay: 5,
             self._settle: 3,
@@ -42,6 +42,7 @@ class Merchant:
             self._edit_draft: 1,
             self._drop_draft: 1,
         }
+        choices |= {act: 6 for act in (self._refund_more, self._regret) if act.__name__ in often}
         self._choices = {act: weight * (5 if act.__name__ in often else 1) for act, weight in choices.items()}
 
     def open(self) -> None:
@@ -72,7 +73,8 @@ class Merchant:
         finally:
             self._shop.listeners.extend(kept)
 
-    def _some(self, kind: str, /, **fields: Any) -> Body:
+    def _some(self, kind: str, /, of: int | None = None, **fields: Any) -> Body:
+        """One of the newest, mostly; `of` so many."""
         rows = [
             row
             for _, row in self._shop.shelf.all(kind)
@@ -80,7 +82,7 @@ class Merchant:
         ]
         if not rows:
             raise ActionRefused(f"there is no {kind}")
-        return self._dice.choice(rows[-self._dice.choice([2, 12]) :])
+        return self._dice.choice(rows[-(of or self._dice.choice([2, 12])) :])
 
     def _word(self) -> str:
         """Also back and forth between two values, so that a state may come twice."""
@@ -122,6 +124,15 @@ class Merchant:
 
     def _delete_order(self) -> None:
         self._shop.delete_order(self._some("order")["id"])
+
+    def _refund_more(self) -> None:
+        """Of what was given back in part already: it moves no time of its order, nor anything else but how many."""
+        refunded = self._some("transaction", of=100, kind="refund")
+        self._shop.refund(refunded["order_id"], 1, touch=False)
+
+    def _regret(self) -> None:
+        """Whose money went back is deleted, mostly before anybody has looked at it again."""
+        self._shop.delete_order(self._some("transaction", of=2, kind="refund")["order_id"])
 
     # --- Shopify Payments ---
 

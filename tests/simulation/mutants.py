@@ -266,7 +266,7 @@ MUTANTS = (
     Guarded(3, _of(swarm.BelievesTheFirstRead), 4, "shopify-tiny"),
     Guarded(3, Mutant(provider=shopify_mutants.AnyReadShowsIt), 4, "shopify-tiny"),
     Guarded(3, _of(shopify_mutants.PartsOfWhatIsGoneLagNot), 11, "shopify-lag"),
-    Guarded(3, _of(shopify_mutants.PartsWithoutTheirWhole), None, "shopify-lag"),
+    Guarded(3, _of(shopify_mutants.PartsWithoutTheirWhole), 3, "shopify-regrets"),
     Guarded(3, _of(shopify_mutants.MembersAtOnce), 18, "shopify-payouts"),
-    Guarded(3, Mutant(provider=shopify_mutants.PartsAreNotCounted), None, "shopify-lag"),
+    Guarded(3, Mutant(provider=shopify_mutants.PartsAreNotCounted), 0, "shopify-refunds"),
 )

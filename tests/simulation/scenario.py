@@ -350,6 +350,35 @@ def shopify_payouts(seed: int) -> Scenario:
     )
 
 
+def shopify_refunds(seed: int) -> Scenario:
+    """Most of the reads ask a replica that lags, and most webhooks are lost of a shop that gives its money back, a
+    little at a time, and is hardly looked at otherwise."""
+    like = shopify_lag(2 * seed + 1)
+    return replace(
+        like,
+        minutes=1.0,
+        pace=1.4,
+        kinds=("order", "order_transactions", "transaction", "refund"),
+        often=("_sell", "_pay", "_refund", "_refund_more"),
+        rates={"stale": 0.6, "drop": 0.7},
+        sweeps=replace(like.sweeps, every=timedelta(seconds=20), full_every=timedelta(seconds=60)),
+    )
+
+
+def shopify_regrets(seed: int) -> Scenario:
+    """Half of the reads ask a replica that lags, and of a shop that deletes what it gave money back for, the lists are
+    looked at all the time."""
+    like = shopify_lag(2 * seed + 1)
+    return replace(
+        like,
+        pace=0.4,
+        kinds=("order", "order_transactions", "transaction", "refund"),
+        often=("_sell", "_pay", "_refund", "_regret"),
+        rates={"stale": 0.5, "drop": 0.5},
+        sweeps=replace(like.sweeps, every=timedelta(seconds=1), full_every=timedelta(seconds=60)),
+    )
+
+
 def _as_shopify(like: Scenario, dice: random.Random) -> Scenario:
     rates = {name: rate for name, rate in like.rates.items() if name not in _STRIPE_ONLY}
     if rates and dice.random() < 0.6:
@@ -409,4 +438,6 @@ PROFILES = {
     "shopify-tiny": shopify_tiny,
     "shopify-lag": shopify_lag,
     "shopify-payouts": shopify_payouts,
+    "shopify-refunds": shopify_refunds,
+    "shopify-regrets": shopify_regrets,
 }
