@@ -50,6 +50,34 @@ def test_answers_are_stored_beside_the_next_reads_and_do_not_pile_up(sqlite_ledg
     asyncio.run(story())
 
 
+def test_what_was_answered_during_a_turn_that_took_all_the_room_brings_the_next_one_at_once(
+    sqlite_ledger_url: str,
+) -> None:
+    """Nobody knew of a backlog when the answers came, and none of them is stored yet."""
+
+    async def story() -> None:
+        async with told(sqlite_ledger_url) as loop:
+            loop.reads.storing.clear()
+            await loop.mark(10)
+            await loop.quiet()
+            backlog = [by_hand(ref(f"refund_{number}", kind="refund")) for number in range(40)]
+            await loop.commit.call(lambda ledger: ledger.mark(backlog, loop.clock.now()))
+            loop.clock.advance(SLOWLY)
+            asked = [*loop.reads.under_way]
+
+            def end() -> None:
+                for each in asked:
+                    each.set()
+
+            loop.commit.before_call = end
+            loop.worker.wake()
+            await loop.quiet()
+            assert loop.reads.begun == 10 + CONCURRENCY
+            loop.reads.storing.set()
+
+    asyncio.run(story())
+
+
 def test_the_end_of_a_read_that_stays_alone_is_looked_at_all_the_same(sqlite_ledger_url: str) -> None:
     async def story() -> None:
         async with told(sqlite_ledger_url, linger=timedelta(milliseconds=1)) as loop:
