@@ -173,8 +173,6 @@ _MEET = Bulk(
 def mark_unknown(tx: Transaction, marks: Iterable[Mark], now: datetime) -> int:
     """Mark those that the ledger has never heard of; how many that were."""
     merged = _merge(marks)
-    if not merged:
-        return 0
     return _MEET.run_rows(tx, _rows(merged, tx.ticks(len(merged)), to_micros(now)))
 
 
