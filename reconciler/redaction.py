@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 EVERY: Final = timedelta(minutes=1)
 _STRETCH: Final = 200
 """Versions in one transaction."""
+_DELIVERIES: Final = 2000
+"""Looked at in one read; few of them are opened."""
 _AT_ONCE: Final = 10_000
 """Requests in one run: a person with more payments than that is forgotten by several."""
 _BEGINNING: Final = (-(2**63), 0)
@@ -50,7 +52,10 @@ class Redactor:
             for asked in new:
                 await self._reach(asked, job)
             reached.update(new)
-        for asked in await self._pending():
+        asked_for = await self._pending()
+        if asked_for:
+            await self._empty_unmarked({asked.what.id for asked in asked_for}, job)
+        for asked in asked_for:
             await self._redact(asked, job)
         return Ended(complete=True)
 
@@ -100,6 +105,28 @@ class Redactor:
     async def _ask(self, also: Sequence[Redaction], event_id: str) -> None:
         now = self._clock.now()
         await self._ledger.call(lambda ledger: ledger.ask_redaction(self._account, also, event_id=event_id, now=now))
+
+    async def _empty_unmarked(self, ids: Collection[str], job: Job) -> None:
+        """Deliveries that made no mark, and so are found under no reference. Once for all that was asked for, and
+        before any of it is concluded, so that a run that dies half way is begun anew."""
+        total, after = 0, -1
+        while True:
+            since, now = after, self._clock.now()
+            found, end = await self._ledger.read(
+                lambda ledger, since=since: ledger.unmarked_naming(  # type: ignore[misc]  # mypy does not infer a default's type
+                    self._account, ids, after=since, limit=_DELIVERIES
+                )
+            )
+            if found:
+                await self._ledger.call(lambda ledger, found=found: ledger.empty_deliveries(found))  # type: ignore[misc]  # mypy does not infer a default's type
+            await self._ledger.call(
+                lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
+            )
+            total += len(found)
+            if end is None:
+                break
+            after = end
+        log.info("emptied deliveries without a mark", account=self._account, deliveries=total)
 
     async def _redact(self, asked: Asked, job: Job) -> None:
         total = 0

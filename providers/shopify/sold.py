@@ -57,7 +57,7 @@ def _steps(body: Mapping[str, Any]) -> tuple[tuple[tuple[str, Money], ...], Mone
 
 
 def _minor(body: Mapping[str, Any], name: str) -> int:
-    """In the shop's currency; 0 where the order does not say, or no longer does after a person was forgotten."""
+    """In the shop's currency; 0 where the order does not say."""
     found = amounts(body, name)
     return 0 if found is None else found.shop.minor
 

@@ -151,6 +151,16 @@ class Ledger:
         with self._store.write() as tx:
             redaction.ask(tx, account, what, event_id=event_id, now=now)
 
+    def unmarked_naming(
+        self, account: str, ids: Collection[str], *, after: int, limit: int
+    ) -> tuple[list[int], int | None]:
+        with self._store.read() as tx:
+            return redaction.unmarked_naming(tx, account, ids, after=after, limit=limit)
+
+    def empty_deliveries(self, ids: Sequence[int]) -> None:
+        with self._store.write() as tx:
+            redaction.empty_deliveries(tx, ids)
+
     def conclude_redaction(self, asked: Asked, *, versions: int, now: datetime) -> int:
         with self._store.write() as tx:
             return redaction.conclude(tx, asked, versions=versions, now=now)

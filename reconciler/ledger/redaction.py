@@ -8,14 +8,14 @@ that asked goes last. The audit log then says what was done.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
 from reconciler.ledger.aside import read_again
@@ -33,7 +33,7 @@ FORGOTTEN = pack(orjson.dumps({MARK: True}))
 """What is left of a delivery's body. Never sealed: it is the same for all, and statements compare with it."""
 
 Kept = Mapping[str, frozenset[str] | None]
-"""By kind: the top-level fields that survive; None: the whole body does. A kind that is not named keeps nothing."""
+"""By kind: the fields that survive; None: the whole body does. A kind that is not named keeps nothing."""
 
 Words = Mapping[str, re.Pattern[str]]
 """By kind: which strings survive, wherever they stand in the other fields."""
@@ -101,6 +101,14 @@ _DELIVERIES_OF_ALL = text(
 _DELIVERIES_THAT_ASKED = text(
     "UPDATE delivery SET body = :forgotten WHERE account = :account AND event_id = :event_id AND body IS NOT NULL"
 )
+
+# Which were received: little of each row, since a walk passes all of them.
+_RECEIVED = text("SELECT id, account, verdict FROM delivery WHERE id > :after ORDER BY id LIMIT :limit")
+_BODIES = text("SELECT id, body FROM delivery WHERE id IN :ids AND body IS NOT NULL AND body <> :forgotten").bindparams(
+    bindparam("ids", expanding=True)
+)
+_EMPTY = text("UPDATE delivery SET body = :forgotten WHERE id = :id")
+_TOKEN = re.compile(rb"\w+", re.ASCII)
 
 # Bodies, deliveries and notes; a resource that was only marked, or never existed, holds nobody's data.
 _STORED = text(
@@ -185,6 +193,30 @@ def redact_versions(
     return len(shrunk), (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
 
 
+def unmarked_naming(
+    tx: Transaction, account: str, ids: Collection[str], *, after: int, limit: int
+) -> tuple[list[int], int | None]:
+    """One stretch of the deliveries: those without a mark that may speak of one of `ids`, and where to go on (None:
+    that was the end).
+
+    What is of a type that nobody follows is searched for the id as a word. A rejected body was verified by nobody and
+    is cut off, perhaps before the id: whoever it speaks of, it goes.
+    """
+    rows = tx.run(_RECEIVED, {"after": after, "limit": limit}).all()
+    mine = {row.id: row.verdict for row in rows if row.account == account and row.verdict in ("ignored", "rejected")}
+    found = []
+    if mine:
+        words = {each.rpartition("/")[2].encode() for each in ids}
+        for row in tx.run(_BODIES, {"ids": sorted(mine), "forgotten": FORGOTTEN}):
+            if mine[row.id] == "rejected" or words.intersection(_TOKEN.findall(tx.unpack(row.body, Place.DELIVERY))):
+                found.append(row.id)
+    return found, rows[-1].id if len(rows) == limit else None
+
+
+def empty_deliveries(tx: Transaction, ids: Sequence[int]) -> None:
+    tx.run_many(_EMPTY, [{"id": each, "forgotten": FORGOTTEN} for each in ids])
+
+
 def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> int:
     """Forget the deliveries, the one that asked included, and write down that it was done; how many they were."""
     if asked.what.kind:
@@ -251,20 +283,23 @@ def _shrunk(tx: Transaction, row: Any, kept: Kept, words: Words) -> bytes | None
 
 
 def _named(body: Mapping[str, Any], fields: frozenset[str]) -> dict[str, Any]:
-    """What stands at these fields, where it stands; dots lead into others."""
+    """What stands at these fields, where it stands; dots lead into others, and into each member of a list."""
     left = {name: value for name, value in body.items() if name in fields}
+    inner: dict[str, set[str]] = {}
     for path in sorted(each for each in fields if "." in each):
-        *outer, last = path.split(".")
-        inside: Any = body
-        for name in outer:
-            inside = inside.get(name) if isinstance(inside, Mapping) else None
-        if not isinstance(inside, Mapping) or last not in inside:
-            continue
-        place = left
-        for name in outer:
-            place = place.setdefault(name, {})
-        place[last] = inside[last]
+        name, _, rest = path.partition(".")
+        inner.setdefault(name, set()).add(rest)
+    for name, paths in inner.items():
+        found = _inside(body.get(name), frozenset(paths))
+        if found:
+            left[name] = found
     return left
+
+
+def _inside(value: Any, fields: frozenset[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(each, fields) for each in value if isinstance(each, Mapping)]
+    return _named(value, fields) if isinstance(value, Mapping) else None
 
 
 def _sifted(value: Any, pattern: re.Pattern[str]) -> Any:

@@ -19,7 +19,7 @@ ADA = ("ada.lovelace@example.com", "Ada Lovelace")
 BOB = "bob@example.com"
 AT = "2026-03-02T10:00:00Z"
 WHEN = 1772445600  # AT
-_DAYS = ("--from", "2026-03-01", "--to", "2026-03-31", "--as-of", "2026-04-02T00:00:00Z")
+_DAYS = ("--from", "2026-03-01", "--to", "2026-03-31", "--as-of", "2026-04-02T00:00:00Z", "--sales")
 
 
 def _person(mail: str = ADA[0], name: str = ADA[1]) -> dict[str, Any]:
@@ -58,13 +58,26 @@ def _stripe(who: str, customer: str | None, person: Mapping[str, Any]) -> Iterat
         "balance_type": "payments", "exchange_rate": None}  # fmt: skip
 
 
+def _both(amount: str) -> dict[str, Any]:
+    return {
+        "shop_money": {"amount": amount, "currency_code": "USD"},
+        "presentment_money": {"amount": amount, "currency_code": "USD"},
+    }
+
+
 def _shopify(who: int, person: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     head = {"created_at": AT, "updated_at": AT}
     yield f"customer/{who}", head | {"id": who, **person}
     yield f"order/{who}1", head | {
         "id": int(f"{who}1"), "name": f"#{who}", "email": person["email"], "customer": {"id": who, **person},
         "currency": "USD", "total_price": "50.00", "financial_status": "paid", "processed_at": AT,
-        "shipping_address": dict(person)}  # fmt: skip
+        "shipping_address": dict(person), "total_line_items_price": "47.00", "total_discounts": "4.00",
+        "total_tax": "5.00", "total_tip_received": "1.00",
+        "total_discounts_set": _both("4.00"), "total_shipping_price_set": _both("3.00"),
+        "original_total_duties_set": _both("2.00"), "line_items": [
+            {"id": 1, "price": "13.50", "quantity": 2, "gift_card": False, "name": f"Ring for {person['name']}",
+             "properties": [{"name": "engraving", "value": person["name"]}]},
+            {"id": 2, "price": "20.00", "quantity": 1, "gift_card": True, "name": "Card"}]}  # fmt: skip
     yield f"draft_order/{who}2", head | {"id": int(f"{who}2"), "customer": {"id": who}, "email": person["email"]}
 
 
@@ -73,12 +86,12 @@ def _version(ref: str, body: Mapping[str, Any], number: int = 1) -> str:
                        "recorded_at": f"2026-03-02T1{number}:00:00Z"})  # fmt: skip
 
 
-def _delivery(number: int, ref: str, body: Mapping[str, Any]) -> str:
+def _delivery(number: int, ref: str, body: Mapping[str, Any], **more: Any) -> str:
     provider, account, *_ = ref.split("/")
     content = base64.b64encode(json.dumps({"data": {"object": body}}).encode()).decode()
     return json.dumps({"delivery": {
         "id": number, "provider": provider, "account": account, "event_id": f"evt_{number}", "type": "x",
-        "received_at": AT, "verdict": "stored", "headers": {}, "body": content, "marks": [ref]}})  # fmt: skip
+        "received_at": AT, "verdict": "stored", "headers": {}, "body": content, "marks": [ref], **more}})  # fmt: skip
 
 
 def _lines() -> Iterator[str]:
@@ -240,3 +253,41 @@ def test_a_mistyped_reference_does_not_look_done(tmp_path: Path, sqlite_ledger_u
         ledger.close()
     assert [detail.get("stored") for subject, detail in details if subject == "main/customer/cus_adda"] == [False] * 2
     assert ("main/charge/ch_ada", {"versions": 1, "deliveries": 0}) in details
+
+
+def _unfollowed(number: int, account: str, body: Mapping[str, Any]) -> str:
+    return _delivery(number, account, body, type="payment_method.attached", verdict="ignored", marks=[])
+
+
+def _rejected(number: int, account: str, body: Mapping[str, Any]) -> str:
+    """As the wrong secret leaves a genuine one: nothing is known of it."""
+    rejected: dict[str, Any] = {"type": None, "event_id": None, "verdict": "rejected", "reason": "wrong", "marks": []}
+    return _delivery(number, account, body, **rejected)
+
+
+def test_deliveries_of_types_that_nobody_follows_are_forgotten_too(tmp_path: Path, ledger_url: str) -> None:
+    """A payment method, an answer to a request for one's data: both name the customer, and made no mark."""
+    books = _Books(tmp_path, ledger_url, [])
+    ada, bob = _person(), _person(BOB, "Bob")
+    lines = [
+        *(_version(f"stripe/main/customer/{who}", person) for who, person in (("cus_ada", ada), ("cus_bob", bob))),
+        _version("shopify/shop/customer/7", ada),
+        _unfollowed(1, "stripe/main", {"id": "pm_1", "customer": "cus_ada", "billing_details": ada}),
+        _unfollowed(2, "stripe/main", {"id": "pm_2", "customer": "cus_bob", "billing_details": bob}),
+        _unfollowed(3, "shopify/shop", {"shop_id": 1, "customer": {"id": 7, **ada}}),
+        _unfollowed(4, "shopify/shop", {"shop_id": 1, "customer": {"id": 77, **bob}}),
+        _rejected(5, "stripe/main", {"id": "pm_3", "billing_details": ada}),
+    ]
+    (tmp_path / "lines.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    books.run("import", str(tmp_path / "lines.jsonl"))
+
+    assert books.run("redact", "stripe/main/customer/cus_ada", "shopify/shop/customer/7")["done"]
+
+    left = {
+        line["delivery"]["id"]: base64.b64decode(line["delivery"]["body"]).decode()
+        for line in map(json.loads, books.exported().splitlines())
+        if "delivery" in line
+    }
+    holding = {number for number, body in left.items() if any(each in body for each in ADA)}
+    assert holding == set(), "of a rejected one nobody can say whose it is"
+    assert {number for number, body in left.items() if BOB in body} == {2, 4}, "7 is no part of 77"
