@@ -15,8 +15,12 @@ from urllib.parse import urlsplit
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-_IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_HOLDING_IPV4 = tuple(
+    ipaddress.IPv6Network(each)
+    for each in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")  # NAT64, compatible, SIIT (RFC 2765)
+)
+_SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
+"""The private addresses before fc00::/7 (RFC 3879), which Python counts among the global ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Guard:
         if self.only_allowed:
             return f"{target} is not in outbox.allowed_networks, and only there http:// without TLS is spoken"
         for each in meant:
-            if not each.is_global or each.is_multicast:
+            if not each.is_global or each.is_multicast or _is_in(each, (_SITE_LOCAL,)):
                 return (
                     f"{target} is not on the public internet; name its network in outbox.allowed_networks to allow it"
                 )
@@ -54,7 +58,7 @@ def _meanings(address: Address) -> Iterable[Address]:
     for inner in (address.ipv4_mapped, address.sixtofour, *(teredo or ())):
         if inner is not None:
             yield inner
-    if address in _IPV4_COMPATIBLE or any(address in network for network in _NAT64):
+    if any(address in network for network in _HOLDING_IPV4):
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 

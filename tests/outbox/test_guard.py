@@ -24,7 +24,8 @@ from tests.outbox.harness import LOOPBACK, receiving
         "198.18.0.1", "192.0.0.170", "192.0.2.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
         "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12:3456::1", "ff02::1", "2001:db8::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::7f00:1", "64:ff9b::7f00:1",
-        "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:7f00:1::", "nonsense", "",
+        "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:7f00:1::", "fec0::1", "::ffff:0:10.0.0.1",
+        "nonsense", "",
     ],
 )  # fmt: skip
 def test_what_is_not_on_the_internet_is_refused(address: str) -> None:
