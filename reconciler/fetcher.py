@@ -97,7 +97,7 @@ class Fetcher:
         self._on_failed = on_failed
         self._on_read = on_read
         self._health = Health({part: whole.name for whole in provider.kinds.values() for part in whole.covers})
-        self._storms = Storms(account, ledger, clock, self._health)
+        self._storms = Storms(account, provider.kinds, ledger, clock, self._health)
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
         self.limits = provider.limits
         """The provider's, as our budget has them: it may learn of larger ones from its answers."""
@@ -244,9 +244,14 @@ class Fetcher:
             except (ValueError, ProviderError) as error:
                 broken.append((claim, error))
         rows = self.page_rows(others)
-        seen = any(isinstance(answer.reading, Snapshot) for answer in answers)
+        seen = [answer.claim.ref for answer in answers if isinstance(answer.reading, Snapshot)]
         behind = self._failures.gates_of(kind)
-        opened = [gate for gate in behind if seen or (answers and gate.reason == GATE_OUTAGE)]
+        opened = [
+            gate
+            for gate in behind
+            if (await self._storms.ended_by(seen) if gate.reason == GATE_STORM else seen)
+            or (answers and gate.reason == GATE_OUTAGE)
+        ]
         gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}
         applied = await (
             self._apply_together(kind, answers, rows, opened, gone, began, start=start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,11 +10,17 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.health import GATE_STORM, STORM_LEAST, Health, storm_limit
-from reconciler.ledger import Claim, GroupCommit, Ledger
-from reconciler.model import Finding, Reading, Severity, State, Tombstone
+from reconciler.ledger import Claim, GroupCommit, Ledger, Mark
+from reconciler.model import Cause, Finding, Reading, ResourceRef, Severity, State, Tombstone
+from reconciler.provider import Kind
 
 STORM_WAIT: Final = timedelta(minutes=15)
 """How long a "missing" that is not believed rests before it is asked again."""
+
+_WITNESSES: Final = 6
+_OF_A_KIND: Final = 2
+_YOUNG: Final = timedelta(days=30)
+"""How old a witness may be: credentials may see nothing that is much older."""
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +28,11 @@ log = structlog.get_logger(__name__)
 class Storms:
     """Of one account."""
 
-    def __init__(self, account: str, ledger: GroupCommit, clock: Clock, health: Health) -> None:
+    def __init__(
+        self, account: str, kinds: Mapping[str, Kind], ledger: GroupCommit, clock: Clock, health: Health
+    ) -> None:
         self._account = account
+        self._lasting = [kind.name for kind in kinds.values() if not kind.deletable and kind.singleton is None]
         self._ledger = ledger
         self._clock = clock
         self._health = health
@@ -43,6 +52,24 @@ class Storms:
             await self._raise(missing, now)
         return news
 
+    async def ended_by(self, there: Collection[ResourceRef]) -> bool:
+        """Whether reading these shows that the key is the account's own.
+
+        A resource that is there shows it only if it was ours before: the lists of another account brought in what is
+        there under its key, and every account has a balance.
+        """
+        if not there:
+            return False
+        now = self._clock.now()
+        witnesses = await self._ledger.read(lambda ledger: self._witnesses(ledger, now))
+        return not witnesses or not witnesses.isdisjoint(there)
+
+    def _witnesses(self, ledger: Ledger, now: datetime) -> set[ResourceRef]:
+        """What cannot have been deleted, and was known before anything else; none in a ledger that is still empty."""
+        return set(
+            ledger.longest_known(self._account, self._lasting, since=now - _YOUNG, each=_OF_A_KIND, limit=_WITNESSES)
+        )
+
     def _limit(self, ledger: Ledger) -> int:
         with ledger.view() as view:
             counted = (each for each in view.holdings() if each.account == self._account)
@@ -50,7 +77,7 @@ class Storms:
 
     async def _raise(self, missing: int, now: datetime) -> None:
         """The gate is left ajar: one read at a time goes on, because what was deleted in earnest must not hold up
-        payments. The first resource that is there lifts it."""
+        payments. The first witness that is there lifts it, and all of them are asked for."""
         text = f"{missing} resources that were present answered 'missing' within ten minutes; none is believed"
         finding = Finding(
             code=GATE_STORM,
@@ -63,6 +90,7 @@ class Storms:
         def act(ledger: Ledger) -> None:
             ledger.gate(self._account, "", reason=GATE_STORM, note=text, until=now, now=now)
             ledger.note_findings(self._account, [finding], codes=frozenset({GATE_STORM}), now=now)
+            ledger.mark([Mark(ref, Cause.SWEEP) for ref in sorted(self._witnesses(ledger, now), key=str)], now)
 
         await self._ledger.call(act)
         log.error("too many resources missing at once", account=self._account, missing=missing)

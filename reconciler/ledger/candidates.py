@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,6 +46,24 @@ def unseen(
     if bounds["since"] <= 0:
         found += [_ref(row) for row in tx.run(_UNSEEN_UNDATED, asked)]
     return found[:limit]
+
+
+_LONGEST_KNOWN = text(
+    """
+    SELECT id, provider, account, kind, remote_id FROM resource
+    WHERE account = :account AND kind = :kind AND state = 'present' AND created_at >= :since
+    ORDER BY id LIMIT :each
+    """
+)
+
+
+def longest_known(
+    tx: Transaction, account: str, kinds: Collection[str], *, since: datetime, each: int, limit: int
+) -> list[ResourceRef]:
+    """Of present resources created since then those that the ledger has had for longest, at most `each` of a kind."""
+    asked = {"account": account, "since": to_micros(since), "each": each}
+    rows = [row for kind in kinds for row in tx.run(_LONGEST_KNOWN, asked | {"kind": kind})]
+    return [_ref(row) for row in sorted(rows, key=lambda row: row.id)[:limit]]
 
 
 _STALE_OPEN = text(

@@ -450,6 +450,12 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.known_counts(tx, account, kind, window=window, reach=reach)
 
+    def longest_known(
+        self, account: str, kinds: Collection[str], *, since: datetime, each: int, limit: int
+    ) -> list[ResourceRef]:
+        with self._store.read() as tx:
+            return candidates.longest_known(tx, account, kinds, since=since, each=each, limit=limit)
+
     def known_count(self, account: str, kind: str, window: Window) -> candidates.KnownCount:
         with self._store.read() as tx:
             return candidates.known_count(tx, account, kind, window)

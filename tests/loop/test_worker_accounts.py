@@ -284,3 +284,29 @@ def test_a_great_clean_up_is_believed_in_time_and_delays_no_payment_for_long(url
             assert "missing-storm" not in loop.findings()
 
     asyncio.run(story())
+
+
+@pytest.mark.long
+def test_what_another_account_has_does_not_end_the_storm_that_its_key_made(url: str) -> None:
+    """Ours answer "missing", theirs are there: that something is there says nothing of whose key it is."""
+
+    async def story() -> None:
+        async with looping(url) as loop, SandboxServer(World(seed=99, clock=loop.clock)) as elsewhere:
+            ids = await known_payments(loop, 30)
+            theirs = [elsewhere.world.payments.pay(5_000)["id"] for _ in range(5)]
+            loop.send_to(elsewhere)
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(MINUTE)
+            assert "missing-storm" in loop.findings()
+            await loop.mark(*refs(loop, theirs), loop.ref("balance", "balance"))
+            await loop.run_for(10 * MINUTE)
+            assert loop.known(refs(loop, theirs)[0]).state is State.PRESENT, "one read at a time goes on"
+            assert "missing-storm" in loop.findings()
+            assert loop.gates() == {"main": "missing-storm"}
+            loop.send_to(loop.server)
+            await loop.mark(*loop.tombstones())
+            await loop.run_for(16 * MINUTE)
+            assert "missing-storm" not in loop.findings(), "nobody had to announce anything"
+            assert loop.gates() == {}
+
+    asyncio.run(story())
