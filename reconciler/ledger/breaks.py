@@ -352,12 +352,17 @@ _INSERT_AUDIT = insert_into(
 )
 
 
+def take_turn(tx: Transaction) -> None:
+    """Until this transaction ends nobody else signs or audits: what it reads from here on is what it decides on."""
+    if tx.dialect.is_postgres:
+        tx.run(_LOCK_AUDIT, {"key": _AUDIT_KEY})
+
+
 def append_audit(
     tx: Transaction, *, actor: str, action: str, subject: str, detail: Mapping[str, Any], at: datetime
 ) -> str:
     """One more row; the new head's hash. Writers take turns: two rows can never follow the same one."""
-    if tx.dialect.is_postgres:
-        tx.run(_LOCK_AUDIT, {"key": _AUDIT_KEY})
+    take_turn(tx)
     head = tx.run(_AUDIT_HEAD).one_or_none()
     previous, seq = (GENESIS, 1) if head is None else (head.hash, head.seq + 1)
     shown = orjson.dumps(detail, option=orjson.OPT_SORT_KEYS).decode()

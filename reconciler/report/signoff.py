@@ -22,6 +22,7 @@ from reconciler.ledger.breaks import (
     period_locks,
     record_break_event,
     record_lock,
+    take_turn,
 )
 from reconciler.ledger.transaction import Transaction
 from reconciler.report import canonical
@@ -86,6 +87,9 @@ def reopen(tx: Transaction, locked: PeriodLock, *, by: str, reason: str, now: da
     """Take a lock back; the log keeps it. Raises UsageError without a reason, or where a later period builds on it."""
     if not reason:
         raise UsageError("reopening a signed period needs a reason")
+    take_turn(tx)
+    if locked not in _locked(tx, [locked.account]):
+        raise UsageError(f"{locked.account} {locked.from_day} to {locked.to_day} is not locked any more")
     later = [each for each in _locked(tx, [locked.account]) if each.start >= locked.end]
     if later:
         raise UsageError(f"{later[0].from_day} to {later[0].to_day} is locked and builds on it; reopen that one first")
@@ -118,6 +122,7 @@ def _require_signable(tx: Transaction, report: Report, by: str) -> None:
         raise UsageError("a sign-off speaks for every currency; leave --currency out")
     if params.compare is not None:
         raise UsageError("a sign-off speaks for one instant; leave --compare out")
+    take_turn(tx)
     if params.as_of < report.header.end:
         raise UsageError(f"the period ends at {report.header.end}, after --as-of; it cannot be signed yet")
     for each in _locked(tx, params.accounts):

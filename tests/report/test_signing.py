@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -10,8 +13,9 @@ from hypothesis import given
 from sqlalchemy import text
 
 from reconciler.errors import UsageError
-from reconciler.ledger import Ledger
+from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger.breaks import LockPolicy, audit_head, kept_report, period_locks, verify_audit
+from reconciler.ledger.transaction import Transaction
 from reconciler.report import canonical, signoff
 from reconciler.report.model import Report, Rules
 from tests.report.books import BEGINNING, END, Books, block, break_types, line, net, on, standing
@@ -74,6 +78,52 @@ def test_what_was_not_prepared_or_has_changed_is_not_locked(books: Books) -> Non
         other = books.report(rules=Rules(grace_days=5))
         with pytest.raises(UsageError, match="not the one that ada prepared"):
             signoff.lock(tx, other, by="grace", now=SIGNED_AT, policy=LockPolicy.RESTATE)
+
+
+def test_who_locks_at_the_same_moment_is_told_of_the_lock_before(books: Books, postgres_ledger_url: str) -> None:
+    """Two nodes on one Postgres: whoever comes second decides on what the first has stored."""
+    january = books.report()
+    later = books.report(from_day=date(2026, 1, 16))
+    policy = LockPolicy.ROLL_FORWARD
+    with closing(open_ledger(postgres_ledger_url)) as here, closing(open_ledger(postgres_ledger_url)) as there:
+        with here.store.write() as tx:
+            signoff.prepare(tx, january, by="ada", now=SIGNED_AT, policy=policy)
+            signoff.prepare(tx, later, by="ada", now=SIGNED_AT, policy=policy)
+
+        def lock_there() -> str:
+            with there.store.write() as tx:
+                return signoff.lock(tx, later, by="grace", now=SIGNED_AT, policy=policy, override_reason="as agreed")
+
+        with ThreadPoolExecutor(1) as pool:
+            with here.store.write() as tx:
+                signoff.lock(tx, january, by="grace", now=SIGNED_AT, policy=policy, override_reason="as agreed")
+                second = pool.submit(lock_there)
+                _await_a_waiter(tx)
+            with pytest.raises(UsageError, match="overlaps"):
+                second.result()
+
+
+def test_a_lock_that_somebody_took_back_meanwhile_is_not_taken_back_again(books: Books) -> None:
+    report = books.report()
+    sign(books, report)
+    with books.ledger.store.write() as tx:
+        locked = period_locks(tx, ["main"])[-1]
+        signoff.reopen(tx, locked, by="ada", reason="a late fact", now=SIGNED_AT)
+        with pytest.raises(UsageError, match="not locked any more"):
+            signoff.reopen(tx, locked, by="grace", reason="a late fact", now=SIGNED_AT)
+
+
+def _await_a_waiter(tx: Transaction) -> None:
+    """Until somebody else's statement waits for a lock of ours."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    for _ in range(2000):
+        tx.run(text("SELECT pg_stat_clear_snapshot()"))
+        if tx.run(waiting).scalar_one():
+            return
+        time.sleep(0.005)
+    pytest.fail("nobody waited")
 
 
 def test_periods_are_locked_once_and_in_their_order(books: Books) -> None:
