@@ -415,7 +415,23 @@ def _parse(url: str) -> URL:
         raise ConfigurationError(f"ledger.url names {parsed.get_backend_name()!r}, which is not supported: {remedy}")
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
+        _require_settings(parsed)
+    elif parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise ConfigurationError(f"ledger.url names {parsed.drivername!r}, which is not supported: {remedy}")
     return parsed
+
+
+def _require_settings(url: URL) -> None:
+    """Raises ConfigurationError for settings behind the address that no connection to Postgres has."""
+    from psycopg import ProgrammingError  # only where there is a Postgres: 9 MB
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+
+    try:
+        given = {name: value for name, value in url.query.items() if isinstance(value, str)}
+        timeout_from_conninfo(conninfo_to_dict(make_conninfo("", **given)))
+    except ProgrammingError as error:
+        said = " ".join(str(error).split())
+        raise ConfigurationError(f"ledger.url: {said}; see what stands behind its question mark") from error
 
 
 @contextmanager

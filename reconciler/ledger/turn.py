@@ -47,10 +47,13 @@ class FileTurn:
 
     @classmethod
     def beside(cls, url: URL) -> FileTurn | None:
-        """None for a database in memory, which no other process can reach."""
+        """None for a database in memory, which no other process can reach.
+
+        Beside the file itself, as SQLite's own journal is: by a symbolic link to it others take the same turn.
+        """
         if not url.database or url.database == ":memory:":
             return None
-        return cls(Path(f"{url.database}.lock"))
+        return cls(Path(f"{os.path.realpath(url.database)}.lock"))
 
     @property
     def is_held(self) -> bool:

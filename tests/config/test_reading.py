@@ -168,7 +168,6 @@ def test_each_mistake_names_its_key_and_its_line(tmp_path: Path, text: str, expe
     [
         "sqlite://reconciler.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://", "sqlite://?x=1",
         "sqlite:///file:x?mode=memory&uri=true", "sqlite:///file::memory:?uri=true", "sqlite:///%3Amemory%3A",
-        "sqlite:///file:?uri=true", "sqlite:///file:/x?vfs=memdb&uri=1", "sqlite:///file:%253Amemory%253A?uri=yes",
         "sqlite://:memory:", "sqlite://host/x.db",
     ],
 )  # fmt: skip
@@ -181,13 +180,24 @@ def test_a_ledger_that_would_be_forgotten_is_refused(tmp_path: Path, url: str) -
 @pytest.mark.parametrize(
     "url",
     [
-        "sqlite:///x.db", "sqlite:////srv/x.db", "sqlite:///x.db?mode=memory", "sqlite:///file::memory:",
-        "sqlite:///file:x.db?uri=true", "sqlite:///file:x.db?mode=memory&uri=false", "sqlite:///memory",
+        "sqlite:///file:/srv/x.db?uri=true", "sqlite:////srv/x.db?timeout=abc", "sqlite:////srv/x.db?timeout=30",
+        "sqlite:////srv/x.db?nolock=1&uri=true", "sqlite:///file:x.db?mode=memory&uri=false",
+    ],
+)  # fmt: skip
+def test_a_file_is_named_in_one_way_only(tmp_path: Path, url: str) -> None:
+    """Its lock lies beside that name: by another one two processes would write at once."""
+    said = refusal(tmp_path, f'[ledger]\nurl = "{url}"\n')
+    assert re.match(r"ledger\.url \(.*line 2\): .*takes no settings .*sqlite:///reconciler\.db", said)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///x.db", "sqlite:////srv/x.db", "sqlite:///file::memory:", "sqlite:///memory",
         "postgresql+psycopg://ann@host/", "postgresql:///x?mode=memory",
     ],
 )  # fmt: skip
 def test_a_ledger_in_a_file_or_on_a_server_is_taken(tmp_path: Path, url: str) -> None:
-    """SQLAlchemy passes on what is in memory by its arguments only with `uri=true`."""
     assert load(written(tmp_path, f'[ledger]\nurl = "{url}"\n'), {}).ledger.url == url
 
 

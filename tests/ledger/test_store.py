@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from reconciler.clock import ManualClock
-from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
+from reconciler.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnavailable
 from reconciler.ledger import Ledger, Mark, Store, dictionary, open_ledger
 from reconciler.ledger.codec import pack, storable, unpack
 from reconciler.ledger.store import BUSY_SECONDS
@@ -209,11 +209,31 @@ def test_threads_pack_at_the_same_time() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["reconciler.db", "mysql://localhost/db", "", "nonsense://x", "postgresql+nodriver", "postgresql://host:port/db"],
-)
+    ["reconciler.db", "mysql://localhost/db", "", "nonsense://x", "postgresql+nodriver", "postgresql://host:port/db",
+     "sqlite+aiosqlite:///x.db", "sqlite+pysqlcipher:///x.db"],
+)  # fmt: skip
 def test_a_url_that_names_no_ledger_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"sqlite:///reconciler\.db"):
         open_ledger(url)
+
+
+@pytest.mark.parametrize("setting", ["connect_timeout=soon", "nonsense=1"])
+def test_a_setting_that_no_connection_has_is_named(setting: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"ledger\.url: .*question mark"):
+        open_ledger(f"postgresql://ann@127.0.0.1/books?{setting}")
+
+
+def test_by_a_link_to_the_file_others_take_the_same_turn(tmp_path: Path, clock: ManualClock) -> None:
+    """Two processes that write at once damage the file before SQLite 3.51.3."""
+    link = tmp_path / "current.db"
+    (tmp_path / "data").mkdir()
+    link.symlink_to(tmp_path / "data" / "ledger.db")
+    by_link = FileTurn.beside(make_url(sqlite_url(link)))
+    assert by_link is not None
+    with closing(by_link), closing(open_ledger(sqlite_url(tmp_path / "data" / "ledger.db"))) as ledger:
+        ledger.require_current_schema()
+        with by_link.taken(1), pytest.raises(LedgerLocked):
+            ledger.mark([by_hand(CHARGE)], clock.now())
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
