@@ -18,6 +18,7 @@ from reconciler.model import Cause
 from reconciler.status import instant
 
 _LIMIT = 10_000
+_MOST = 1_000_000
 _BATCH = 1000
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -71,26 +72,24 @@ def retry(
     refs: Refs = None,
     every: Annotated[bool, typer.Option("--all", help="All that are not discarded.")] = False,
 ) -> None:
-    """Mark them, so that they are read again at once."""
+    """Mark them, so that they are read again at once. Of those named the ones that are not dead are left alone."""
     options = options_of(context)
     output = options.format_among("table", "json")
     with desk(options) as at:
         if every == bool(refs):
             raise UsageError("name the resources to retry, or say --all")
-        dead = {letter.ref for letter in at.ledger.dead_letters(limit=_LIMIT, with_discarded=not every)}
-        wanted = sorted(dead) if every else read_refs(refs or [], at.accounts)
-        alive = [ref for ref in wanted if ref not in dead]
-        if alive:
-            raise UsageError(
-                "\n".join(f"{ref} is not a dead letter; `reconcile mark` has it read again" for ref in alive)
-            )
+        dead = {letter.ref for letter in at.ledger.dead_letters(limit=_MOST, with_discarded=not every)}
+        named = sorted(dead) if every else read_refs(refs or [], at.accounts)
+        wanted, alive = [ref for ref in named if ref in dead], [ref for ref in named if ref not in dead]
         for start in range(0, len(wanted), _BATCH):
             batch = [Mark(ref, Cause.MANUAL) for ref in wanted[start : start + _BATCH]]
             AT_LEISURE(partial(at.ledger.mark, batch, at.clock.now()))
     if output == "json":
         print_json({"retried": [str(ref) for ref in wanted]})
-    else:
+    elif wanted or not alive:
         talk(f"marked {len(wanted):,}; a running daemon reads them next")
+    if alive:
+        raise UsageError("\n".join(f"{ref} is not a dead letter; `reconcile mark` has it read again" for ref in alive))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from reconciler.cli.options import DONE, UNPROVEN, Options, options_of
 from reconciler.cli.preparing import prepare
 from reconciler.cli.printing import print_page, talk
 from reconciler.cli.report_page import page, rows
-from reconciler.cli.signing import Signing, tell_signatures
+from reconciler.cli.signing import Signing, tell_of_now, tell_signatures
 from reconciler.cli.status import verdict
 from reconciler.desk import Desk
 from reconciler.errors import LedgerUnavailable, UsageError
@@ -130,6 +130,8 @@ def report(
         found = answer_in(tx, at, question)
         if found.report.params.as_of > at.clock.now():
             talk("--as-of lies in the future: what becomes known until then will change this report")
+        if signing.closes:
+            tell_of_now(_status(tx, at, since))
         signing.sign(at, found.report)
         status = None if question.as_of is not None else _status(tx, at, since)
         _deliver(found.dossier(None if status is None else evidence_of(status)), formats, section or (), out)

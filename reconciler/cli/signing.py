@@ -13,6 +13,7 @@ from reconciler.report import signoff
 from reconciler.report.canonical import plain
 from reconciler.report.formats.words import instant
 from reconciler.report.model import Report
+from reconciler.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Signing:
     @property
     def asked(self) -> bool:
         return self.prepare or self.review or self.lock or self.reopen
+
+    @property
+    def closes(self) -> bool:
+        """Whether somebody stands behind the figures with it."""
+        return self.prepare or self.lock
 
     def check(self) -> None:
         """Raises UsageError for a combination that says nothing, before any work is done."""
@@ -62,6 +68,16 @@ class Signing:
                 f"prepared; another person reviews and locks it with --as-of {plain(report.params.as_of)}"
                 " --review --lock --by NAME"
             )
+
+
+def tell_of_now(status: Status) -> None:
+    """What nobody has read yet, to whoever signs: the report speaks for its own instant and cannot say it."""
+    dirty, dead = status.resources.dirty, status.resources.dead
+    if dirty or dead:
+        talk(
+            f"at this moment {dirty:,} {'resource is' if dirty == 1 else 'resources are'} dirty and {dead:,}"
+            f" {'is' if dead == 1 else 'are'} dead: what they turn out to be is not in this report"
+        )
 
 
 def tell_signatures(at: Desk, report: Report) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -97,12 +98,18 @@ def _load(name: str, line: Line) -> Any:
     return typer.main.get_command(single)
 
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 def complain(error: Exception, *, verbose: bool) -> None:
     """What a person is told at the end of a command that could not do its work."""
     if verbose:
         print(scrub("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201  # stderr is for talk
     if isinstance(error, ReconcilerError):
         text = str(error)
+    elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = "the output" if error.filename is None else error.filename
+        text = f"{where} cannot be written: {error.strerror}; make room. What the command had done by then stands"
     else:
         text = f"unexpected {type(error).__name__}: {error}; please report it with the output of --verbose"
     for line in scrub(text).splitlines() or [type(error).__name__]:

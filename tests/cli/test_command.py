@@ -127,6 +127,17 @@ def test_a_traceback_is_shown_only_on_request(tmp_path: Path) -> None:
     assert "Traceback" in run_apart("status", "--config", "absent.toml", "--verbose", folder=tmp_path).err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_an_output_on_a_full_disk_is_no_error_of_ours(config_file: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "reconciler", "--config", str(config_file), "status"],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=180, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("reconcile: the output cannot be written: No space left on device; make room")
+
+
 def test_the_configuration_is_found_by_its_variable_and_overridden_by_the_environment(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.toml").write_text("[server]\nport = 1\n", encoding="utf-8")
     environment = {

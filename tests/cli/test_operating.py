@@ -97,6 +97,19 @@ def test_retry_wants_either_names_or_all(reconcile: Reconcile, arguments: list[s
     assert ran == Ran(2, "", "reconcile: name the resources to retry, or say --all\n")
 
 
+def test_a_retry_that_was_stopped_half_way_is_gone_on_with(
+    reconcile: Reconcile, ledger: Ledger, clock: ManualClock
+) -> None:
+    for name in ("ch_1", "ch_2"):
+        bury(ledger, clock, name)
+    assert reconcile("dead-letters", "retry", str(ref("ch_1"))).code == 0
+    both = [str(ref(name)) for name in ("ch_1", "ch_2")]
+    ran = reconcile("dead-letters", "retry", *both, "--format", "json")
+    assert (ran.code, ran.json) == (2, {"retried": both[1:]})
+    assert f"{both[0]} is not a dead letter" in ran.err
+    assert reconcile("dead-letters", "--format", "json").json == {"dead_letters": []}
+
+
 def test_what_is_not_dead_is_not_retried(reconcile: Reconcile) -> None:
     ran = reconcile("dead-letters", "retry", str(ref()))
     assert ran.code == 2

@@ -224,6 +224,17 @@ def test_two_people_sign_and_the_report_stays_as_it_was(reconcile: Reconcile, ba
     assert (again.code, "locked already" in again.err) == (2, True)
 
 
+def test_whoever_signs_is_told_what_is_still_to_be_read(reconcile: Reconcile, balanced: Books) -> None:
+    """The report speaks for its instant, and says nothing of what a webhook has just announced."""
+    quiet = reconcile(*JANUARY, *AS_OF, "--prepare", "--by", "Ann")
+    assert "dirty" not in quiet.err
+    balanced.ledger.mark([by_hand(ref("ch_new"))], on(20, month=2))
+    told = "at this moment 1 resource is dirty and 0 are dead: what they turn out to be is not in this report"
+    for signing in (("--prepare", "--by", "Ann"), ("--review", "--lock", "--by", "Bo")):
+        assert told in reconcile(*JANUARY, *AS_OF, *signing).err
+    assert "dirty" not in reconcile(*JANUARY, *AS_OF).err
+
+
 def test_an_unbalanced_month_is_locked_with_a_reason_only(reconcile: Reconcile, broken: Books) -> None:
     assert reconcile(*JANUARY, *AS_OF, "--prepare", "--by", "Ann").code == 1
     refused = reconcile(*JANUARY, *AS_OF, "--review", "--lock", "--by", "Bo")
