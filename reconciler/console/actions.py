@@ -151,6 +151,9 @@ async def work_on_break(acting: Acting) -> Response:
         raise UsageError("this break is resolved already; reopen it first")
     if act == "reopen" and found.resolved is None:
         raise UsageError("this break is open already")
+    if act == "resolve" and form.whole("difference", least=-(2**63), most=2**63) != item.difference.minor:
+        now_is = f"{item.difference.text} {item.currency}"
+        raise UsageError(f"the difference is {now_is} now, which is not what the page showed; look at it again")
 
     def write(tx: Transaction) -> None:
         if act == "note":

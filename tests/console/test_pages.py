@@ -265,10 +265,16 @@ def test_a_break_is_worked_on_from_note_to_reopening(console: Served) -> None:
     def said(words: str) -> bool:
         return words in text_of(browser.get(path).text)
 
+    (seen,) = re.findall(r'name="difference" value="(-?\d+)"', browser.get(path).text)
+    accept = {"act": "resolve", "reason": "data_entry", "text": "typed twice"}
+    for other in ({"difference": str(int(seen) + 1)}, {}):
+        refused = browser.post(path, accept | other)
+        assert (refused.status_code, "look at it again" in unescape(refused.text)) == (400, True), "nobody saw that one"
+
     for fields, shown in (
         ({"act": "note", "text": "Asked <b>the provider</b>"}, "Asked <b>the provider</b>"),
         ({"act": "assign", "owner": "finn"}, "Owner finn"),
-        ({"act": "resolve", "reason": "data_entry", "text": "typed twice"}, "Resolved by fin"),
+        (accept | {"difference": seen}, "Resolved by fin"),
         ({"act": "reopen", "text": "it was not"}, "to explain"),
     ):
         assert browser.post(path, dict(fields)).status_code == 303, fields
