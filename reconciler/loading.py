@@ -101,7 +101,7 @@ def load_provider(name: str) -> type[Provider]:
 
 
 def load_accounts(config: Config, *, with_secrets: bool = True) -> Mapping[str, Account]:
-    """Every configured account, checked by its provider. Raises ConfigurationError.
+    """Every configured account, checked by its provider. Raises ConfigurationError, also for two of one source.
 
     `with_secrets` False is for commands that send no request: they work where the secrets are not.
     """
@@ -113,9 +113,23 @@ def load_accounts(config: Config, *, with_secrets: bool = True) -> Mapping[str, 
             raise ConfigurationError(f"{config.origins.describe(('accounts', name, 'provider'))}: {error}") from error
         settings = account_settings(config, name, provider.settings, with_secrets=with_secrets)
         accounts[name] = Account(name, provider, settings, config.deadline_rules(provider.kinds.values()))
+    if with_secrets:
+        _require_different_sources(config, accounts)
     if accounts:
         require_known(config, sorted({kind for account in accounts.values() for kind in account.kinds}))
     return accounts
+
+
+def _require_different_sources(config: Config, accounts: Mapping[str, Account]) -> None:
+    known: dict[tuple[str, str], str] = {}
+    for name, account in accounts.items():
+        source = account.settings.source
+        first = name if source is None else known.setdefault((account.provider.name, source), name)
+        if first != name:
+            raise ConfigurationError(
+                f"{config.origins.describe(('accounts', name, 'provider'))}: it reads the same as [accounts.{first}], "
+                "so that every figure would be counted twice; take one of them out"
+            )
 
 
 def followed_of(config: Config, accounts: Mapping[str, Account]) -> tuple[Followed, ...]:

@@ -62,6 +62,12 @@ class ProviderSettings(BaseModel):
     monthly_reads: int | None = None
     """The provider's read allocation over 30 days, where there is one; sweeps are planned inside it."""
 
+    @property
+    def source(self) -> str | None:
+        """What is read, as far as the settings tell: of two accounts with one source everything would be counted twice.
+        May hold a secret, so it is compared and never shown. None: they do not tell."""
+        return None
+
 
 # --- HTTP, as a provider sees it ------------------------------------------------------------------
 

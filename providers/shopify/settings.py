@@ -70,6 +70,10 @@ class ShopifySettings(ProviderSettings):
         )
 
     @property
+    def source(self) -> str:
+        return f"{self.origin} {self.shop}"
+
+    @property
     def origin(self) -> str:
         """Scheme and host of every request."""
         # The session knows how a shop's address is written; its own client is never used (decision 0030).

@@ -41,6 +41,10 @@ class StripeSettings(ProviderSettings):
         return value
 
     @property
+    def source(self) -> str:
+        return f"{self.base_url} {self.api_key.get_secret_value()}"
+
+    @property
     def livemode(self) -> bool | None:
         """What the key's prefix says; None for a key that does not tell (an organisation's)."""
         parts = self.api_key.get_secret_value().split("_", 2)

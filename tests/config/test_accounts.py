@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.config import account_settings, load
 from reconciler.errors import ConfigurationError
+from reconciler.loading import load_accounts
 from reconciler.provider import ProviderSettings, Secret
 
 
@@ -113,3 +114,25 @@ def test_a_literal_secret_does_not_show_where_the_configuration_is_printed(tmp_p
 def test_an_accounts_mistakes_name_key_and_line(tmp_path: Path, keys: str, expected: str) -> None:
     text = refusal(tmp_path, keys, {"K": "k", "EMPTY": " \n"})
     assert expected.format(path=tmp_path / "config.toml") in text
+
+
+TWO = {
+    "stripe": ("api_key = 'env:A'", "api_key = 'env:B'"),
+    "shopify": ("shop = 'one'\naccess_token = 'env:A'", "shop = 'one.myshopify.com'\naccess_token = 'env:B'"),
+}
+
+
+@pytest.mark.parametrize("provider", TWO)
+def test_the_same_shop_under_two_names_is_refused(tmp_path: Path, provider: str) -> None:
+    """Every charge and every order would be counted twice."""
+    first, second = TWO[provider]
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f"[accounts.main]\nprovider = '{provider}'\n{first}\n[accounts.copy]\nprovider = '{provider}'\n{second}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError, match=r"accounts\.copy.*reads the same as \[accounts\.main\]") as caught:
+        load_accounts(load(path, {"A": "key_1", "B": "key_1"}))
+    assert "key_1" not in str(caught.value)
+    if provider == "stripe":
+        assert set(load_accounts(load(path, {"A": "key_1", "B": "key_2"}))) == {"main", "copy"}
