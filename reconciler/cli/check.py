@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -163,6 +164,7 @@ def _ledger(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
             ledger.tick()  # a full disk and a database that only reads are found by writing
             lines += _console(Desk(config, accounts, ledger, SystemClock()))
             lines += [_open(each) for each in _open_findings(ledger)]
+            lines += _unnamed(ledger, accounts)
         if not ledger.store.dialect.is_postgres:
             lines.append(_sqlite())
         return [*lines, *_room(ledger.store.room(), least_room(config))]
@@ -226,6 +228,24 @@ def _open_findings(ledger: Ledger) -> list[OpenFinding]:
 
 def _open(found: OpenFinding) -> Checked:
     return Checked(found.account or "daemon", found.text, Severity(found.severity), found.remedy, found.code)
+
+
+def _unnamed(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
+    """A note: an account may be given up, and its past stays. One that was renamed leaves its locks behind."""
+    held: Counter[str] = Counter()
+    with ledger.view() as view:
+        for each in view.holdings():
+            held[each.account] += each.total
+    return [
+        Checked(
+            name,
+            f"the ledger holds {total:,} resources of an account {name}, and none is configured under this name",
+            Severity.INFO,
+            f"no report counts them; if it was renamed, give it its name back: [accounts.{name}]",
+        )
+        for name, total in sorted(held.items())
+        if name not in accounts
+    ]
 
 
 def _room(room: Room | None, least: Least) -> list[Checked]:

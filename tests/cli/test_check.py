@@ -15,8 +15,9 @@ from providers.sandbox import ApiKey, SandboxServer, ThreadedSandbox
 from reconciler.ageing import fingerprint
 from reconciler.clock import SystemClock
 from reconciler.ledger import open_ledger
-from reconciler.model import Finding, Severity
+from reconciler.model import Finding, ResourceRef, Severity
 from tests.cli.running import Ran, run_here
+from tests.ledger.factories import by_hand
 from tests.sandbox_fixtures import a_world
 
 SECRET = "whsec_of_the_doctor"
@@ -183,3 +184,14 @@ def test_what_only_the_daemon_knows_is_told_too(stripe: ThreadedSandbox, check: 
     assert ran.code == 1
     assert {"webhook-secret-old", "restored-from-backup", "configuration-refused"} <= set(wrong(ran))
     assert wrong(ran)["configuration-refused"]["what"] == "daemon"
+
+
+def test_what_the_ledger_holds_of_an_account_that_is_not_configured_is_named(
+    check: Check, sqlite_ledger_url: str
+) -> None:
+    """After a renaming every figure of before is left out, and nothing else would say so."""
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.mark([by_hand(ResourceRef("stripe", "old", "charge", "ch_1"))], datetime(2026, 5, 5, tzinfo=UTC))
+    (line,) = [each for each in check().json["checks"] if each["what"] == "old"]
+    assert (line["severity"], "[accounts.old]" in line["remedy"]) == ("info", True)
+    assert "holds 1 resources of an account old, and none is configured" in line["text"]
