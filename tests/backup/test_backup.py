@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.engine import URL
 
 from reconciler.errors import LedgerError, LedgerUnavailable, SchemaMismatch, UsageError
 from reconciler.ledger import Ledger, Outcome, PageRow, open_ledger, schema
@@ -389,6 +390,16 @@ def test_restore_replaces_nothing(kept: Path, places: Iterator[str]) -> None:
         with pytest.raises(UsageError, match=r"exists|not empty"):
             restore(ledger.store, kept, actor="ann", now=LATER)
         assert [claim.ref for claim in claim_all(ledger, NOON)] == [ref("ch_9")]
+
+
+def test_a_file_whose_name_an_address_would_write_otherwise_is_the_one_that_is_kept(tmp_path: Path) -> None:
+    """`a%41?b#c` is no `aA`: another ledger lay there, and was taken for this one."""
+    for name, marked in (("aA", 1), ("a%41?b#c", 2)):
+        url = URL.create("sqlite", database=str(tmp_path / name)).render_as_string()
+        with ledger_at(url) as ledger:
+            ledger.mark([by_hand(ref(f"ch_{number}")) for number in range(marked)], NOON)
+            manifest = take(ledger.store, tmp_path / f"{marked}.zip", now=NOON)
+        assert manifest.tables["resource"].rows == marked
 
 
 def test_backup_replaces_no_file_and_leaves_none_behind(kept: Path, places: Iterator[str]) -> None:

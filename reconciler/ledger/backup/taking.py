@@ -57,7 +57,9 @@ def _from_sqlite(store: Store, archive: Writing, revision: str, now: datetime, f
         copy = Path(room) / DATABASE_FILE
         try:
             with (
-                closing(sqlite3.connect(f"file:{store.url.database}?mode=ro", uri=True)) as source,
+                closing(
+                    sqlite3.connect(f"{Path(str(store.url.database)).absolute().as_uri()}?mode=ro", uri=True)
+                ) as source,
                 closing(sqlite3.connect(copy)) as target,
             ):
                 source.backup(target, pages=-1)
