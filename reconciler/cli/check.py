@@ -50,6 +50,10 @@ _NO_SECRET = (
 _DAEMONS_OWN = HOLES | {ROTATION_DUE, REFUSED}
 
 
+_NEWEST = 5
+"""Of a kind: who holds the same shop twice holds what was made lately twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """One line of the doctor. `severity` None: all is well."""
@@ -165,6 +169,7 @@ def _ledger(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
             lines += _console(Desk(config, accounts, ledger, SystemClock()))
             lines += [_open(each) for each in _open_findings(ledger)]
             lines += _unnamed(ledger, accounts)
+            lines += _doubled(ledger, accounts)
         if not ledger.store.dialect.is_postgres:
             lines.append(_sqlite())
         return [*lines, *_room(ledger.store.room(), least_room(config))]
@@ -246,6 +251,27 @@ def _unnamed(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
         for name, total in sorted(held.items())
         if name not in accounts
     ]
+
+
+def _doubled(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
+    """Two keys of one account at the provider, configured as two accounts: what is known of both shows it."""
+    found, done = [], set[str]()
+    for name, account in accounts.items():
+        done.add(name)
+        others = [
+            each.name for each in accounts.values() if each.provider is account.provider and each.name not in done
+        ]
+        lasting = [kind.name for kind in account.kinds.values() if kind.singleton is None and not kind.deletable]
+        for other, ref in sorted(ledger.shared(name, others, lasting, each=_NEWEST).items()):
+            found.append(
+                Checked(
+                    other,
+                    f"{other} and {name} hold the same {ref.kind} {ref.id}: every figure is counted twice",
+                    Severity.ERROR,
+                    f"they are one account at {account.provider.name}; take one of them out of the configuration",
+                )
+            )
+    return found
 
 
 def _room(room: Room | None, least: Least) -> list[Checked]:

@@ -66,6 +66,28 @@ def longest_known(
     return [_ref(row) for row in sorted(rows, key=lambda row: row.id)[:limit]]
 
 
+_SHARED = text(
+    """
+    SELECT r.provider, o.account, r.kind, r.remote_id
+    FROM (SELECT provider, kind, remote_id, content_hash FROM resource
+          WHERE account = :account AND kind = :kind AND state = 'present' AND created_at IS NOT NULL
+          ORDER BY created_at DESC LIMIT :each) r
+    JOIN resource o ON o.account IN :others AND o.kind = r.kind AND o.remote_id = r.remote_id
+                   AND o.provider = r.provider AND o.state = 'present' AND o.content_hash = r.content_hash
+    """
+).bindparams(bindparam("others", expanding=True))
+
+
+def shared(
+    tx: Transaction, account: str, others: Collection[str], kinds: Collection[str], *, each: int
+) -> dict[str, ResourceRef]:
+    """By other account: a resource, among the `each` newest of a kind of this one, that it holds too, with the same
+    body: a provider may number each account's resources from one."""
+    asked = {"account": account, "others": sorted(others), "each": each}
+    found = [_ref(row) for kind in kinds for row in tx.run(_SHARED, asked | {"kind": kind})] if others else []
+    return {ref.account: ref for ref in found}
+
+
 _STALE_OPEN = text(
     """
     SELECT provider, account, kind, remote_id FROM resource

@@ -456,6 +456,12 @@ class Ledger:
         with self._store.read() as tx:
             return candidates.longest_known(tx, account, kinds, since=since, each=each, limit=limit)
 
+    def shared(
+        self, account: str, others: Collection[str], kinds: Collection[str], *, each: int
+    ) -> dict[str, ResourceRef]:
+        with self._store.read() as tx:
+            return candidates.shared(tx, account, others, kinds, each=each)
+
     def known_count(self, account: str, kind: str, window: Window) -> candidates.KnownCount:
         with self._store.read() as tx:
             return candidates.known_count(tx, account, kind, window)

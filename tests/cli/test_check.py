@@ -14,10 +14,10 @@ from sqlalchemy import text
 from providers.sandbox import ApiKey, SandboxServer, ThreadedSandbox
 from reconciler.ageing import fingerprint
 from reconciler.clock import SystemClock
-from reconciler.ledger import open_ledger
-from reconciler.model import Finding, ResourceRef, Severity
+from reconciler.ledger import PageRow, open_ledger
+from reconciler.model import Cause, Finding, ResourceRef, Severity
 from tests.cli.running import Ran, run_here
-from tests.ledger.factories import by_hand
+from tests.ledger.factories import NOON, SETTLE, by_hand, snapshot
 from tests.sandbox_fixtures import a_world
 
 SECRET = "whsec_of_the_doctor"
@@ -195,3 +195,30 @@ def test_what_the_ledger_holds_of_an_account_that_is_not_configured_is_named(
     (line,) = [each for each in check().json["checks"] if each["what"] == "old"]
     assert (line["severity"], "[accounts.old]" in line["remedy"]) == ("info", True)
     assert "holds 1 resources of an account old, and none is configured" in line["text"]
+
+
+def test_two_keys_of_one_account_are_found_by_what_both_read(
+    check: Check, stripe: ThreadedSandbox, sqlite_ledger_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "second").write_text(f"{stripe.api_key}_second")
+    with (tmp_path / "config.toml").open("a") as config:
+        config.write(
+            f'[accounts.copy]\nprovider = "stripe"\napi_key = "file:{tmp_path}/second"\nbase_url = "{stripe.url}"\n'
+        )
+    assert "copy" not in {each["what"] for each in check().json["checks"] if "twice" in each["text"]}
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        rows = [
+            PageRow(snapshot(ResourceRef("stripe", account, "charge", name), value, created_at=NOON))
+            for account, name, value in (
+                ("main", "ch_1", 1),
+                ("copy", "ch_1", 1),
+                ("main", "ch_2", 1),
+                ("copy", "ch_2", 2),
+            )
+        ]
+        ledger.apply_page(
+            rows, start=ledger.tick(), started_at=NOON, cause=Cause.SWEEP, settle={"charge": SETTLE}, now=NOON
+        )
+    (line,) = [each for each in check().json["checks"] if "twice" in each["text"]]
+    assert (line["what"], line["severity"]) == ("copy", "error")
+    assert "copy and main hold the same charge ch_1" in line["text"]

@@ -176,3 +176,28 @@ def test_a_job_says_how_far_it_got(ledger: Ledger) -> None:
     assert isinstance(job, Job)
     ledger.renew_job(job, progress={"cursor": "ch_9"}, now=NOON)
     assert ledger.job_progress("complete/main/charge") == {"cursor": "ch_9"}
+
+
+# --- whose resources they are -----------------------------------------------------------------------
+
+
+def test_what_was_known_for_longest_comes_first_and_few_of_a_kind(ledger: Ledger) -> None:
+    gone, refund = ref("ch_gone"), ref("re_1", kind="refund")
+    for of, hours in ((ref("ch_old"), 40), (gone, 3), (A, 1), (refund, 2), (B, 5), (C, 4)):
+        created(ledger, of, NOON - hours * HOUR)
+    settle(ledger, gone, tombstone(gone), NOON)
+    since = NOON - 30 * HOUR
+    assert ledger.longest_known("main", ["refund", "charge"], since=since, each=2, limit=9) == [A, refund, B]
+    assert ledger.longest_known("main", ["refund", "charge"], since=since, each=2, limit=1) == [A]
+    assert ledger.longest_known("main", ["payout"], since=since, each=2, limit=9) == []
+
+
+def test_one_account_under_two_names_is_known_by_what_both_hold(ledger: Ledger) -> None:
+    theirs = {name: ref(name, account="other") for name in ("ch_a", "ch_b", "ch_c")}
+    ours = ((A, 3, 1), (B, 2, 1), (C, 1, 1))
+    same = ((theirs["ch_a"], 3, 1), (theirs["ch_b"], 2, 1), (theirs["ch_c"], 1, 2))
+    shown = [snapshot(of, value, created_at=NOON - hours * HOUR) for of, hours, value in (*ours, *same)]
+    show_page(ledger, *shown, start=ledger.tick(), started_at=NOON, now=NOON)
+    assert ledger.shared("main", ["other", "third"], ["charge"], each=2) == {"other": theirs["ch_b"]}
+    assert ledger.shared("main", ["other"], ["charge"], each=1) == {}, "the same id with another body is another one"
+    assert ledger.shared("main", [], ["charge"], each=2) == {}
