@@ -249,7 +249,7 @@ class Fetcher:
         opened = [
             gate
             for gate in behind
-            if (await self._storms.ended_by(seen) if gate.reason == GATE_STORM else seen)
+            if (await self._storms.ended_by(seen, gate) if gate.reason == GATE_STORM else seen)
             or (answers and gate.reason == GATE_OUTAGE)
         ]
         gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}

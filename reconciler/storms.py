@@ -10,7 +10,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.health import GATE_STORM, STORM_LEAST, Health, storm_limit
-from reconciler.ledger import Claim, GroupCommit, Ledger, Mark
+from reconciler.ledger import Claim, Gate, GroupCommit, Ledger, Mark
 from reconciler.model import Cause, Finding, Reading, ResourceRef, Severity, State, Tombstone
 from reconciler.provider import Kind
 
@@ -19,6 +19,7 @@ STORM_WAIT: Final = timedelta(minutes=15)
 
 _WITNESSES: Final = 6
 _OF_A_KIND: Final = 2
+_LONGEST: Final = timedelta(days=1)
 _YOUNG: Final = timedelta(days=30)
 """How old a witness may be: credentials may see nothing that is much older."""
 
@@ -32,7 +33,12 @@ class Storms:
         self, account: str, kinds: Mapping[str, Kind], ledger: GroupCommit, clock: Clock, health: Health
     ) -> None:
         self._account = account
-        self._lasting = [kind.name for kind in kinds.values() if not kind.deletable and kind.singleton is None]
+        parts = {part for kind in kinds.values() if kind.deletable for part in kind.covers}
+        self._lasting = [
+            kind.name
+            for kind in kinds.values()
+            if not kind.deletable and kind.singleton is None and kind.name not in parts
+        ]
         self._ledger = ledger
         self._clock = clock
         self._health = health
@@ -52,15 +58,16 @@ class Storms:
             await self._raise(missing, now)
         return news
 
-    async def ended_by(self, there: Collection[ResourceRef]) -> bool:
+    async def ended_by(self, there: Collection[ResourceRef], gate: Gate) -> bool:
         """Whether reading these shows that the key is the account's own.
 
         A resource that is there shows it only if it was ours before: the lists of another account brought in what is
-        there under its key, and every account has a balance.
+        there under its key, and every account has a balance. After a day anything that is there is believed: whatever
+        was wrong has been told for as long, and witnesses may be gone in a way that no kind tells.
         """
-        if not there:
-            return False
         now = self._clock.now()
+        if not there or now - gate.opened_at >= _LONGEST:
+            return bool(there)
         witnesses = await self._ledger.read(lambda ledger: self._witnesses(ledger, now))
         return not witnesses or not witnesses.isdisjoint(there)
 

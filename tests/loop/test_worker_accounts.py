@@ -310,3 +310,24 @@ def test_what_another_account_has_does_not_end_the_storm_that_its_key_made(url: 
             assert loop.gates() == {}
 
     asyncio.run(story())
+
+
+@pytest.mark.long
+def test_a_storm_whose_witnesses_are_gone_ends_with_the_next_payment_after_a_day(url: str) -> None:
+    async def story() -> None:
+        async with looping(url) as loop, SandboxServer(World(seed=99, clock=loop.clock)) as elsewhere:
+            ids = await known_payments(loop, 30)
+            theirs = [elsewhere.world.payments.pay(5_000)["id"] for _ in range(2)]
+            loop.send_to(elsewhere)
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(23 * HOUR)
+            await loop.mark(refs(loop, theirs)[0])
+            await loop.run_for(MINUTE)
+            assert loop.gates() == {"main": "missing-storm"}
+            await loop.run_for(HOUR)
+            await loop.mark(refs(loop, theirs)[1])
+            await loop.run_for(MINUTE)
+            assert loop.known(refs(loop, theirs)[1]).state is State.PRESENT
+            assert loop.gates() == {}
+
+    asyncio.run(story())
