@@ -16,11 +16,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from reconciler.errors import ConfigurationError, LedgerError, LedgerUnavailable
+from reconciler.errors import LedgerError, LedgerUnavailable
+from reconciler.ledger.address import parse
 from reconciler.ledger.failing import mapping_errors
 from reconciler.ledger.packing import PLAIN, Packing
 from reconciler.ledger.room import Room, room_in
@@ -82,7 +81,7 @@ class Store:
     ) -> None:
         """`transactions` makes the write transactions: the seam at which a test lets a statement fail. `engine` is
         another store's, to share its connections (`beside`)."""
-        self.url = _parse(url)
+        self.url = parse(url)
         self.packing = packing
         self._transactions = transactions
         self.dialect = SQLITE if self.url.get_backend_name() == "sqlite" else POSTGRES
@@ -403,35 +402,6 @@ class Store:
         return {name: value for name, value in ours.items() if name not in self.url.query} | {
             "options": " ".join(settings)  # of two that speak of the same one Postgres takes the later
         }
-
-
-def _parse(url: str) -> URL:
-    remedy = 'write ledger.url as "sqlite:///reconciler.db" or "postgresql+psycopg://user@host/database"'
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise ConfigurationError(f"ledger.url {url!r} cannot be read: {remedy}") from error
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ConfigurationError(f"ledger.url names {parsed.get_backend_name()!r}, which is not supported: {remedy}")
-    if parsed.get_backend_name() == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-        _require_settings(parsed)
-    elif parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise ConfigurationError(f"ledger.url names {parsed.drivername!r}, which is not supported: {remedy}")
-    return parsed
-
-
-def _require_settings(url: URL) -> None:
-    """Raises ConfigurationError for settings behind the address that no connection to Postgres has."""
-    from psycopg import ProgrammingError  # only where there is a Postgres: 9 MB
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
-
-    try:
-        given = {name: value for name, value in url.query.items() if isinstance(value, str)}
-        timeout_from_conninfo(conninfo_to_dict(make_conninfo("", **given)))
-    except ProgrammingError as error:
-        said = " ".join(str(error).split())
-        raise ConfigurationError(f"ledger.url: {said}; see what stands behind its question mark") from error
 
 
 @contextmanager

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
+from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from reconciler.errors import ConfigurationError
 from reconciler.ledger import Ledger, open_ledger
 from tests.databases import as_shipped, plain_address
 
@@ -31,3 +35,26 @@ def test_what_it_says_of_postgres_holds_and_the_rest_is_ours(postgres_ledger_url
                 driver = connection.connection.driver_connection
                 assert driver is not None
                 assert driver.info.get_parameters()["connect_timeout"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("said", "named"), [("nonsense=1", '"nonsense"'), ("connect_timeout=soon", "connect_timeout: 'soon'")]
+)
+def test_a_setting_that_no_connection_to_postgres_has_is_named(said: str, named: str) -> None:
+    """As the mistake it is, and not as an error of ours, after which a supervisor starts it again for ever."""
+    with pytest.raises(ConfigurationError, match=rf"^ledger\.url .*question mark: .*{named}"):
+        open_ledger(f"postgresql://ann@127.0.0.1/books?{said}")
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("sqlite:///{}/x.db?mode=ro", "mode"),
+        ("sqlite:///{}/x.db?timeout=soon", "soon"),
+        ("sqlite+aiosqlite:///{}/x.db", "sqlite+aiosqlite"),
+    ],
+)
+def test_what_sqlite_would_pass_over_is_refused(tmp_path: Path, address: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^ledger\.url .*{re.escape(named)}.*sqlite:///reconciler\.db"):
+        open_ledger(address.format(tmp_path)).close()
+    assert list(tmp_path.iterdir()) == []

@@ -217,12 +217,6 @@ def test_a_url_that_names_no_ledger_is_refused_with_an_example(url: str) -> None
         open_ledger(url)
 
 
-@pytest.mark.parametrize("setting", ["connect_timeout=soon", "nonsense=1"])
-def test_a_setting_that_no_connection_has_is_named(setting: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"ledger\.url: .*question mark"):
-        open_ledger(f"postgresql://ann@127.0.0.1/books?{setting}")
-
-
 def test_by_a_link_to_the_file_others_take_the_same_turn(tmp_path: Path, clock: ManualClock) -> None:
     """Two processes that write at once damage the file before SQLite 3.51.3."""
     link = tmp_path / "current.db"

@@ -1,0 +1,42 @@
+"""Reading `ledger.url`: two databases, one driver each, and nothing behind the address that would be passed over."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from reconciler.errors import ConfigurationError
+
+_DRIVERS = {"sqlite": ("sqlite", "sqlite+pysqlite"), "postgresql": ("postgresql", "postgresql+psycopg")}
+_WRITE = 'write ledger.url as "sqlite:///reconciler.db" or "postgresql+psycopg://user@host/database"'
+
+
+def parse(url: str) -> URL:
+    """Raises ConfigurationError, also for settings behind the address that no connection has."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise ConfigurationError(f"ledger.url {url!r} cannot be read: {_WRITE}") from error
+    if parsed.drivername not in _DRIVERS.get(parsed.get_backend_name(), ()):
+        raise ConfigurationError(f"ledger.url names {parsed.drivername!r}, which is not supported: {_WRITE}")
+    if parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        _require_settings(parsed)
+    elif parsed.query:
+        # Every setting of a connection to SQLite is ours, and the lock lies beside the file's one name.
+        said = "&".join(f"{name}={value}" for name, value in parsed.query.items())
+        raise ConfigurationError(f"ledger.url says {said!r}, and a SQLite ledger takes no settings: {_WRITE}")
+    return parsed
+
+
+def _require_settings(url: URL) -> None:
+    """Which settings there are, and what may be said of them, libpq knows; most of that only when it connects."""
+    from psycopg import ProgrammingError  # only where there is a Postgres: 9 MB
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+
+    try:
+        given = {name: value for name, value in url.query.items() if isinstance(value, str)}
+        timeout_from_conninfo(conninfo_to_dict(make_conninfo("", **given)))
+    except ProgrammingError as error:
+        said = " ".join(str(error).split())
+        raise ConfigurationError(f"ledger.url says what is not understood behind its question mark: {said}") from error
