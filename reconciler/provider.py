@@ -7,6 +7,7 @@ same way for everyone. `reconciler.testing.check_provider` says whether an imple
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from reconciler.clock import Clock
 from reconciler.errors import BadReply, Unavailable
@@ -44,6 +45,37 @@ Secret = Annotated[SecretStr, SecretMarker()]
 """A credential. In the file it is only ever a pointer; in memory it prints as asterisks."""
 
 
+def shaped(pattern: str, words: str) -> AfterValidator:
+    """A text of this form; what it says otherwise begins with "expected" and goes on with these words."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise ValueError(f"expected {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+def network(text: object) -> str:
+    """Raises ValueError for what is no network, a number among it."""
+    try:
+        return str(ipaddress.ip_network(text if isinstance(text, str) else ""))
+    except ValueError as error:
+        raise ValueError(f'expected a network such as "10.0.0.0/8" ({error})') from None
+
+
+def _no_truth(value: object) -> object:
+    """In TOML `true` is no number; in Python it is 1."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+Number = Annotated[float, BeforeValidator(_no_truth)]
+
+
 class ProviderSettings(BaseModel):
     """What `[accounts.NAME]` may hold; every provider extends it. Unknown keys stop the start."""
 
@@ -53,13 +85,16 @@ class ProviderSettings(BaseModel):
     """`stripe`, `shopify`, or `package.module:Class` for one from outside the repository."""
     webhook_secrets: tuple[Secret, ...] = ()
     """All secrets a delivery may be signed with; several while one is being rotated."""
-    webhook_url: str | None = None
+    webhook_url: (
+        Annotated[str, shaped(r"https?://[^\s/?#]+\S*", 'an address such as "https://pay.example.com/webhooks/..."')]
+        | None
+    ) = None
     """The address at which the provider reaches this receiver, for the subscription watch; None: matched by path."""
-    deliveries_per_second: int = Field(default=0, ge=0)
+    deliveries_per_second: Whole = Field(default=0, ge=0)
     """Accepted deliveries of this account; beyond it 429, and the provider comes back. 0: no limit."""
-    allowed_sources: tuple[IPvAnyNetwork, ...] = ()
+    allowed_sources: tuple[Annotated[IPvAnyNetwork, BeforeValidator(network)], ...] = ()
     """The only networks that deliveries are taken from; none: any, because the signature says who sent them."""
-    monthly_reads: int | None = None
+    monthly_reads: Whole | None = Field(default=None, ge=1)
     """The provider's read allocation over 30 days, where there is one; sweeps are planned inside it."""
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
 from pydantic import field_validator
 
-from reconciler.provider import ProviderSettings, Secret
+from reconciler.provider import ProviderSettings, Secret, shaped
 
 PINNED_VERSION = "2026-10-28.endive"
 """The API version that this code was written against; a test holds it against the one the `stripe` package pins."""
@@ -19,11 +20,14 @@ class StripeSettings(ProviderSettings):
     """`rk_live_...` (restricted, read only) or `sk_...`. Its prefix says whether it speaks of live or test money."""
     base_url: str = "https://api.stripe.com"
     """Another address only for a sandbox or an egress gateway."""
-    stripe_version: str = PINNED_VERSION
+    stripe_version: Annotated[
+        str,
+        shaped(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z_]+)?", f'a version of Stripe\'s API, such as "{PINNED_VERSION}"'),
+    ] = PINNED_VERSION
     """Sent with every request and stored with every version: the shape of a body depends on it."""
     tolerance: timedelta = timedelta(seconds=300)
     """How far the time inside a webhook's signature may lie from ours, on either side; Stripe's own default."""
-    account_id: str | None = None
+    account_id: Annotated[str, shaped(r"acct_[A-Za-z0-9]+", "an account's id, acct_...")] | None = None
     """This account's own `acct_...`. Needed only where deliveries name it as if it were a connected account's."""
 
     @field_validator("base_url")

@@ -37,7 +37,7 @@ class AppriseSender:
             if not notifier.add(address):
                 raise ConfigurationError(
                     f"alerts.urls: number {number} is no address that apprise knows; see its list of services, for "
-                    "example slack://TokenA/TokenB/TokenC/#channel or mailto://user:password@host"
+                    "example slack://TokenA/TokenB/TokenC/#channel"
                 )
             self._notifiers.append((number, notifier))
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from reconciler.config.durations import Duration, span_or_for_ever
 from reconciler.config.lasting import lasting
 from reconciler.config.places import Origins, Places
 from reconciler.model import Cause
-from reconciler.provider import DeadlineRule, Kind
+from reconciler.provider import DeadlineRule, Kind, Number, Whole, network, shaped
 
 _ACCOUNT_NAME = re.compile(r"[a-z0-9_-]+")
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 
@@ -38,15 +48,9 @@ Interval = Annotated[Duration, _at_least(_SECOND, "1s")]
 Span = Annotated[Duration, _at_least(timedelta(0), "0s")]
 
 
-def _network(text: str) -> str:
-    """Raises ValueError for what is no network."""
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ValueError(f'expected a network such as "10.0.0.0/8" ({error})') from None
-
-
-NetworkText = Annotated[str, AfterValidator(_network)]
+NetworkText = Annotated[str, BeforeValidator(network)]
+Named = Annotated[str, Field(min_length=1)]
+Header = Annotated[str, shaped(r"[A-Za-z0-9-]*", 'the name of a header, such as "X-Forwarded-User"')]
 
 
 class Section(BaseModel):
@@ -69,11 +73,11 @@ class EncryptionSection(Section):
 
 
 class ServerSection(Section):
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
+    host: Named = "127.0.0.1"
+    port: Whole = Field(default=8080, ge=0, le=65535)
     """0: the system picks one, for tests."""
-    body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
-    deliveries_per_second: int = Field(default=0, ge=0)
+    body_limit_bytes: Whole = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
+    deliveries_per_second: Whole = Field(default=0, ge=0)
     """For one sender's address; beyond it 429. 0: no limit."""
     trusted_proxies: tuple[NetworkText, ...] = ()
     """Networks of proxies whose X-Forwarded-For says where a delivery came from."""
@@ -81,8 +85,18 @@ class ServerSection(Section):
     """Pointers (`env:NAME`, `file:/path`) to the tokens that `POST /expectations` accepts; none: it accepts nothing."""
     api_tokens: tuple[str, ...] = ()
     """Pointers to the tokens with which programs may read the change feed, bodies included; none: nobody may."""
-    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")
+    public_url: Annotated[
+        str, shaped(r"(https?://[^\s/?#]+(/[^\s?#]*)?)?", 'an address such as "https://reconciler.example.com"')
+    ] = ""
     """How the outside reaches this server, for references in what is sent; empty: the address it listens on."""
+
+    def address(self, bound: str | None = None) -> str:
+        """How others reach this process. The same from the first message on, and not only once the server listens
+        (`bound`): a message keeps its bytes. Empty where the system picks the port and nobody listens yet."""
+        if self.public_url or not self.port:
+            return self.public_url or bound or ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 class Deadline(Section):
@@ -135,7 +149,7 @@ class SweepsSection(Sweep):
 
 
 class WorkerSection(Section):
-    concurrency: int = Field(default=16, ge=1, le=1000)
+    concurrency: Whole = Field(default=16, ge=1, le=1000)
     lease: Annotated[Duration, _at_least(_SECOND, "1s")] = timedelta(seconds=60)
     least_interval: Span = timedelta(seconds=1)
     request_timeout: Interval = timedelta(seconds=30)
@@ -147,7 +161,7 @@ class WorkerSection(Section):
 
 
 class RetrySection(Section):
-    attempts: int = Field(default=8, ge=1, le=1000)
+    attempts: Whole = Field(default=8, ge=1, le=1000)
     max_wait: Interval = timedelta(minutes=30)
     parked: Interval = timedelta(hours=24)
 
@@ -167,38 +181,38 @@ class FeeRule(Section):
 
     account: str
     category: str = "charge"
-    bps: int = Field(default=0, ge=0, le=10_000)
-    fixed_minor: int = Field(default=0, ge=0)
-    currency: str = Field(pattern=r"^[A-Z]{3}$")
-    international_bps: int = Field(default=0, ge=0, le=10_000)
-    home_country: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
+    bps: Whole = Field(default=0, ge=0, le=10_000)
+    fixed_minor: Whole = Field(default=0, ge=0)
+    currency: Annotated[str, shaped("[A-Z]{3}", 'a currency in three capital letters, such as "EUR"')]
+    international_bps: Whole = Field(default=0, ge=0, le=10_000)
+    home_country: Annotated[str, shaped("[A-Z]{2}", 'a country in two capital letters, such as "DE"')] | None = None
 
 
 class JournalSection(Section):
     """`[report.journal]`: what the books call the accounts that the exported journals post to."""
 
-    clearing: str = Field(default="Assets:Clearing:{account}:{balance_type}", min_length=1)
-    payouts: str = Field(default="Assets:Payouts-In-Transit", min_length=1)
-    transfers: str = Field(default="Assets:Transfers", min_length=1)
-    sales: str = Field(default="Income:Sales", min_length=1)
-    refunds: str = Field(default="Income:Refunds", min_length=1)
-    disputes: str = Field(default="Expenses:Disputes", min_length=1)
-    fees: str = Field(default="Expenses:Fees", min_length=1)
-    fx: str = Field(default="Income:FX", min_length=1)
-    rounding: str = Field(default="Expenses:Rounding", min_length=1)
-    other: str = Field(default="Income:Other", min_length=1)
-    opening: str = Field(default="Equity:Opening-Balances", min_length=1)
-    prior_period: str = Field(default="Equity:Prior-Period", min_length=1)
+    clearing: Named = "Assets:Clearing:{account}:{balance_type}"
+    payouts: Named = "Assets:Payouts-In-Transit"
+    transfers: Named = "Assets:Transfers"
+    sales: Named = "Income:Sales"
+    refunds: Named = "Income:Refunds"
+    disputes: Named = "Expenses:Disputes"
+    fees: Named = "Expenses:Fees"
+    fx: Named = "Income:FX"
+    rounding: Named = "Expenses:Rounding"
+    other: Named = "Income:Other"
+    opening: Named = "Equity:Opening-Balances"
+    prior_period: Named = "Equity:Prior-Period"
 
 
 class ReportSection(Section):
     timezone: Annotated[str, BeforeValidator(_zone)] = "UTC"
-    day_start: str = Field(default="00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
-    grace_days: int = Field(default=2, ge=0, le=365)
-    tolerance_minor: int = Field(default=0, ge=0)
-    item_materiality_minor: int = Field(default=0, ge=0)
-    aggregate_materiality_minor: int = Field(default=0, ge=0)
-    gateways: tuple[str, ...] = ("stripe",)
+    day_start: Annotated[str, shaped(_CLOCK, 'a time of day such as "06:00"')] = "00:00"
+    grace_days: Whole = Field(default=2, ge=0, le=365)
+    tolerance_minor: Whole = Field(default=0, ge=0)
+    item_materiality_minor: Whole = Field(default=0, ge=0)
+    aggregate_materiality_minor: Whole = Field(default=0, ge=0)
+    gateways: tuple[Named, ...] = ("stripe",)
     fee_rules: tuple[FeeRule, ...] = ()
     journal: JournalSection = JournalSection()
 
@@ -210,16 +224,16 @@ class AlertsSection(Section):
     """A pointer to an address that is fetched after each look; a dead man's switch."""
     every: Interval = timedelta(seconds=30)
     repeat: Interval = timedelta(hours=24)
-    quiet: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")
+    quiet: Annotated[str, shaped(f"{_CLOCK}-{_CLOCK}", 'hours such as "22:00-07:00"')] | None = None
     """Hours of `report.timezone` in which only errors are told."""
     oldest_dirty: Span = timedelta(minutes=10)
     not_looked_at: Span = timedelta(minutes=30)
     outage: Span = timedelta(minutes=15)
-    untold_share: float = Field(default=0.2, ge=0, le=1)
-    rejected: int = Field(default=100, ge=1)
+    untold_share: Number = Field(default=0.2, ge=0, le=1)
+    rejected: Whole = Field(default=100, ge=1)
     secret_age: Interval = timedelta(days=90)
-    disk_share: float = Field(default=0.05, ge=0, le=1)
-    disk_bytes: int = Field(default=10 * 2**30, ge=0)
+    disk_share: Number = Field(default=0.05, ge=0, le=1)
+    disk_bytes: Whole = Field(default=10 * 2**30, ge=0)
     """With less than both free on the ledger's disk, somebody is told; 0 in one of them: nobody is."""
 
 
@@ -234,7 +248,7 @@ class AccountTable(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
-    provider: str = Field(min_length=1)
+    provider: Named
 
     @property
     def keys(self) -> Mapping[str, Any]:
@@ -251,11 +265,11 @@ class ConsoleSection(Section):
 
     session_length: Interval = timedelta(hours=12)
     session_idle: Interval = timedelta(hours=2)
-    trusted_proxies: tuple[str, ...] = ()
-    """Networks, `10.0.0.0/8`, whose word about a request is believed."""
-    proxy_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
-    proxy_role_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
-    oidc_issuer: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    trusted_proxies: tuple[NetworkText, ...] = ()
+    """Networks whose word about a request is believed."""
+    proxy_user_header: Header = ""
+    proxy_role_header: Header = ""
+    oidc_issuer: Annotated[str, shaped(r"(https?://[^\s?#]+)?", 'an address such as "https://id.example.com"')] = ""
     """Empty: no single sign-on."""
     oidc_client_id: str = ""
     oidc_client_secret: str = ""
@@ -263,6 +277,17 @@ class ConsoleSection(Section):
     oidc_name_claim: str = "email"
     oidc_role_claim: str = "groups"
     oidc_roles: Mapping[str, Literal["viewer", "finance", "operator"]] = Field(default_factory=dict)
+
+    @field_validator("proxy_user_header", "proxy_role_header")
+    @classmethod
+    def _in_company(cls, header: str, info: ValidationInfo) -> str:
+        if not header:
+            return header
+        if info.field_name == "proxy_user_header" and not info.data.get("trusted_proxies"):
+            raise ValueError("needs console.trusted_proxies: whom to believe")
+        if info.field_name == "proxy_role_header" and not info.data.get("proxy_user_header"):
+            raise ValueError("needs console.proxy_user_header: whose role it is")
+        return header
 
 
 def _kept_at_least(least: timedelta, words: str) -> AfterValidator:
@@ -294,16 +319,18 @@ class RetentionSection(Section):
 
 
 class TracingSection(Section):
-    endpoint: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    endpoint: Annotated[
+        str, shaped(r"(https?://[^\s?#]+)?", 'an address such as "http://127.0.0.1:4318/v1/traces"')
+    ] = ""
     """Where spans are sent, as OTLP over HTTP; empty: nothing is traced."""
 
 
 class OutboxSection(Section):
     """How subscribers are told of changes."""
 
-    concurrency: int = Field(default=500, ge=1, le=10_000)
+    concurrency: Whole = Field(default=500, ge=1, le=10_000)
     timeout: Interval = timedelta(seconds=15)
-    attempts: int = Field(default=10, ge=1, le=1000)
+    attempts: Whole = Field(default=10, ge=1, le=1000)
     give_up_after: Span = timedelta(days=3)
     max_wait: Interval = timedelta(minutes=60)
     disable_after: Interval = timedelta(days=5)
@@ -316,7 +343,7 @@ class OutboxSection(Section):
 class SubscriptionTable(Section):
     """`[[subscriptions]]`: somebody who is told of changes."""
 
-    name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")
+    name: Annotated[str, shaped("[a-z0-9_-]{1,64}", "a name of a-z, 0-9, _ and -, at most 64 of them")]
     url: str = Field(min_length=1, max_length=2000)
     secrets: tuple[str, ...] = Field(min_length=1, max_length=10)
     """Pointers to what signs, newest first; several while one is being replaced."""
@@ -326,8 +353,8 @@ class SubscriptionTable(Section):
     fields: tuple[str, ...] = ()
     body: Literal["thin", "full"] = "thin"
     order: Literal["every", "newest"] = "every"
-    concurrency: int = Field(default=4, ge=1, le=100)
-    per_second: float = Field(default=0.0, ge=0.0, le=1000.0)
+    concurrency: Whole = Field(default=4, ge=1, le=100)
+    per_second: Number = Field(default=0.0, ge=0.0, le=1000.0)
     """Requests per second on average; 0: no limit."""
 
 

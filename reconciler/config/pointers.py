@@ -39,14 +39,14 @@ class Pointers:
 
     def secrets(self, values: Sequence[str], keys: Keys) -> tuple[str, ...]:
         """A list of pointers, resolved. Raises ConfigurationError."""
-        return tuple(self._secret(value, (*keys, at)) for at, value in enumerate(values))
+        return tuple(self.secret(value, (*keys, at)) for at, value in enumerate(values))
 
     def _value(self, annotation: Any, value: Any, keys: Keys) -> Any:
         origin = get_origin(annotation)
         if origin is Annotated:
             inner, *metadata = get_args(annotation)
             if any(isinstance(each, SecretMarker) for each in metadata):
-                return self._secret(value, keys)
+                return self.secret(value, keys)
             return self._value(inner, value, keys)
         if annotation is timedelta:
             return self._span(value, keys)
@@ -67,7 +67,8 @@ class Pointers:
         except ValueError as error:
             raise ConfigurationError(f"{self._describe(keys)}: {error}") from None
 
-    def _secret(self, value: Any, keys: Keys) -> str:
+    def secret(self, value: Any, keys: Keys) -> str:
+        """What one pointer leads to. Raises ConfigurationError."""
         where = self._describe(keys)
         scheme, colon, target = value.partition(":") if isinstance(value, str) else ("", "", "")
         if not colon or scheme not in ("env", "file") or not target:

@@ -89,9 +89,14 @@ def alert_addresses(config: Config) -> tuple[tuple[str, ...], str | None]:
     origins = config.origins
     pointers = Pointers(origins.environment, origins.describe, resolve=True)
     urls = pointers.secrets(config.alerts.urls, ("alerts", "urls"))
-    if config.alerts.heartbeat is None:
+    pointer = config.alerts.heartbeat
+    if pointer is None:
         return urls, None
-    return urls, pointers.secrets((config.alerts.heartbeat,), ("alerts", "heartbeat"))[0]
+    heartbeat = pointers.secret(pointer, ("alerts", "heartbeat"))
+    if not heartbeat.startswith(("https://", "http://")):
+        where = origins.describe(("alerts", "heartbeat"))
+        raise ConfigurationError(f"{where}: {pointer} holds no address to fetch; one begins with https:// or http://")
+    return urls, heartbeat
 
 
 def subscription_secrets(config: Config) -> Mapping[str, tuple[str, ...]]:
@@ -108,7 +113,7 @@ def oidc_secret(config: Config) -> str:
     """With which the console shows itself to the issuer of its single sign-on. Raises ConfigurationError."""
     origins = config.origins
     pointers = Pointers(origins.environment, origins.describe, resolve=True)
-    return pointers.secrets((config.console.oidc_client_secret,), ("console", "oidc_client_secret"))[0]
+    return pointers.secret(config.console.oidc_client_secret, ("console", "oidc_client_secret"))
 
 
 def require_known(config: Config, kinds: Iterable[str]) -> None:
@@ -199,7 +204,7 @@ def _explain(
 def _lines(
     error: ValidationError, above: Keys, origins: Origins, known: Callable[[Keys], Iterable[str]]
 ) -> Iterator[str]:
-    for each in error.errors(include_url=False, include_input=False, include_context=False):
+    for each in error.errors(include_url=False, include_input=False):
         inside = tuple(name for name in each["loc"] if name not in ("kinds", "[key]"))
         keys = (*above, *inside)
         where = origins.describe(keys)
@@ -208,15 +213,25 @@ def _lines(
                 yield f"{where}: unknown key{_nearest(str(keys[-1]), known(inside[:-1]))}"
             case "missing":
                 yield f"{where}: missing; write {keys[-1]} = ..."
-            case "tuple_type" | "list_type":
-                yield f'{where}: expected a list, in brackets: ["..."]'
-            case "model_type" | "dict_type" | "mapping_type":
-                yield f"{where}: expected a table of keys and values"
             case _:
-                yield f"{where}: {_message(each)}"
+                yield f"{where}: {mistake_in(each)}"
 
 
-def _message(error: ErrorDetails) -> str:
+def mistake_in(error: ErrorDetails) -> str:
+    """What is wrong with a value, and what was expected: in the words of who writes it, and not of who checks it."""
+    match error["type"]:
+        case "tuple_type" | "list_type":
+            return 'expected a list, in brackets: ["..."]'
+        case "model_type" | "dict_type" | "mapping_type":
+            return "expected a table of keys and values"
+        case "bool_type" | "bool_parsing":
+            return "expected true or false"
+        case "string_too_short":
+            return "must not be empty"
+        case "too_short":
+            return f"expected at least {error['ctx']['min_length']}"
+        case "too_long":
+            return f"expected at most {error['ctx']['max_length']}"
     message = error["msg"].removeprefix("Value error, ")
     return message.replace("Input should be", "expected") if message.startswith("Input") else message
 

@@ -40,14 +40,7 @@ def require_users(desk: Desk) -> None:
 def require_sound(config: Config) -> None:
     """The console opens with its first request; what is wrong with its configuration has to stop the start."""
     section = config.console
-    for each in section.trusted_proxies:
-        try:
-            ipaddress.ip_network(each)
-        except ValueError as error:
-            raise ConfigurationError(f"console.trusted_proxies: {error}; write 10.0.0.0/8 or 127.0.0.1/32") from None
-    if section.proxy_user_header and not section.trusted_proxies:
-        raise ConfigurationError("console.proxy_user_header needs console.trusted_proxies: whom to believe")
-    if section.oidc_issuer:
-        if not config.server.public_url or not section.oidc_client_id:
-            raise ConfigurationError("console.oidc_issuer needs console.oidc_client_id and server.public_url as well")
+    if section.oidc_issuer and not (config.server.public_url and section.oidc_client_id):
+        raise ConfigurationError("console.oidc_issuer needs console.oidc_client_id and server.public_url as well")
+    if section.oidc_issuer or section.oidc_client_secret:
         oidc_secret(config)

@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from reconciler.clock import Clock
-from reconciler.config import Config, SubscriptionTable, subscription_secrets
+from reconciler.config import Config, SubscriptionTable, mistake_in, subscription_secrets
 from reconciler.errors import ConfigurationError, UsageError
 from reconciler.keyring import secrets_seal
 from reconciler.ledger import GroupCommit
@@ -60,8 +60,8 @@ def read_subscription(config: Config, given: Mapping[str, Any]) -> Subscription:
         content = orjson.dumps({**given, "secrets": ["env:NONE"]})
         table = SubscriptionTable.model_validate_json(content, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise UsageError(f"{'.'.join(str(each) for each in first['loc'])}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UsageError(f"{'.'.join(str(each) for each in first['loc'])}: {mistake_in(first)}") from None
     except TypeError as error:
         raise UsageError(f"this cannot be a subscription: {error}") from None
     fault = url_fault(config, table.url)

@@ -106,7 +106,8 @@ def test_a_key_that_may_too_little_is_named_with_what_it_lacks(
         ('[server]\nexpectation_tokens = ["env:UNSET_TOKEN"]', "server", "UNSET_TOKEN"),
         ('[[subscriptions]]\nname = "erp"\nurl = "https://erp.example.com/"\nsecrets = ["env:UNSET_SECRET"]',
          "subscriptions", "UNSET_SECRET"),
-        ('[console]\nproxy_user_header = "x-user"', "console", "console.trusted_proxies"),
+        ('[console]\noidc_client_secret = "no pointer"', "console", "secrets do not belong"),
+        ('[console]\noidc_issuer = "https://id.example.com"', "console", "server.public_url"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("ledger", ["empty", "migrated", "gone"])

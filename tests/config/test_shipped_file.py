@@ -17,7 +17,7 @@ from reconciler.loading import load_accounts
 
 FILE = Path(__file__).parents[2] / "config.toml"
 TEXT = FILE.read_text(encoding="utf-8")
-SECTIONS = ["ledger", "server", "log", "tracing", "sweeps", "worker", "retry", "report", "console", "outbox"]
+SECTIONS = [name for name in Config.model_fields if name not in ("accounts", "deadlines", "subscriptions")]
 ENVIRONMENT = {"STRIPE_API_KEY": "rk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}
 
 
@@ -50,7 +50,9 @@ def test_it_names_every_section() -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_stands_there_with_its_default(section: str) -> None:
     written: dict[str, Any] = tomllib.loads(TEXT)
-    assert set(written[section]) == keys_of(model_of(section))
+    fields = model_of(section).model_fields
+    examples = {key for key in keys_of(model_of(section)) if fields[key].default is None and commented(key)}
+    assert set(written[section]) == keys_of(model_of(section)) - examples
     assert getattr(load(FILE, {}), section) == getattr(Config(), section)
 
 
