@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.app.core import Core
 from reconciler.app.reading import fetcher_of, walks_of
-from reconciler.app.settings import door_limits, intake_limits, own_address
+from reconciler.app.settings import door_limits, intake_limits
 from reconciler.backfill import Backfill, Result
 from reconciler.config import Config, api_tokens, expectation_tokens
 from reconciler.console import Ajar, Maker, require_users
@@ -66,7 +66,7 @@ async def open_doors(
     pen = Pen(core.ledger, core.writer)
     stack.callback(pen.close)
     grants = Grants(Bearer(api_tokens(config)), (CHANGES_SCOPE, WHOLE_SCOPE), Machines(pen, core.clock))
-    changes = ChangesDoor(core.writer, core.clock, grants, lambda: own_address(config, core.bound), core.placed)
+    changes = ChangesDoor(core.writer, core.clock, grants, lambda: config.server.address(core.bound), core.placed)
     site = Site(
         measure=core.gauges.refresh,
         readiness=Readiness(core.writer, providers, core.clock),

@@ -78,13 +78,3 @@ def day_start(config: Config) -> timedelta:
     """From midnight to the beginning of a business day."""
     hours, minutes = config.report.day_start.split(":")
     return timedelta(hours=int(hours), minutes=int(minutes))
-
-
-def own_address(config: Config, bound: str | None) -> str:
-    """How others reach this process. The same from the first message on, and not only once the server listens
-    (`bound`): a message keeps its bytes."""
-    section = config.server
-    if section.public_url or not section.port:
-        return section.public_url or bound or ""
-    host = f"[{section.host}]" if ":" in section.host else section.host
-    return f"http://{host}:{section.port}"

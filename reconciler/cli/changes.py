@@ -71,7 +71,7 @@ def _begin(at: Desk, after: str | None) -> Cursor | None:
 
 def _print_lines(at: Desk, cursor: Cursor | None, wanted: Filter, *, follow: bool, limit: int, with_body: bool) -> None:
     left = limit
-    base_url = at.config.server.public_url
+    base_url = at.config.server.address()
     while True:
         page = _page(at, cursor, wanted, min(_PAGE, left) if limit else _PAGE, patient=follow)
         for change in page.changes if page is not None else ():

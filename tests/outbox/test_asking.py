@@ -248,6 +248,18 @@ def test_the_command_tells_the_same_as_lines(reconcile: Callable[..., Ran], ledg
     assert reconcile("changes", "--after", "ffff.3").code == 2
 
 
+def test_the_command_names_the_address_that_the_daemon_would(
+    tmp_path: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no `public_url` is set; a reader may go from one to the other."""
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        settle(ledger, ref("ch_1"), snapshot(ref("ch_1")), NOON)
+    monkeypatch.setenv("RECONCILER__LEDGER__URL", sqlite_ledger_url)
+    monkeypatch.setenv("RECONCILER__SERVER__PORT", "8099")
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(run_here("changes").out)["url"].startswith("http://127.0.0.1:8099/api/v1/resources/")
+
+
 def test_following_prints_what_comes(config_file: Path, ledger: Ledger) -> None:
     settle(ledger, ref("ch_1"), snapshot(ref("ch_1")), NOON)
     command = [sys.executable, "-m", "reconciler", "--config", str(config_file), "changes", "--follow"]
