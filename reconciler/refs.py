@@ -31,6 +31,17 @@ def checked(text: str, accounts: Mapping[str, Account]) -> ResourceRef:
     return ref
 
 
+def require_configured(accounts: Iterable[str], kinds: Iterable[str], configured: Mapping[str, Account]) -> None:
+    """Raises UsageError for a name that narrows something down to nothing, for ever: nobody would notice."""
+    for name in accounts:
+        if name not in configured:
+            raise UsageError(f"no account {name[:60]!r} is configured{_nearest(name, configured)}")
+    known = {kind for account in configured.values() for kind in account.kinds}
+    for name in kinds:
+        if name not in known:
+            raise UsageError(f"there is no kind {name[:60]!r}{_nearest(name, known)}")
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     candidates = sorted(known)
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)

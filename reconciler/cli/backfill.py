@@ -23,6 +23,7 @@ from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import UsageError
 from reconciler.loading import Account, load_accounts
+from reconciler.refs import require_configured
 from reconciler.times import parse_instant
 
 
@@ -61,13 +62,7 @@ def _request(
     end = None if until is None else parse_instant(until, now)
     if start >= (end or now):
         raise UsageError(f"--since {since} is not before {'now' if until is None else '--until ' + until}")
-    unknown = sorted(set(accounts) - set(configured))
-    if unknown:
-        raise UsageError(f"no account {unknown[0]!r} is configured; known are {', '.join(sorted(configured))}")
-    known = {kind for account in configured.values() for kind in account.kinds}
-    strange = sorted(set(kinds) - known)
-    if strange:
-        raise UsageError(f"there is no kind {strange[0]!r}; known are {', '.join(sorted(known))}")
+    require_configured(accounts, kinds, configured)
     return Request(start, end, frozenset(accounts), frozenset(kinds))
 
 

@@ -20,6 +20,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger import LoggedDelivery, Resource, Version
 from reconciler.model import Entry, ResourceRef, Snapshot, State
 from reconciler.money import Exponents, Money
+from reconciler.refs import checked
 from reconciler.status import instant
 from reconciler.times import parse_instant
 
@@ -78,6 +79,7 @@ def _look(at: Desk, ref: ResourceRef, as_of: datetime | None) -> Shown:
     with at.ledger.view() as view:
         resource = view.resource(ref)
         if resource is None:
+            checked(str(ref), at.accounts)
             raise UsageError(f"the ledger has never heard of {ref}; `reconcile mark {ref}` has it read")
         versions = view.versions(resource, as_of)
         deliveries = view.deliveries_of(ref, as_of)

@@ -25,6 +25,7 @@ from reconciler.outbox.configured import keys_of, read_subscription, sender_of
 from reconciler.outbox.sending import trial_message
 from reconciler.outbox.signing import UnusableSecret, new_secret
 from reconciler.outbox.stating import attempt_document, dead_document, subscriber_document
+from reconciler.refs import require_configured
 from reconciler.times import parse_instant
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -128,6 +129,7 @@ def add(
             "per_second": per_second,
         }
         subscription = read_subscription(at.config, given)
+        require_configured(subscription.wanted.accounts, subscription.wanted.kinds, at.accounts)
         made = new_secret()
         sealed = _sealed(at, name, made)
         if not at.ledger.telling.add(subscription, sealed, at.clock.now()):

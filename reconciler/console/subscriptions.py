@@ -18,6 +18,7 @@ from reconciler.ledger.subscriptions import Origin, Standing, Subscriber
 from reconciler.outbox.configured import keys_of, read_subscription, sender_of
 from reconciler.outbox.sending import trial_message
 from reconciler.outbox.signing import UnusableSecret, new_secret
+from reconciler.refs import require_configured
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Subscriptions:
         """(name, signing secret); the secret is shown this once. Raises UsageError."""
         now = self._desk.clock.now()
         subscription = read_subscription(self._desk.config, given)
+        require_configured(subscription.wanted.accounts, subscription.wanted.kinds, self._desk.accounts)
         secret = new_secret()
         sealed = self._sealed(subscription.name, secret)
 

@@ -182,6 +182,8 @@ def test_a_stranger_is_not_shown_but_explained(reconcile: Reconcile) -> None:
     ran = reconcile("show", str(ref()))
     assert (ran.code, ran.out) == (2, "")
     assert f"the ledger has never heard of {ref()}; `reconcile mark {ref()}` has it read" in ran.err
+    ran = reconcile("show", "stripe/mian/charge/ch_1")
+    assert "no account 'mian' is configured; did you mean 'main'?" in ran.err, "no mark would have that read"
 
 
 def test_a_time_that_is_none_is_explained(reconcile: Reconcile) -> None:

@@ -55,6 +55,8 @@ WRONG_SUBSCRIPTIONS: tuple[dict[str, Any], ...] = (
     {"kinds": "charge"},
     {"concurrency": "4"},
     {"causes": ["magic"]},
+    {"kinds": ["chrage"]},
+    {"accounts": ["mian"]},
 )
 WRONG_ACTS: tuple[dict[str, Any], ...] = (
     {"act": "sing"},

@@ -164,6 +164,22 @@ def test_a_subscription_is_made_tested_paused_and_removed_by_command(reconcile: 
     assert reconcile("subscriptions", "test", "nobody").code == 2
 
 
+def test_a_subscription_to_what_there_is_not_is_refused(reconcile: Callable[..., Ran]) -> None:
+    """As in the configuration: it would be told of nothing, and nobody would miss it."""
+    add = ("subscriptions", "add", "mail", "--url", "https://x.example")
+    for narrowed, told in (
+        (("--kind", "chrage"), "there is no kind 'chrage'; did you mean 'charge'?"),
+        (("--account", "mian"), "no account 'mian' is configured; did you mean 'main'?"),
+    ):
+        ran = reconcile(*add, *narrowed)
+        assert (ran.code, ran.err.strip(), ran.out) == (2, f"reconcile: {told}", "")
+    ran = reconcile("subscriptions", "add", "Mail", "--url", "https://x.example")
+    assert (ran.code, ran.err.strip()) == (
+        2,
+        "reconcile: name: expected a name of a-z, 0-9, _ and -, at most 64 of them",
+    )
+
+
 def test_nobody_there_is_exit_code_one(reconcile: Callable[..., Ran]) -> None:
     assert reconcile("subscriptions", "add", "mail", "--url", "http://127.0.0.1:9/hook").code == 0
     tested = reconcile("subscriptions", "test", "mail")

@@ -16,6 +16,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.listing import JobDetail
 from reconciler.ledger.people import Role
+from reconciler.refs import require_configured
 from reconciler.report.formats.columns import Kind
 from reconciler.times import parse_instant
 
@@ -169,13 +170,7 @@ def checked_request(desk: Desk, since: str, until: str, accounts: Sequence[str],
     end = parse_instant(until[:60], now) if until else None
     if begin >= (end or now):
         raise UsageError("the window ends before it begins")
-    unknown = sorted(set(accounts) - set(desk.accounts))
-    if unknown:
-        raise UsageError(f"no account {unknown[0][:60]!r} is configured")
-    known = {kind for account in desk.accounts.values() for kind in account.kinds}
-    strange = sorted(set(kinds) - known)
-    if strange:
-        raise UsageError(f"there is no kind {strange[0][:60]!r}")
+    require_configured(accounts, kinds, desk.accounts)
     return Request(begin, end, frozenset(accounts), frozenset(kinds))
 
 
