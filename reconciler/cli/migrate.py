@@ -15,7 +15,8 @@ from reconciler.ledger.schema import migrate as bring_up
 def migrate(context: typer.Context) -> None:
     """Bring the ledger's schema to this version, or create it.
 
-    Stop every node first and take a backup. A ledger that a newer version wrote is refused.
+    Take a backup first. On Postgres, nodes of the version before go on meanwhile; on SQLite, stop the node. A ledger
+    that a newer version wrote is refused.
 
     \b
     Examples:  reconcile migrate
@@ -34,4 +35,4 @@ def migrate(context: typer.Context) -> None:
     elif before == after:
         talk(f"the schema is at {after} already; nothing to do")
     else:
-        talk(f"the schema was at {before or 'nothing'} and is now at {after}; start the nodes again")
+        talk(f"the schema was at {before or 'nothing'} and is now at {after}; start nodes of this version")

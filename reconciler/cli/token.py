@@ -24,6 +24,7 @@ def token() -> None:
     """Machine tokens: what a program shows to the HTTP API, and what it may do with it.
 
     The secret is printed once, to stdout; the ledger keeps only its hash.
+
     \b
     Examples:  reconcile token add till --scope expectations --expires 365d
                reconcile token list

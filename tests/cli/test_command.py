@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def test_every_command_loads_and_explains_itself_with_an_example(name: str) -> N
     ran = run_here(name, "--help")
     assert ran.code == 0
     assert f"reconcile {name}" in ran.out
-    assert "Examples:" in ran.out
+    examples = re.search(r"\n  Examples: .*?\n\n", ran.out, re.DOTALL)
+    assert examples, "they begin a paragraph"
+    assert all(re.search(r"\breconcile\b", line) for line in examples[0].split("\n")[1:-2]), examples[0]
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
