@@ -15,13 +15,13 @@ from typing import Final
 import structlog
 
 from reconciler.errors import ProviderError
-from reconciler.fetcher import NoBudget
 from reconciler.ledger import Job, Ledger
 from reconciler.ledger.candidates import KnownCount
 from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Finding, Page, Priority, Severity, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Counts, Kind
+from reconciler.spending import NoBudget
 from reconciler.sweeps import COUNT_DIFFERS, EPOCH, Sweeper, SweepSettings
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,7 @@ class Counting:
         since = EPOCH if reach is None else min(reach.replace(microsecond=0) + _SECOND, until)
 
         async def theirs(window: Window) -> int | None:
-            await sweeper.fetcher.acquire(str(kind.list_endpoint), Priority.SWEEP)
+            await sweeper.fetcher.budget.acquire(str(kind.list_endpoint), Priority.SWEEP)
             number = await self._provider.count(kind.name, window)
             sweeper.fetcher.answered(kind)
             return number

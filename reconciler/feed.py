@@ -15,12 +15,13 @@ import structlog
 from reconciler.circles import Onward
 from reconciler.clock import Clock, require_utc
 from reconciler.errors import BadReply, ProviderError
-from reconciler.fetcher import Fetcher, NoBudget
+from reconciler.fetcher import Fetcher
 from reconciler.ledger import Coverage, GroupCommit, Job, Ledger, Mark, mark_of
 from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Priority, Severity, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
+from reconciler.spending import NoBudget
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,7 @@ class Feed:
         onward.past(cursor)
         while True:
             try:
-                await self._fetcher.acquire(_FEED.endpoint, priority)
+                await self._fetcher.budget.acquire(_FEED.endpoint, priority)
                 page = await self._provider.changes(window, cursor)
                 onward.past(page.cursor)
             except NoBudget:

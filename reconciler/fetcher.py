@@ -22,7 +22,6 @@ from reconciler.errors import (
     OutOfSight,
     ProviderError,
     Throttled,
-    ThrottleScope,
     Unavailable,
 )
 from reconciler.failures import Failures
@@ -38,14 +37,12 @@ from reconciler.model import (
     Tombstone,
     Window,
 )
-from reconciler.provider import ACCOUNT_LIMIT, Kind, Limit, Provider
+from reconciler.provider import Kind, Provider
 from reconciler.retry import RetryPolicy, briefly, describe
+from reconciler.spending import Spending
 from reconciler.storms import STORM_WAIT, Storms
 
 log = structlog.get_logger(__name__)
-
-_PATIENCE = timedelta(seconds=5)
-"""The longest wait for budget that is made in place; for longer ones a run ends, and goes on when it is due again."""
 
 AT_ONCE = timedelta(0)
 """Nothing is waited for."""
@@ -99,9 +96,7 @@ class Fetcher:
         self._health = Health({part: whole.name for whole in provider.kinds.values() for part in whole.covers})
         self._storms = Storms(account, provider.kinds, ledger, clock, self._health)
         self._failures = Failures(account, provider, ledger, clock, self._health, policy=policy, rng=rng)
-        self.limits = provider.limits
-        """The provider's, as our budget has them: it may learn of larger ones from its answers."""
-        self._learning = asyncio.Lock()
+        self.budget = Spending(account, provider, ledger, clock, sleep=sleep)
         self._settle: Mapping[str, timedelta] = {name: kind.settle for name, kind in provider.kinds.items()}
 
     # --- by ids ---
@@ -133,7 +128,7 @@ class Fetcher:
             async with self._in_time(kind):
                 readings = await briefly(ask, self._policy, self._sleep)
             patience = on_answer()
-            await self._learn_limit()
+            await self.budget.learn()
             await self._conclude(kind, claims, readings, began, patience)
         except LedgerError:
             raise
@@ -388,82 +383,14 @@ class Fetcher:
             if ledger.release(releases, now):
                 for (endpoint, priority), count in sorted(unused.items()):
                     ledger.return_requests(
-                        self.account, endpoint, self.limits, unused=count, priority=priority, now=now
+                        self.account, endpoint, self.budget.limits, unused=count, priority=priority, now=now
                     )
 
         await self._ledger.call(act)
 
-    async def draw(self, endpoint: str, priority: Priority, *, want: int = 1) -> tuple[int, timedelta]:
-        """Requests that may be sent now, and with none how long to wait."""
-        await self._learn_limit()
-        now = self._clock.now()
-        return await self._ledger.call(
-            lambda ledger: ledger.draw_requests(
-                self.account, endpoint, self.limits, want=want, priority=priority, now=now
-            )
-        )
-
-    async def _learn_limit(self) -> None:
-        """A provider whose answers say how much it allows may have learned that it is more than was published.
-
-        What the limit grew by comes into the bucket in the transaction from which on the new limit counts: by the new
-        limit's reserve a bucket that was filled by the old one would be empty for minutes.
-        """
-        if self.provider.limits == self.limits:
-            return
-        async with self._learning:
-            before, learned = self.limits, self.provider.limits
-            grown = _burst(learned) - _burst(before)
-            now = self._clock.now()
-
-            def act(ledger: Ledger) -> None:
-                if grown > 0:
-                    ledger.widen_requests(self.account, learned, requests=grown, now=now)
-                self.limits = learned
-
-            try:
-                await self._ledger.call(act)
-            except BaseException:
-                self.limits = before  # the commit that was to bring the requests did not happen
-                raise
-
-    async def give_back(self, endpoint: str, priority: Priority) -> None:
-        """A request that was drawn and not sent."""
-        now = self._clock.now()
-        await self._ledger.call(
-            lambda ledger: ledger.return_requests(
-                self.account, endpoint, self.limits, unused=1, priority=priority, now=now
-            )
-        )
-
-    async def acquire(self, endpoint: str, priority: Priority) -> None:
-        """One request's worth of budget; raises NoBudget when it would take too long to wait in place."""
-        wait = await self.wait_for(endpoint, priority, _PATIENCE)
-        if wait:
-            raise NoBudget(f"no budget for {endpoint} in time", retry_after=wait, scope=ThrottleScope.RESOURCE)
-
-    async def wait_for(self, endpoint: str, priority: Priority, patience: timedelta) -> timedelta:
-        """One request's worth of budget, and zero; or, where that is longer than `patience`, how long it would take."""
-        while True:
-            granted, wait = await self.draw(endpoint, priority)
-            if granted:
-                return timedelta(0)
-            if wait > patience:
-                return wait
-            await self._sleep(max(wait.total_seconds(), 0.001))
-
     def know_gates(self, gates: Sequence[Gate]) -> None:
         """The account's gates as the ledger has them, whoever closed or lifted them."""
         self._failures.know_gates(gates)
-
-
-class NoBudget(Throttled):
-    """Our own budget has nothing left for this urgency; the provider was not asked."""
-
-
-def _burst(limits: Mapping[str, Limit]) -> int:
-    limit = limits.get(ACCOUNT_LIMIT)
-    return 0 if limit is None else limit.burst
 
 
 def _is_evidence(claim: Claim, reading: Reading) -> bool:

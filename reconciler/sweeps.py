@@ -17,7 +17,7 @@ from reconciler.circles import Onward
 from reconciler.clock import Clock
 from reconciler.errors import BadReply, ProviderError
 from reconciler.feed import Feed
-from reconciler.fetcher import Fetcher, NoBudget
+from reconciler.fetcher import Fetcher
 from reconciler.health import GATE_STORM
 from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
@@ -26,6 +26,7 @@ from reconciler.model import Cause, Priority, ResourceRef, Snapshot, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
 from reconciler.retry import describe
+from reconciler.spending import NoBudget
 from reconciler.walks import PageTurner, Question, Turn, Walked, Walker
 
 log = structlog.get_logger(__name__)
@@ -254,7 +255,7 @@ class Sweeper:
         endpoint = str(kind.list_endpoint)
         onward = Onward(f"the members of {snapshot.ref}")
         while True:
-            await self.fetcher.acquire(endpoint, Priority.SWEEP)
+            await self.fetcher.budget.acquire(endpoint, Priority.SWEEP)
             start = await self.ledger.call(lambda ledger: ledger.tick())
             began = self.clock.now()
             try:
@@ -265,7 +266,7 @@ class Sweeper:
                 await self.fetcher.failed(kind, [], error, endpoint=endpoint)
                 raise
             if page is None:
-                await self.fetcher.give_back(endpoint, Priority.SWEEP)
+                await self.fetcher.budget.give_back(endpoint, Priority.SWEEP)
                 return
             at = self.clock.now()
             await self.walker.apply(

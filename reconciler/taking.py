@@ -112,7 +112,7 @@ class Taker:
             if kind.list_endpoint is not None and not choice.probe and fetcher.may_walk(kind, now)
             else None
         )
-        limits, priority = fetcher.limits, Priority(lane.priority)
+        limits, priority = fetcher.budget.limits, Priority(lane.priority)
 
         def ask(endpoint: str, want: int) -> Offer:
             return ledger.offer_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)

@@ -194,7 +194,7 @@ class _Requests:
             await asyncio.gather(self._coming, return_exceptions=True)
         for _ in self._starts:
             with suppress(LedgerError):
-                await self._walker.fetcher.give_back(self._endpoint, self._question.priority)
+                await self._walker.fetcher.budget.give_back(self._endpoint, self._question.priority)
 
     async def first(self, cursor: str | None) -> Turn:
         return await self._send(cursor, await self._start())
@@ -210,13 +210,13 @@ class _Requests:
         if ends:
             if self._starts:
                 ledger.return_requests(
-                    fetcher.account, self._endpoint, fetcher.limits, unused=len(self._starts), priority=priority,
+                    fetcher.account, self._endpoint, fetcher.budget.limits, unused=len(self._starts), priority=priority,
                     now=now,
                 )  # fmt: skip
             return
         want = 1 + self._question.ahead - (self._coming is not None)
         self._drawn = ledger.draw_starts(
-            fetcher.account, self._endpoint, fetcher.limits, want=want, priority=priority, now=now
+            fetcher.account, self._endpoint, fetcher.budget.limits, want=want, priority=priority, now=now
         )
 
     def used_up(self) -> None:
@@ -234,7 +234,7 @@ class _Requests:
     async def _start(self) -> int:
         if self._starts:
             return self._starts.pop()
-        await self._walker.fetcher.acquire(self._endpoint, self._question.priority)
+        await self._walker.fetcher.budget.acquire(self._endpoint, self._question.priority)
         return await self._walker.ledger.call(lambda ledger: ledger.tick())
 
     async def _send(self, cursor: str | None, start: int) -> Turn:

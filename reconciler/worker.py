@@ -204,7 +204,7 @@ class Worker:
         kind = fetcher.provider.kinds[lane.kind]
 
         async def draw(endpoint: str) -> bool:
-            return not await fetcher.wait_for(endpoint, Priority(lane.priority), LIST_PATIENCE)
+            return not await fetcher.budget.wait_for(endpoint, Priority(lane.priority), LIST_PATIENCE)
 
         def start(read: Read) -> Coroutine[None, None, None]:
             if walk is None:
@@ -299,4 +299,4 @@ class Worker:
 
 
 def _limits_of(fetcher: Fetcher) -> Callable[[], Mapping[str, Limit]]:
-    return lambda: fetcher.limits
+    return lambda: fetcher.budget.limits

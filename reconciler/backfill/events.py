@@ -11,11 +11,11 @@ from reconciler.backfill.places import Places
 from reconciler.backfill.reading import TRIES, pause
 from reconciler.clock import Clock
 from reconciler.errors import AccessDenied, LedgerError, ProviderError
-from reconciler.fetcher import NoBudget
 from reconciler.ledger import GroupCommit, Job, Ledger
 from reconciler.ledger.findings import HOLES
 from reconciler.model import Cause, Finding, Severity, Window
 from reconciler.retry import RetryPolicy, describe
+from reconciler.spending import NoBudget
 from reconciler.sweeps import Sweeper
 
 

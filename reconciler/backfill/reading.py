@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from reconciler.backfill.places import Places
 from reconciler.backfill.stretches import Density, Stretch, left, moved, walks_at_once
 from reconciler.errors import AccessDenied, ProviderError, Throttled
-from reconciler.fetcher import NoBudget
 from reconciler.ledger import Job, Ledger
 from reconciler.model import Cause, Page, Priority, Window
 from reconciler.provider import Kind
 from reconciler.retry import RetryPolicy
+from reconciler.spending import NoBudget
 from reconciler.sweeps import Sweeper
 from reconciler.walks import Question, Walked
 

@@ -280,26 +280,26 @@ def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(
             "main", cast("Provider", provider), commit, clock,
             policy=RetryPolicy(), settings=FetchSettings(), rng=random.Random(1),
         )  # fmt: skip
-        granted, _ = await fetcher.draw("order.list", Priority.SWEEP, want=12)
+        granted, _ = await fetcher.budget.draw("order.list", Priority.SWEEP, want=12)
         provider.answered()
 
         def offered(ledger: Ledger) -> Offer:
             """As the worker asks."""
             return ledger.offer_requests(
-                "main", "order.read", fetcher.limits, want=1, priority=Priority.SWEEP, now=clock.now()
+                "main", "order.read", fetcher.budget.limits, want=1, priority=Priority.SWEEP, now=clock.now()
             )
 
         before = await commit.call(offered)
         told = await asyncio.gather(
-            fetcher.draw("order.list", Priority.SWEEP), commit.call(with_it), return_exceptions=True
+            fetcher.budget.draw("order.list", Priority.SWEEP), commit.call(with_it), return_exceptions=True
         )
         if type(fails) is LedgerUnavailable:
             assert [*told] == [fails, fails], "both were in the commit that did not happen"
-            assert fetcher.limits != provider.limits
-            await fetcher.draw("order.list", Priority.SWEEP)
+            assert fetcher.budget.limits != provider.limits
+            await fetcher.budget.draw("order.list", Priority.SWEEP)
         after = await commit.call(offered)
         assert (granted, before.granted, after.granted) == (12, 1, 1)
-        assert fetcher.limits == provider.limits
+        assert fetcher.budget.limits == provider.limits
         await commit.close()
 
     asyncio.run(story())

@@ -49,7 +49,7 @@ def test_what_no_request_was_sent_for_is_given_back_with_what_was_paid_for_it(le
         async with looping(ledger_url) as loop:
             await loop.node.stop()
             fetcher, limit = loop.node.accounts["main"].fetcher, {"here": Limit(1.0, 1)}
-            fetcher.limits = limit
+            fetcher.budget.limits = limit
             of = ResourceRef("stripe", "main", "charge", "ch_1")
             loop.ledger.mark([Mark(of, Cause.WEBHOOK)], loop.now())
 
@@ -84,7 +84,7 @@ def test_what_goes_back_waits_for_no_resource_with_the_budget_in_its_hands(postg
         async with looping(postgres_ledger_url) as loop:
             await loop.node.stop()
             fetcher, limit = loop.node.accounts["main"].fetcher, {"here": Limit(1.0, 10)}
-            fetcher.limits = limit
+            fetcher.budget.limits = limit
             refs = [ResourceRef("stripe", "main", "charge", each) for each in ("ch_1", "ch_2", "ch_3")]
             loop.ledger.mark([Mark(each, Cause.WEBHOOK) for each in refs], loop.now())
             loop.ledger.draw_requests("main", "here", limit, want=3, priority=Priority.LIVE, now=loop.now())
