@@ -204,6 +204,16 @@ class JournalSection(Section):
     opening: Named = "Equity:Opening-Balances"
     prior_period: Named = "Equity:Prior-Period"
 
+    @field_validator("*")
+    @classmethod
+    def _braces(cls, name: str, info: ValidationInfo) -> str:
+        """What is misspelt would be an account of that name in the books."""
+        known = ("{account}", "{balance_type}") if info.field_name == "clearing" else ()
+        for each in re.findall(r"\{[^}]*\}?", name):
+            if each not in known:
+                raise ValueError(f"{each} stands for nothing here" + (f"; {' and '.join(known)} do" if known else ""))
+        return name
+
 
 class ReportSection(Section):
     timezone: Annotated[str, BeforeValidator(_zone)] = "UTC"

@@ -86,6 +86,8 @@ def test_what_no_key_means_is_refused_in_words(
         ("[console]\ntrusted_proxies = ['10.1.2.3/8']\n", "trusted_proxies[1] ({path}, line 2): expected a network"),
         ("[console]\nproxy_role_header = 'X-Role'\n", "console.proxy_role_header ({path}, line 2): needs"),
         ("[console]\nproxy_user_header = 'X-User'\n", "console.proxy_user_header ({path}, line 2): needs"),
+        ("[report.journal]\nclearing = 'A:{acount}'\n", "line 2): {{acount}} stands for nothing here; {{account}}"),
+        ("[report.journal]\nsales = 'I:{account}'\n", "line 2): {{account}} stands for nothing here"),
         ("[report]\ngateways = ['']\n", "report.gateways[1] ({path}, line 2): must not be empty"),
         ("[[deadlines]]\nkind = 'charge'\nstates = []\nafter = '5m'\n", "line 3): expected at least 1"),
         (f"{ACCOUNT}monthly_reads = 0\n", "monthly_reads ({path}, line 4): expected greater than or equal to 1"),
