@@ -16,7 +16,11 @@ from reconciler.status import Followed
 
 SHIPPED: Mapping[str, str] = {"stripe": "providers.stripe:Stripe", "shopify": "providers.shopify:Shopify"}
 
-_PARTS = ("name", "settings", "kinds", "exponents", "verify", "fetch", "page", "entries")
+_PARTS = (
+    "name", "settings", "kinds", "limits", "exponents", "feed_reach", "verify", "satisfied", "fetch", "page", "members",
+    "changes", "entries", "control_totals", "findings", "repair_subscriptions",
+)  # fmt: skip
+"""What `Provider` asks for. What is missing is named at the start, and not by the first delivery that needs it."""
 
 
 @dataclass(frozen=True, slots=True)

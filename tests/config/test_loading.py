@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,6 +15,7 @@ from reconciler.config import load
 from reconciler.errors import ConfigurationError, Unavailable
 from reconciler.loading import load_accounts, load_provider
 from reconciler.model import ResourceRef
+from reconciler.provider import Provider
 
 
 def test_a_shipped_provider_is_found_by_its_short_name_and_by_its_path() -> None:
@@ -34,6 +37,18 @@ def test_a_provider_that_cannot_be_loaded_says_why(name: str, expected: str) -> 
     with pytest.raises(ConfigurationError) as caught:
         load_provider(name)
     assert expected in str(caught.value)
+
+
+def test_a_provider_that_lacks_a_part_of_the_port_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and not by the first delivery that needs it."""
+    asked = {name for name in {*vars(Provider), *Provider.__annotations__} if not name.startswith("_")}
+    for part in sorted(asked):
+        module = ModuleType("acme_till")
+        rest = dict.fromkeys(asked - {part})
+        module.Till = type("Till", (), rest)  # type: ignore[attr-defined]  # a module made here
+        monkeypatch.setitem(sys.modules, "acme_till", module)
+        with pytest.raises(ConfigurationError, match=rf"Till does not implement .* \(it lacks {part}\)"):
+            load_provider("acme_till:Till")
 
 
 def test_an_unknown_provider_names_the_line(tmp_path: Path) -> None:
