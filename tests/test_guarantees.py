@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "guarantees.md", *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
 HARNESSES = ("model", "walk", "simulation", "constraints of the table")
 """What a promise may name beside a file of tests."""
-PLACE = re.compile(r"`(tests/[\w/.]+)`")
+PLACE = re.compile(r"`((?:tests|reconciler|providers|docs)/[\w/.-]+)`")
 FILE = re.compile(r"`(test_\w+\.py)`")
 TEST = re.compile(r"`(test_\w+)`")
 COMMAND = re.compile(r"python -m (tests[\w.]+)")
