@@ -85,7 +85,7 @@ class Pointers:
 
     def _variable(self, name: str, where: str) -> str:
         if name not in self._environment:
-            raise ConfigurationError(f"{where}: the environment variable {name} is not set")
+            raise ConfigurationError(f"{where}: the environment variable {name} is not set; set it where this runs")
         return self._environment[name]
 
 
