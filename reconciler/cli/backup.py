@@ -24,8 +24,11 @@ from reconciler.ledger.backup.archive import file_name
 def backup(
     context: typer.Context,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The file, or a folder for one named by its time. Default: here.", metavar="PATH"),
+        str | None,
+        typer.Option(
+            help="A file, as in ledger.zip; or a folder, made if need be, for one named by its time. Default: here.",
+            metavar="PATH",
+        ),
     ] = None,
     check: Annotated[
         Path | None, typer.Option("--verify", help="Take none; read this one whole and compare.", metavar="FILE")
@@ -50,7 +53,7 @@ def backup(
     else:
         log.configure(verbose=options.verbose)
         now = SystemClock().now()
-        file = out if out is not None and not out.is_dir() else (out or Path()) / file_name(now)
+        file = _place(out or "", file_name(now))
         with closing(open_ledger(read_config(options).ledger.url)) as ledger:
             require_existing(ledger)  # at whatever schema: a backup comes before a migration
             manifest = take(ledger.store, file, now=now)
@@ -62,6 +65,19 @@ def backup(
         f"{file}: whole; {rows:,} rows of {len(manifest.tables)} tables as of {manifest.taken_at:%Y-%m-%d %H:%M:%S}Z, "
         f"schema {manifest.revision}, {file.stat().st_size:,} bytes"
     )
+
+
+def _place(out: str, name: str) -> Path:
+    """What has a suffix is a file. Everything else is a folder, also one that is not there yet: taken for a file's name
+    it would hold the first night's backup, and be in the way of every later one."""
+    place = Path(out)
+    if place.suffix and not out.endswith("/") and not place.is_dir():
+        return place
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{place} cannot be made: {error.strerror}") from None
+    return place / name
 
 
 def restore(
