@@ -1,5 +1,6 @@
 -- The change feed as a view, for dbt and for whatever else reads SQL. Run it once, as the owner of the ledger's tables,
--- in a schema of your own; a role that only reads needs SELECT on the view alone.
+-- after CREATE SCHEMA reporting AUTHORIZATION that owner (as who owns the database); a role that only reads needs USAGE
+-- on the schema and SELECT on the view alone.
 --
 -- Read `position` as the cursor: positions are given after the commit, one transaction at a time, so that
 -- `WHERE position > (the last one you have)` passes by nothing. `recorded_at` is no cursor: commits overtake each other.

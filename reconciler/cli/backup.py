@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from reconciler import log
+from reconciler.cli.actor import at_the_terminal
 from reconciler.cli.opening import read_config, require_existing
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import print_json, talk
@@ -97,7 +97,7 @@ def restore(
     output = options.format_among("table", "json")
     log.configure(verbose=options.verbose)
     with closing(open_ledger(read_config(options).ledger.url)) as ledger:
-        restored = bring_back(ledger.store, file, actor=getpass.getuser(), now=SystemClock().now())
+        restored = bring_back(ledger.store, file, actor=at_the_terminal(), now=SystemClock().now())
     taken = f"{restored.manifest.taken_at:%Y-%m-%dT%H:%M:%SZ}"
     if output == "json":
         print_json({"taken_at": taken, "accounts": list(restored.accounts), "next": f"reconcile --since {taken}"})

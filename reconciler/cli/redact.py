@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import random
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from reconciler.cli.actor import at_the_terminal
 from reconciler.cli.opening import desk
 from reconciler.cli.options import UNPROVEN, WRONG_USE, options_of
 from reconciler.cli.printing import print_json, talk
@@ -93,7 +93,7 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
     try:
         redactors = {name: Redactor(name, at.accounts[name].kinds, writer, at.clock) for name in at.accounts}
         known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
-        actor = f"{BY}{getpass.getuser()}"
+        actor = f"{BY}{at_the_terminal()}"
         accounts = sorted({ref.account for ref in refs})
         for name in accounts:
             asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from functools import partial
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from reconciler.cli.actor import at_the_terminal
 from reconciler.cli.opening import desk
 from reconciler.cli.options import BROKEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
@@ -43,7 +43,7 @@ def rotate_keys(
         rotation = Rotation(at.ledger.store, bodies, secrets_seal(at.config))
         counts = _left(rotation) if preview else _rotated(rotation, batch)
         done = not preview and AT_LEISURE(
-            lambda: rotation.conclude(counts, actor=getpass.getuser(), now=at.clock.now())
+            lambda: rotation.conclude(counts, actor=at_the_terminal(), now=at.clock.now())
         )
     if output == "json":
         print_json({"key": rotation.first, "done": done, "rows": counts})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import os
 import sys
 from typing import Annotated
 
 import typer
 
+from reconciler.cli.actor import at_the_terminal
 from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, print_json, table, talk
@@ -115,5 +115,5 @@ def _password(name: str) -> str:
 
 
 def actor() -> str:
-    """Whoever sits at this terminal, as the system knows them: the audit log says that it was done here."""
-    return f"{os.environ.get('LOGNAME') or os.environ.get('USER') or 'root'} (command line)"
+    """Whoever sits at this terminal: the audit log says that it was done here."""
+    return f"{at_the_terminal()} (command line)"
