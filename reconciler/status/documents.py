@@ -1,4 +1,4 @@
-"""A status as the documented JSON (DESIGN section 10): stable keys in a stable order, instants in UTC with a Z."""
+"""A status as the documented JSON (docs/json.md): stable keys in a stable order, instants in UTC with a Z."""
 
 from __future__ import annotations
 

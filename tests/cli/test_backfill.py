@@ -19,6 +19,7 @@ from reconciler.clock import SystemClock
 from reconciler.ledger import open_ledger
 from reconciler.model import State
 from tests.cli.running import ROOT, Ran, run_here
+from tests.cli.test_documented_json import differences, documented
 
 KEY = "rk_test_backfill"
 PAYMENTS = 12
@@ -77,6 +78,7 @@ def test_everything_that_no_webhook_told_is_read_and_exit_is_0(ledger_url: str, 
         ran = backfill(config)
         assert ran.code == 0, ran.err
         assert all(each["verified"] for each in ran.json["kinds"])
+        assert list(differences(documented()["--since T"], ran.json)) == []
         found = known(ledger_url)
         assert found["payment_intent"] == found["charge"] == PAYMENTS
         again = backfill(config)
