@@ -1,7 +1,7 @@
 """Ticks: APScheduler says "look", the ledger says what is due and who may run it.
 
 In-memory triggers only. Two processes on one APScheduler job store run jobs twice, its stored jobs are pickles, and
-its default grace drops a run after a two-second stall (PROVIDERS.md 6.1); so nothing durable is ever given to it.
+its default grace drops a run after a two-second stall; so nothing durable is ever given to it.
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({name: route.kind for name, 
 
 COUNTED: Final = frozenset(name for name, route in ROUTES.items() if route.counted)
 COUNTED_TO: Final = 25_000
-"""Shopify counts exactly up to here; of more it says one more (PROVIDERS 3.3)."""
+"""Shopify counts exactly up to here; of more it says one more."""
 
 _STANDARD_BUCKET: Final = 40
 _SECONDS_TO_EMPTY: Final = 20

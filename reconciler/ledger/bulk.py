@@ -3,7 +3,7 @@
 On SQLite an insert names many rows in one VALUES, given to the driver as it is: a third of the CPU of executemany
 through SQLAlchemy, and one step outside Python's interpreter lock instead of one for each row, between which the
 event loop's thread would take the lock and keep it. On Postgres every row would be a round trip of its own, so all of
-them travel in one parameter (unnest 19,800 rows/s against 7,300 with executemany; CORE.md section 4). It is JSON, and
+them travel in one parameter (unnest 19,800 rows/s against 7,300 with executemany). It is JSON, and
 an array only for bytes: the driver builds arrays in Python, a call for each value of each row, which was 60 % of what
 a commit of 64 deliveries cost the ledger's thread.
 """

@@ -2,7 +2,7 @@
 
 One rule decides for every reader, worker, sweep or backfill alike: a read is accepted only if nothing was accepted
 for that resource since the read began, both measured by the ledger clock. Accepted reads are therefore disjoint and
-ordered in real time, so a stored state never goes back, without any clock or version of the provider (CORE.md 3.4).
+ordered in real time, so a stored state never goes back, without any clock or version of the provider.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A mark adds 1 to the generation under the row's own lock. A timestamp, or a sequence read before the commit, would
 let a stalled webhook transaction commit a mark that looks older than a fetch which ran meanwhile, and the update
-would be lost (CORE.md 3.2 shows it on a real Postgres).
+would be lost (`tests/ledger/test_stress.py` shows it on a real Postgres).
 """
 
 from __future__ import annotations

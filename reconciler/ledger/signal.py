@@ -1,7 +1,7 @@
 """Telling other processes that something was marked: Postgres only, at most once every 100 ms, never relied upon.
 
 NOTIFY serialises commits under a lock of the whole server (measured -42 to -75 % of the commit rate at 16
-connections, CORE.md section 2), so it is never part of a writing transaction: it follows the commit, on a connection
+connections), so it is never part of a writing transaction: it follows the commit, on a connection
 of its own, which stays open. Whoever misses it finds the work with the next poll.
 """
 

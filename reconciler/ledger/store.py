@@ -3,7 +3,7 @@
 SQLite: WAL, `synchronous=FULL`, explicit BEGIN IMMEDIATE, and a file lock around each write transaction and each
 checkpoint of every process. Before SQLite 3.51.3 two connections that write and checkpoint at the same instant can
 corrupt the file; the lock makes that impossible for cooperating processes, and hands the turn over without the
-starvation that SQLite's own busy handler shows (a process waited 4 s beside seven others; CORE.md section 4).
+starvation that SQLite's own busy handler shows (a process waited 4 s beside seven others).
 """
 
 from __future__ import annotations

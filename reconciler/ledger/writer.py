@@ -1,7 +1,7 @@
 """Group commit: the ledger's calls run on a thread of their own, and calls that wait share the next commit.
 
 One hand-over to the thread and one back per commit, not per call: the loop stays free, and a durable write costs a
-fraction of an fsync (10 to 12 times the throughput of one commit per request; CORE.md section 4).
+fraction of an fsync (10 to 12 times the throughput of one commit per request).
 """
 
 from __future__ import annotations

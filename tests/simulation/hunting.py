@@ -1,6 +1,6 @@
 """`python -m tests.simulation.hunting`: for each guard that a product lacks, the first seed that notices, as a table.
 
-Exit codes: 0 every invariant of DESIGN 4 has a product without a guard that is noticed; 1 one has none.
+Exit codes: 0 every invariant of docs/guarantees.md has a product without a guard that is noticed; 1 one has none.
 """
 
 from __future__ import annotations

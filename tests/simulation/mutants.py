@@ -1,4 +1,4 @@
-"""For each invariant of DESIGN 4 a product without one of its guards. The simulation must notice every one of them.
+"""For each promise of docs/guarantees.md a product without one of its guards. The simulation must notice every one.
 
 Ledgers that lack a guard are those of the swarm (`tests.ledger.mutants`) and of the change feed (`feed_mutants`); here
 are the others, and the table.
@@ -31,7 +31,7 @@ from tests.simulation import feed_mutants, shopify_mutants
 from tests.simulation.nodes import Mutant
 
 FEED: Final = 13
-"""Behind the invariants of DESIGN 4: what whoever follows the changes is promised (docs/guarantees.md)."""
+"""Behind the invariants: what whoever follows the changes is promised (docs/guarantees.md)."""
 
 Done = Callable[[Verdict | None, BaseException | None], None]
 
@@ -212,7 +212,7 @@ class RunsTheJobsOfOthers(Ledger):
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An invariant of DESIGN 4 or `FEED`, and a product without what guards it."""
+    """An invariant of docs/guarantees.md or `FEED`, and a product without what guards it."""
 
     invariant: int
     mutant: Mutant

@@ -1,4 +1,4 @@
-"""What a simulation holds the ledger to: the invariants of DESIGN 4, looked at after every commit and inside every act.
+"""What a simulation holds the ledger to: the promises of docs/guarantees.md, after every commit and inside every act.
 
 Triggers in the ledger's own database say which rows a commit touched, so that each look costs only what happened. A
 violation is noted, never raised: the code under test catches exceptions, and must not be able to catch this one.

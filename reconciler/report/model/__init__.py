@@ -1,7 +1,7 @@
 """The `Report` value that every renderer shares: all arithmetic is done before it exists, renderers do none.
 
 Amounts carry their exponent so that a renderer needs no currency table. Rows are sorted here, once, so that every
-format shows the same order. FINANCE.md section 6 names the sections and line codes.
+format shows the same order. docs/finance.md says what they mean.
 """
 
 from __future__ import annotations
