@@ -38,7 +38,7 @@ concurrency = {concurrency}
 _ACCOUNT = """
 [accounts.{account}]
 provider = "{provider}"
-api_key = "env:BENCHMARK_KEY"
+api_key = "env:KEY_OF_{account}"
 webhook_secrets = ["env:BENCHMARK_SECRET"]
 base_url = "http://127.0.0.1:{port}"
 monthly_reads = 100000000
@@ -134,7 +134,9 @@ def running(
             stdout=errors,
             stderr=errors,
             cwd=ROOT,
-            env=os.environ | {"BENCHMARK_KEY": "rk_live_benchmark", "BENCHMARK_SECRET": SECRET},
+            env=os.environ
+            | {f"KEY_OF_{account}": f"rk_live_{account}" for account in accounts}
+            | {"BENCHMARK_SECRET": SECRET},
         )
     try:
         port = _port(process, said)
