@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -23,7 +24,7 @@ class Listing:
     """Stands for a fetcher whose lists have been worth their requests."""
 
     provider = Stripe
-    limits = {LIST: Limit(1.0, 10)}  # noqa: RUF012 - as a provider has it
+    budget = SimpleNamespace(limits={LIST: Limit(1.0, 10)})
 
     def may_walk(self, kind: object, now: object) -> bool:
         return True
@@ -47,7 +48,7 @@ def test_a_list_is_waited_for_a_second_and_no_longer(
     now = NOON + timedelta(minutes=1)
     ledger.mark([by_hand(charge) for charge in CHARGES], now)
     if closed:
-        ledger.throttle_requests("main", LIST, Listing.limits, until=now + closed, now=now)
+        ledger.throttle_requests("main", LIST, Listing.budget.limits, until=now + closed, now=now)
     taker = Taker({"main": cast("Fetcher", Listing())}, owner="node1:1:0", lease=LEASE)
     turn = taker.take(ledger, Turn(now, room={"main": ROOM}, paused={}, probing=set()))
     assert [len(batch) for taken in turn.taken for batch in taken.batches] == batches
