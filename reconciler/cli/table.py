@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -82,10 +83,26 @@ class CommandTable(TyperGroup):
         """Errors of ours end as one clear line and exit code 2; the traceback only with --verbose."""
         given = extra.get("args") or (args[0] if args else None) or sys.argv[1:]
         try:
-            return super().main(*args, **extra)
+            try:
+                return super().main(*args, **extra)
+            finally:
+                _let_out()
         except Exception as error:
             complain(error, verbose="--verbose" in given)
             raise SystemExit(WRONG_USE) from error
+
+
+def _let_out() -> None:
+    """What was printed and is still held. Python does it at its end, too, but a failure is then exit code 120.
+
+    Whoever reads from a pipe and has read enough closes it: that is no failure.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again
+        if error.errno != errno.EPIPE:
+            raise
 
 
 def _load(name: str, line: Line) -> Any:

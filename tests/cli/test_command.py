@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -130,15 +132,31 @@ def test_a_traceback_is_shown_only_on_request(tmp_path: Path) -> None:
     assert "Traceback" in run_apart("status", "--config", "absent.toml", "--verbose", folder=tmp_path).err
 
 
+@pytest.mark.parametrize("at_once", ["", "1"], ids=["held until the end", "written at once"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
-def test_an_output_on_a_full_disk_is_no_error_of_ours(config_file: Path) -> None:
+def test_an_output_on_a_full_disk_is_no_error_of_ours(config_file: Path, at_once: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        ran = subprocess.run(
-            [sys.executable, "-m", "reconciler", "--config", str(config_file), "status"],
-            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=180, check=False,
-        )  # fmt: skip
+        ran = _status(config_file, full, PYTHONUNBUFFERED=at_once)
     assert ran.returncode == 2
     assert ran.stderr.startswith("reconcile: the output cannot be written: No space left on device; make room")
+
+
+def test_who_reads_no_further_than_he_wants_is_told_nothing(config_file: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        ran = _status(config_file, closed, "--format", "json", PYTHONUNBUFFERED="")
+    assert (ran.returncode, ran.stderr) == (1, ""), "as everything that is built with click ends then"
+
+
+def _status(
+    config_file: Path, output: IO[bytes], *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reconciler", "--config", str(config_file), "status", *options],
+        cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True, timeout=180, check=False,
+        env=os.environ | environment,
+    )  # fmt: skip
 
 
 def test_the_configuration_is_found_by_its_variable_and_overridden_by_the_environment(tmp_path: Path) -> None:
