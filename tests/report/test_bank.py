@@ -62,6 +62,27 @@ def test_a_payout_in_a_statement_that_nobody_brought_is_not_looked_at(paid: Book
     assert [payout.bank_difference is not None for payout in report.payouts] == [True, False, True]
 
 
+@pytest.mark.parametrize(("first", "second"), [("9", "10"), ("a", "b")])
+def test_of_two_statements_that_end_on_one_day_either_may_be_the_last(paid: Books, first: str, second: str) -> None:
+    """Their names say nothing of their order; the balances do."""
+    brings(paid, first, {7: (10000, "TRACE5")}, opening=0)
+    brings(paid, second, {7: (-500, "fee")}, opening=10000)
+    brings(paid, "z", {18: (-100, "fee"), 21: (30000, "TRACE19"), 30: (-100, "fee")}, opening=9500)
+
+    report = paid.report()
+
+    assert break_types(report) == ["BANK_MISSING"], "the next one goes on where the last one ended"
+
+
+@pytest.mark.parametrize(("first", "second"), [("9", "10"), ("a", "b")])
+def test_of_two_statements_that_begin_on_one_day_either_may_be_the_first(paid: Books, first: str, second: str) -> None:
+    brings(paid, "1", {2: (500, "rent"), 7: (10000, "TRACE5")}, opening=0)
+    brings(paid, second, {18: (-100, "fee"), 21: (30000, "TRACE19"), 30: (-100, "fee")}, opening=10400)
+    brings(paid, first, {18: (-100, "fee")}, opening=10500)
+
+    assert break_types(paid.report()) == ["BANK_MISSING"]
+
+
 def test_once_it_is_brought_the_payout_has_its_line_or_is_missing(paid: Books) -> None:
     brings_the_outer_ones(paid, opens=0, reopens=30500)
     brings(paid, "2", {10: (-50, "fee"), 14: (20000, "TRACE12"), 15: (50, "back")}, opening=10500, known=31)

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
+from operator import attrgetter
 
 from reconciler.ledger.bank import BankLine
 from reconciler.report.model import Amount
@@ -49,7 +51,10 @@ class _Span:
 
 
 def holes(lines: Sequence[BankLine], openings: Mapping[tuple[str, str], int]) -> Iterator[Hole]:
-    """Those between neighbouring statements of an account, wherever they do not join; statements that overlap do."""
+    """Those between neighbouring statements of an account, wherever they do not join; statements that overlap do.
+
+    Of several that end, or begin, on one day nobody knows which is the last, or the first: any of them may join.
+    """
     statements: dict[tuple[str, str, str], list[BankLine]] = defaultdict(list)
     for line in lines:
         statements[line.bank_account, line.currency, line.statement_id].append(line)
@@ -57,14 +62,22 @@ def holes(lines: Sequence[BankLine], openings: Mapping[tuple[str, str], int]) ->
     for (account, currency, statement), some in sorted(statements.items()):
         accounts[account, currency].append(_span(some, openings.get((account, statement))))
     for (account, currency), spans in sorted(accounts.items()):
-        spans.sort(key=lambda span: (span.first, span.last))
-        reached = spans[0]
-        for span in spans[1:]:
-            hole = Hole(account, currency, reached.last, span.first, reached.closing, span.opening)
-            if (span.first - reached.last).days > 1 and not _joins(hole):
-                yield hole
-            if span.last >= reached.last:
-                reached = span
+        reached: list[_Span] = []
+        for first, some_spans in groupby(sorted(spans, key=_FIRST), key=_FIRST):
+            begin = list(some_spans)
+            if reached and (first - reached[0].last).days > 1:
+                between = [
+                    Hole(account, currency, end.last, first, end.closing, span.opening)
+                    for end in reached
+                    for span in begin
+                ]
+                if not any(map(_joins, between)):
+                    yield min(between, key=lambda hole: hole.is_certain)
+            last = max(span.last for span in (*reached, *begin))
+            reached = [span for span in (*reached, *begin) if span.last == last]
+
+
+_FIRST = attrgetter("first")
 
 
 def _span(lines: Sequence[BankLine], opening: int | None) -> _Span:
