@@ -7,7 +7,6 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from reconciler.errors import ConfigurationError
 
-_DRIVERS = {"sqlite": ("sqlite", "sqlite+pysqlite"), "postgresql": ("postgresql", "postgresql+psycopg")}
 _WRITE = 'write ledger.url as "sqlite:///reconciler.db" or "postgresql+psycopg://user@host/database"'
 
 
@@ -17,12 +16,13 @@ def parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise ConfigurationError(f"ledger.url {url!r} cannot be read: {_WRITE}") from error
-    if parsed.drivername not in _DRIVERS.get(parsed.get_backend_name(), ()):
-        raise ConfigurationError(f"ledger.url names {parsed.drivername!r}, which is not supported: {_WRITE}")
-    if parsed.get_backend_name() == "postgresql":
+    if parsed.get_backend_name() == "postgresql":  # whichever driver it names: the address of a server is one address
         parsed = parsed.set(drivername="postgresql+psycopg")
         _require_settings(parsed)
-    elif parsed.query:
+        return parsed
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise ConfigurationError(f"ledger.url names {parsed.drivername!r}, which is not supported: {_WRITE}")
+    if parsed.query:
         # Every setting of a connection to SQLite is ours, and the lock lies beside the file's one name.
         said = "&".join(f"{name}={value}" for name, value in parsed.query.items())
         raise ConfigurationError(f"ledger.url says {said!r}, and a SQLite ledger takes no settings: {_WRITE}")

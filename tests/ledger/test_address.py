@@ -46,6 +46,12 @@ def test_a_setting_that_no_connection_to_postgres_has_is_named(said: str, named:
         open_ledger(f"postgresql://ann@127.0.0.1/books?{said}")
 
 
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"])
+def test_whichever_driver_it_names_the_server_is_the_same(driver: str) -> None:
+    with closing(open_ledger(f"{driver}://ann@127.0.0.1/books")) as ledger:
+        assert ledger.store.url.drivername == "postgresql+psycopg"
+
+
 @pytest.mark.parametrize(
     ("address", "named"),
     [
