@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 EVERY: Final = timedelta(minutes=1)
 _STRETCH: Final = 200
 """Versions in one transaction."""
-_DELIVERIES: Final = 2000
+_DELIVERIES: Final = 500
 """Looked at in one read; few of them are opened."""
 _AT_ONCE: Final = 10_000
 """Requests in one run: a person with more payments than that is forgotten by several."""
@@ -54,7 +54,7 @@ class Redactor:
             reached.update(new)
         asked_for = await self._pending()
         if asked_for:
-            await self._empty_unmarked({asked.what.id for asked in asked_for}, job)
+            await self._empty_unmarked(asked_for, job)
         for asked in asked_for:
             await self._redact(asked, job)
         return Ended(complete=True)
@@ -106,15 +106,23 @@ class Redactor:
         now = self._clock.now()
         await self._ledger.call(lambda ledger: ledger.ask_redaction(self._account, also, event_id=event_id, now=now))
 
-    async def _empty_unmarked(self, ids: Collection[str], job: Job) -> None:
+    async def _empty_unmarked(self, asked_for: Sequence[Asked], job: Job) -> None:
         """Deliveries that made no mark, and so are found under no reference. Once for all that was asked for, and
-        before any of it is concluded, so that a run that dies half way is begun anew."""
+        before any of it is concluded, so that a run that dies half way is begun anew.
+
+        Rejected ones, of which nobody knows whom they speak of, only where somebody is forgotten of whom anything is
+        stored: a name that was mistyped must not cost what tells why deliveries are rejected.
+        """
+        ids = {asked.what.id for asked in asked_for}
+        rejected = await self._ledger.read(
+            lambda ledger: any(ledger.is_stored(self._account, asked.what) for asked in asked_for)
+        )
         total, after = 0, -1
         while True:
             since, now = after, self._clock.now()
             found, end = await self._ledger.read(
                 lambda ledger, since=since: ledger.unmarked_naming(  # type: ignore[misc]  # mypy does not infer a default's type
-                    self._account, ids, after=since, limit=_DELIVERIES
+                    self._account, ids, rejected=rejected, after=since, limit=_DELIVERIES
                 )
             )
             if found:

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from reconciler.clock import Clock
-from reconciler.health import GATE_STORM, STORM_LEAST, Health, storm_limit
+from reconciler.health import GATE_STORM, STORM_LEAST, STORM_PERIOD, Health, storm_limit
 from reconciler.ledger import Claim, Gate, GroupCommit, Ledger, Mark
 from reconciler.model import Cause, Finding, Reading, ResourceRef, Severity, State, Tombstone
 from reconciler.provider import Kind
@@ -42,6 +42,8 @@ class Storms:
         self._ledger = ledger
         self._clock = clock
         self._health = health
+        self._witnesses: tuple[datetime, frozenset[ResourceRef]] | None = None
+        """Of the storm that began then: it is asked once, for all that is recent has to be looked through."""
 
     async def refused(self, pairs: Sequence[tuple[Claim, Reading]]) -> list[Claim]:
         """The claims whose tombstones cannot be believed."""
@@ -68,14 +70,21 @@ class Storms:
         now = self._clock.now()
         if not there or now - gate.opened_at >= _LONGEST:
             return bool(there)
-        witnesses = await self._ledger.read(lambda ledger: self._witnesses(ledger, now))
+        witnesses = await self._known_before(gate.opened_at)
         return not witnesses or not witnesses.isdisjoint(there)
 
-    def _witnesses(self, ledger: Ledger, now: datetime) -> set[ResourceRef]:
-        """What cannot have been deleted, and was known before anything else; none in a ledger that is still empty."""
-        return set(
-            ledger.longest_known(self._account, self._lasting, since=now - _YOUNG, each=_OF_A_KIND, limit=_WITNESSES)
-        )
+    async def _known_before(self, began: datetime) -> frozenset[ResourceRef]:
+        """What cannot have been deleted, and was known before anything that a wrong key may have brought: nothing in a
+        ledger that is still young, or of an account of which nothing is."""
+        if self._witnesses is None or self._witnesses[0] != began:
+            found = await self._ledger.read(
+                lambda ledger: ledger.longest_known(
+                    self._account, self._lasting, since=began - _YOUNG, before=began - STORM_PERIOD, each=_OF_A_KIND,
+                    limit=_WITNESSES,
+                )
+            )  # fmt: skip
+            self._witnesses = began, frozenset(found)
+        return self._witnesses[1]
 
     def _limit(self, ledger: Ledger) -> int:
         with ledger.view() as view:
@@ -94,10 +103,12 @@ class Storms:
             remedy="check that the key belongs to this account and mode (live or test); reading resumes by itself",
         )
 
+        witnesses = sorted(await self._known_before(now), key=str)
+
         def act(ledger: Ledger) -> None:
             ledger.gate(self._account, "", reason=GATE_STORM, note=text, until=now, now=now)
             ledger.note_findings(self._account, [finding], codes=frozenset({GATE_STORM}), now=now)
-            ledger.mark([Mark(ref, Cause.SWEEP) for ref in sorted(self._witnesses(ledger, now), key=str)], now)
+            ledger.mark([Mark(ref, Cause.SWEEP) for ref in witnesses], now)
 
         await self._ledger.call(act)
         log.error("too many resources missing at once", account=self._account, missing=missing)

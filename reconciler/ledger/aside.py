@@ -84,6 +84,7 @@ def begin(tx: Transaction, readings: str, terms: str) -> int:
     assert before is not None, "it was inserted a statement ago"
     if (before.readings, before.terms) == (readings, terms):
         return before.turn
+    tx.run(_NEW_TERMS, {"readings": readings, "terms": terms})  # first: whoever forgets a body locks in this order
     for statement in _FORGET_GROUPS:
         tx.run(statement)
     # Empty: somebody took a turn, nothing was kept yet.
@@ -91,7 +92,6 @@ def begin(tx: Transaction, readings: str, terms: str) -> int:
     if anew:
         for sql in _FORGET_READINGS:
             tx.run(text(sql).bindparams(bindparam("accounts", expanding=True)), {"accounts": anew})
-    tx.run(_NEW_TERMS, {"readings": readings, "terms": terms})
     return before.turn + 1
 
 

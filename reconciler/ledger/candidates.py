@@ -50,18 +50,20 @@ def unseen(
 
 _LONGEST_KNOWN = text(
     """
-    SELECT id, provider, account, kind, remote_id FROM resource
-    WHERE account = :account AND kind = :kind AND state = 'present' AND created_at >= :since
-    ORDER BY id LIMIT :each
+    SELECT resource.id, provider, account, kind, remote_id FROM resource
+    JOIN version ON version.resource_id = resource.id AND version.version = 1 AND recorded_at <= :before
+    WHERE account = :account AND kind = :kind AND resource.state = 'present' AND created_at >= :since
+    ORDER BY resource.id LIMIT :each
     """
 )
 
 
 def longest_known(
-    tx: Transaction, account: str, kinds: Collection[str], *, since: datetime, each: int, limit: int
+    tx: Transaction, account: str, kinds: Collection[str], *, since: datetime, before: datetime, each: int, limit: int
 ) -> list[ResourceRef]:
-    """Of present resources created since then those that the ledger has had for longest, at most `each` of a kind."""
-    asked = {"account": account, "since": to_micros(since), "each": each}
+    """Of present resources created since then, and known `before`, those that the ledger has had for longest: at most
+    `each` of a kind."""
+    asked = {"account": account, "since": to_micros(since), "before": to_micros(before), "each": each}
     rows = [row for kind in kinds for row in tx.run(_LONGEST_KNOWN, asked | {"kind": kind})]
     return [_ref(row) for row in sorted(rows, key=lambda row: row.id)[:limit]]
 

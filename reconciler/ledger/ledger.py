@@ -152,10 +152,10 @@ class Ledger:
             redaction.ask(tx, account, what, event_id=event_id, now=now)
 
     def unmarked_naming(
-        self, account: str, ids: Collection[str], *, after: int, limit: int
+        self, account: str, ids: Collection[str], *, rejected: bool, after: int, limit: int
     ) -> tuple[list[int], int | None]:
         with self._store.read() as tx:
-            return redaction.unmarked_naming(tx, account, ids, after=after, limit=limit)
+            return redaction.unmarked_naming(tx, account, ids, rejected=rejected, after=after, limit=limit)
 
     def empty_deliveries(self, ids: Sequence[int]) -> None:
         with self._store.write() as tx:
@@ -451,10 +451,10 @@ class Ledger:
             return candidates.known_counts(tx, account, kind, window=window, reach=reach)
 
     def longest_known(
-        self, account: str, kinds: Collection[str], *, since: datetime, each: int, limit: int
+        self, account: str, kinds: Collection[str], *, since: datetime, before: datetime, each: int, limit: int
     ) -> list[ResourceRef]:
         with self._store.read() as tx:
-            return candidates.longest_known(tx, account, kinds, since=since, each=each, limit=limit)
+            return candidates.longest_known(tx, account, kinds, since=since, before=before, each=each, limit=limit)
 
     def shared(
         self, account: str, others: Collection[str], kinds: Collection[str], *, each: int

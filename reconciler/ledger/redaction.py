@@ -194,16 +194,17 @@ def redact_versions(
 
 
 def unmarked_naming(
-    tx: Transaction, account: str, ids: Collection[str], *, after: int, limit: int
+    tx: Transaction, account: str, ids: Collection[str], *, rejected: bool, after: int, limit: int
 ) -> tuple[list[int], int | None]:
     """One stretch of the deliveries: those without a mark that may speak of one of `ids`, and where to go on (None:
     that was the end).
 
     What is of a type that nobody follows is searched for the id as a word. A rejected body was verified by nobody and
-    is cut off, perhaps before the id: whoever it speaks of, it goes.
+    is cut off, perhaps before the id: whoever it speaks of, with `rejected` it goes.
     """
+    wanted = ("ignored", "rejected") if rejected else ("ignored",)
     rows = tx.run(_RECEIVED, {"after": after, "limit": limit}).all()
-    mine = {row.id: row.verdict for row in rows if row.account == account and row.verdict in ("ignored", "rejected")}
+    mine = {row.id: row.verdict for row in rows if row.account == account and row.verdict in wanted}
     found = []
     if mine:
         words = {each.rpartition("/")[2].encode() for each in ids}

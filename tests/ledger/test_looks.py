@@ -186,10 +186,15 @@ def test_what_was_known_for_longest_comes_first_and_few_of_a_kind(ledger: Ledger
     for of, hours in ((ref("ch_old"), 40), (gone, 3), (A, 1), (refund, 2), (B, 5), (C, 4)):
         created(ledger, of, NOON - hours * HOUR)
     settle(ledger, gone, tombstone(gone), NOON)
-    since = NOON - 30 * HOUR
-    assert ledger.longest_known("main", ["refund", "charge"], since=since, each=2, limit=9) == [A, refund, B]
-    assert ledger.longest_known("main", ["refund", "charge"], since=since, each=2, limit=1) == [A]
-    assert ledger.longest_known("main", ["payout"], since=since, each=2, limit=9) == []
+    since, later = NOON - 30 * HOUR, NOON + HOUR
+
+    def known(*kinds: str, limit: int = 9, before: datetime = later) -> list[ResourceRef]:
+        return ledger.longest_known("main", kinds, since=since, before=before, each=2, limit=limit)
+
+    assert known("refund", "charge") == [A, refund, B]
+    assert known("refund", "charge", limit=1) == [A]
+    assert known("payout") == []
+    assert known("refund", "charge", before=NOON - HOUR) == [], "they were created then, and known later"
 
 
 def test_one_account_under_two_names_is_known_by_what_both_hold(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ import pytest
 from providers.sandbox import ApiKey, Chance, FaultPlan, Limits, SandboxServer, World
 from reconciler.clock import ManualClock
 from reconciler.fetcher import FetchSettings
+from reconciler.health import STORM_PERIOD
 from reconciler.model import State
 from tests.loop.harness import HOUR, MINUTE, SECOND, START, looping, moments, shop
 from tests.loop.payments import NO_FAULTS, known_payments, refs
@@ -293,6 +294,7 @@ def test_what_another_account_has_does_not_end_the_storm_that_its_key_made(url: 
     async def story() -> None:
         async with looping(url) as loop, SandboxServer(World(seed=99, clock=loop.clock)) as elsewhere:
             ids = await known_payments(loop, 30)
+            await loop.run_for(STORM_PERIOD)
             theirs = [elsewhere.world.payments.pay(5_000)["id"] for _ in range(5)]
             loop.send_to(elsewhere)
             await loop.mark(*refs(loop, ids))
@@ -317,6 +319,7 @@ def test_a_storm_whose_witnesses_are_gone_ends_with_the_next_payment_after_a_day
     async def story() -> None:
         async with looping(url) as loop, SandboxServer(World(seed=99, clock=loop.clock)) as elsewhere:
             ids = await known_payments(loop, 30)
+            await loop.run_for(STORM_PERIOD)
             theirs = [elsewhere.world.payments.pay(5_000)["id"] for _ in range(2)]
             loop.send_to(elsewhere)
             await loop.mark(*refs(loop, ids))

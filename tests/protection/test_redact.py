@@ -265,6 +265,23 @@ def _rejected(number: int, account: str, body: Mapping[str, Any]) -> str:
     return _delivery(number, account, body, **rejected)
 
 
+def test_a_name_that_was_mistyped_costs_no_rejected_delivery(tmp_path: Path, ledger_url: str) -> None:
+    """They tell why deliveries are rejected; whose they are nobody knows."""
+    books = _Books(tmp_path, ledger_url, [])
+    lines = [
+        _version("stripe/main/customer/cus_ada", _person()),
+        _rejected(5, "stripe/main", {"id": "pm_3", "billing_details": _person()}),
+    ]
+    (tmp_path / "lines.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    books.run("import", str(tmp_path / "lines.jsonl"))
+
+    ran = run_here("--config", str(books.config), "redact", "stripe/main/customer/cus_adda")
+
+    assert (ran.code, "nothing was done" in ran.err) == (2, True)
+    (left,) = [line["delivery"] for line in map(json.loads, books.exported().splitlines()) if "delivery" in line]
+    assert b"pm_3" in base64.b64decode(left["body"])
+
+
 def test_deliveries_of_types_that_nobody_follows_are_forgotten_too(tmp_path: Path, ledger_url: str) -> None:
     """A payment method, an answer to a request for one's data: both name the customer, and made no mark."""
     books = _Books(tmp_path, ledger_url, [])
