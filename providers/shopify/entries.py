@@ -20,6 +20,7 @@ _PAYMENTS: Final = "payments"
 _PAYOUT: Final = "payout"
 _DISPUTE: Final = "dispute"
 _CATEGORIES: Final[Mapping[str, str]] = {
+    "dispute_withdrawal": "dispute",
     "payout_failure": "payout_reversal",
     "payout_cancellation": "payout_reversal",
 }

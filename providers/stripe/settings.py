@@ -22,7 +22,10 @@ class StripeSettings(ProviderSettings):
     """Another address only for a sandbox or an egress gateway."""
     stripe_version: Annotated[
         str,
-        shaped(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z_]+)?", f'a version of Stripe\'s API, such as "{PINNED_VERSION}"'),
+        shaped(
+            r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z_]+)?(; ?[a-z0-9_]+=v[0-9]+)*",
+            f'a version of Stripe\'s API, such as "{PINNED_VERSION}"',
+        ),
     ] = PINNED_VERSION
     """Sent with every request and stored with every version: the shape of a body depends on it."""
     tolerance: timedelta = timedelta(seconds=300)

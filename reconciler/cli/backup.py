@@ -75,6 +75,11 @@ def _place(out: str, name: str) -> Path:
         return place
     try:
         place.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise UsageError(
+            f"{place} is a file and no folder; move it away (it may be a backup: an earlier version took a folder that"
+            " was not there for a file's name), or name another place"
+        ) from None
     except OSError as error:
         raise UsageError(f"{place} cannot be made: {error.strerror}") from None
     return place / name

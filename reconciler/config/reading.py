@@ -109,10 +109,11 @@ def subscription_secrets(config: Config) -> Mapping[str, tuple[str, ...]]:
     }
 
 
-def oidc_secret(config: Config) -> str:
-    """With which the console shows itself to the issuer of its single sign-on. Raises ConfigurationError."""
+def oidc_secret(config: Config, *, resolve: bool = True) -> str:
+    """With which the console shows itself to the issuer of its single sign-on; without `resolve` only whether it is
+    written as one may be. Raises ConfigurationError."""
     origins = config.origins
-    pointers = Pointers(origins.environment, origins.describe, resolve=True)
+    pointers = Pointers(origins.environment, origins.describe, resolve=resolve)
     return pointers.secret(config.console.oidc_client_secret, ("console", "oidc_client_secret"))
 
 

@@ -43,4 +43,4 @@ def require_sound(config: Config) -> None:
     if section.oidc_issuer and not (config.server.public_url and section.oidc_client_id):
         raise ConfigurationError("console.oidc_issuer needs console.oidc_client_id and server.public_url as well")
     if section.oidc_issuer or section.oidc_client_secret:
-        oidc_secret(config)
+        oidc_secret(config, resolve=bool(section.oidc_issuer))

@@ -46,6 +46,12 @@ def test_a_folder_that_cannot_be_made_is_explained() -> None:
     assert (ran.code, "nowhere/backups cannot be made: No such file or directory" in ran.err) == (2, True)
 
 
+def test_what_an_earlier_version_left_in_the_folders_place_is_to_be_moved_away(tmp_path: Path) -> None:
+    (tmp_path / "backups").write_bytes(b"a backup, perhaps")
+    ran = run_here("backup", "--out", "backups")
+    assert (ran.code, "backups is a file and no folder; move it away" in ran.err) == (2, True)
+
+
 def test_a_restored_ledger_says_what_to_run_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = run_here("--format", "json", "backup").json["file"]
     monkeypatch.setenv("RECONCILER__LEDGER__URL", sqlite_url(tmp_path / "new"))
