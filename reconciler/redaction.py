@@ -110,12 +110,14 @@ class Redactor:
         """Deliveries that made no mark, and so are found under no reference. Once for all that was asked for, and
         before any of it is concluded, so that a run that dies half way is begun anew.
 
-        Rejected ones, of which nobody knows whom they speak of, only where somebody is forgotten of whom anything is
-        stored: a name that was mistyped must not cost what tells why deliveries are rejected.
+        Rejected ones, of which nobody knows whom they speak of, only where a whole shop is forgotten, or somebody of
+        whom anything is stored: a name that was mistyped must not cost what tells why deliveries are rejected.
         """
         ids = {asked.what.id for asked in asked_for}
         rejected = await self._ledger.read(
-            lambda ledger: any(ledger.is_stored(self._account, asked.what) for asked in asked_for)
+            lambda ledger: any(
+                not asked.what.kind or ledger.is_stored(self._account, asked.what) for asked in asked_for
+            )
         )
         total, after = 0, -1
         while True:
