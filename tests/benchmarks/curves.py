@@ -208,15 +208,20 @@ def drain(recording: Recording) -> Drawing:
                 [
                     panel, f"{each['concurrency']}", f"{each['latency_ms']:.0f} ms", f"{each['per_second']:,.0f}/s",
                     "" if share is None else f"{share:.0%}", f"{each['cpu_us']:,.0f} us",
+                    f"{each['floor_per_second']:,.0f}/s", f"{each['floor_cpu_us']:,.0f} us",
+                    f"{each['cpu_us'] / each['floor_cpu_us']:.1f}",
                 ]
             )  # fmt: skip
+    headings = [
+        "database", "reads at once", "latency", "rate", "of c / latency", "CPU each", "floor, rate", "floor, CPU each",
+        "CPU, times the floor's",
+    ]  # fmt: skip
     svg = Curves(
         points, "reads at once", "% of reads at once / latency", limits, x_names=dict(sorted(names.items()))
     ).svg()
     return Drawing(
         svg, "A backlog read one by one at 80 ms: share of what so many reads at once could bring",
-        ["database", "reads at once", "latency", "rate", "of c / latency", "CPU each"], lines,
-        recording.said_of("unbound"),
+        headings, lines, recording.said_of("unbound"),
     )  # fmt: skip
 
 

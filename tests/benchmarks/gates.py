@@ -107,6 +107,13 @@ def unbound(database: str, found: Unbound) -> Sequence[Figure]:
             Figure(database, f"drain at 80 ms, {drain.concurrency} at once, CPU each", "us", drain.cpu_us, 800, 800)
             for drain in slow
         ),
+        *(
+            Figure(
+                database, f"drain at 80 ms, {drain.concurrency} at once, CPU, times the floor's", "",
+                drain.times_floor, 2, 4,
+            )
+            for drain in slow
+        ),
     )  # fmt: skip
 
 

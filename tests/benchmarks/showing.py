@@ -66,7 +66,16 @@ def show_unbound(console: Console, database: str, found: Unbound) -> None:
         table.add_row(name, f"{each.deliveries:,}", *(f"{milliseconds:.0f}" for milliseconds in each.by_share.values()))
     console.print(table)
     table = Table(title=f"drains on {database}")
-    for heading in ("resources", "reads at once", "latency", "a second", "of c / latency", "CPU each"):
+    for heading in (
+        "resources",
+        "reads at once",
+        "latency",
+        "a second",
+        "of c / latency",
+        "CPU each",
+        "floor",
+        "its CPU",
+    ):
         table.add_column(heading, justify="right")
     for drain in found.drains:
         table.add_row(
@@ -76,6 +85,8 @@ def show_unbound(console: Console, database: str, found: Unbound) -> None:
             f"{drain.per_second:,.0f}",
             "" if drain.share is None else f"{drain.share:.0%}",
             f"{drain.cpu_us:,.0f} us",
+            f"{drain.floor_per_second:,.0f}",
+            f"{drain.floor_cpu_us:,.0f} us",
         )
     console.print(table)
 

@@ -1,24 +1,29 @@
 """The daemon where no provider's limits hold it back: time to truth at a steady rate and in a burst, and drains.
 
-With Stripe's own limits (`tests.benchmarks.daemon`) a backlog is read at 25 a second, whatever we cost.
+With Stripe's own limits (`tests.benchmarks.daemon`) a backlog is read at 25 a second, whatever we cost. A drain's floor
+(`tests.benchmarks.reading`) reads as many from the same provider, right after it.
 """
 
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+import orjson
 
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.model import ResourceRef
 from tests.benchmarks.daemon import running
 from tests.benchmarks.events import ACCOUNT, RESOURCES
 from tests.benchmarks.load import percentile
-from tests.benchmarks.processes import Receiver, Started, load
+from tests.benchmarks.processes import ROOT, Receiver, Started, load
 from tests.benchmarks.truths import last_delivery, mark, seconds_of_first_versions, truths
 
 PROVIDER = "tests.benchmarks.unlimited:Unlimited"
@@ -56,6 +61,13 @@ class Drain:
     per_second: float
     cpu_us: float
     """Of the daemon, for each resource."""
+    floor_per_second: float
+    floor_cpu_us: float
+
+    @property
+    def times_floor(self) -> float:
+        """CPU."""
+        return self.cpu_us / self.floor_cpu_us
 
     @property
     def share(self) -> float | None:
@@ -70,8 +82,8 @@ class Unbound:
     drains: Sequence[Drain]
 
 
-def measure(url: str, folder: Path) -> Unbound:
-    numbers = itertools.count()
+def measure(url: str, floor_url: str, folder: Path) -> Unbound:
+    numbers = itertools.count(1)
     with closing(open_ledger(url)) as ledger:
         ledger.require_current_schema()
         with Receiver("shop") as shop, running(url, folder, shop.port, provider=PROVIDER) as (daemon, _):
@@ -80,13 +92,15 @@ def measure(url: str, folder: Path) -> Unbound:
             steady = _truths_of(ledger, daemon, "steady", connections=16, seconds=STEADY_SECONDS, rate=STEADY_RATE)
             sent = int(STEADY_SECONDS * STEADY_RATE)
             burst = _truths_of(ledger, daemon, "burst", connections=64, seconds=30, count=BURST, first=sent)
-            drains = [_drain(ledger, daemon, numbers, 1_000, 16, 0.0)]
+            drain = _Drain(ledger, daemon, floor_url, shop.port)
+            drains = [drain.measure(numbers, 1_000, 16, 0.0)]
         for concurrency, count in ((16, 600), (100, 2_000)):
             with (
                 Receiver("shop", str(LATENCY_SECONDS)) as shop,
                 running(url, folder, shop.port, provider=PROVIDER, concurrency=concurrency) as (daemon, _),
             ):
-                drains.append(_drain(ledger, daemon, numbers, count, concurrency, LATENCY_SECONDS))
+                drain = _Drain(ledger, daemon, floor_url, shop.port)
+                drains.append(drain.measure(numbers, count, concurrency, LATENCY_SECONDS))
     return Unbound(steady, burst, drains)
 
 
@@ -101,24 +115,43 @@ def _truths_of(ledger: Ledger, daemon: Started, run: str, *, connections: int, s
     )
 
 
-def _drain(
-    ledger: Ledger, daemon: Started, numbers: itertools.count[int], count: int, concurrency: int, latency: float
-) -> Drain:
-    refs = [
-        ResourceRef("stripe", ACCOUNT, "payment_intent", f"pi_8{number:015d}")
-        for number in itertools.islice(numbers, count)
-    ]
-    _wait_until_calm(daemon)
-    spent = daemon.cpu_seconds()
-    mark(ledger, refs, delay=_GATHER)
-    seconds = seconds_of_first_versions(ledger, refs)
-    return Drain(
-        resources=count,
-        concurrency=concurrency,
-        latency_ms=latency * 1000,
-        per_second=(count - 1) / seconds,
-        cpu_us=(daemon.cpu_seconds() - spent) / count * 1e6,
-    )
+@dataclass(frozen=True, slots=True)
+class _Drain:
+    ledger: Ledger
+    daemon: Started
+    floor_url: str
+    shop_port: int
+
+    def measure(self, numbers: Iterator[int], count: int, concurrency: int, latency: float) -> Drain:
+        taken = list(itertools.islice(numbers, count))
+        refs = [ResourceRef("stripe", ACCOUNT, "payment_intent", f"pi_8{number:015d}") for number in taken]
+        _wait_until_calm(self.daemon)
+        spent = self.daemon.cpu_seconds()
+        mark(self.ledger, refs, delay=_GATHER)
+        seconds = seconds_of_first_versions(self.ledger, refs)
+        spent = self.daemon.cpu_seconds() - spent
+        floor = self._floor(concurrency, taken[0], count)
+        return Drain(
+            resources=count,
+            concurrency=concurrency,
+            latency_ms=latency * 1000,
+            per_second=(count - 1) / seconds,
+            cpu_us=spent / count * 1e6,
+            floor_per_second=floor["per_second"],
+            floor_cpu_us=floor["cpu_us"],
+        )
+
+    def _floor(self, concurrency: int, first: int, count: int) -> Mapping[str, float]:
+        given = (str(self.shop_port), str(concurrency), str(first), str(count))
+        finished = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.reading", self.floor_url, *given],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            timeout=120,
+            check=True,
+        )
+        told: Mapping[str, float] = orjson.loads(finished.stdout)
+        return told
 
 
 def _wait_until_calm(daemon: Started) -> None:
