@@ -171,6 +171,8 @@ def distances_svg(distances: Sequence[Distance], x_title: str) -> str:
     rows = [{"name": each.name, "series": each.series, "times": each.times} for each in distances]
     return _drawn(
         {
+            # Names are as wide as the reader's font makes them, which may be wider than the one that measured them.
+            "padding": {"left": 64, "top": 12, "right": 12, "bottom": 12},
             "width": 420,
             "height": {"step": 19},
             "layer": [
