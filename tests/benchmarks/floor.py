@@ -185,15 +185,20 @@ class _Connection(asyncio.Protocol):
         self._transport.write(response)
 
 
-async def serve(url: str) -> None:
+def bare_address(url: str) -> tuple[str, str]:
+    """Which database a ledger is in, and where, as its bare driver takes it: a path, or libpq's address. The ledger's
+    tables are there then."""
     with closing(open_ledger(url)) as ledger:
         ledger.require_current_schema()
     parsed = make_url(url)
-    database: _Database
     if parsed.get_backend_name() == "sqlite":
-        database = _Sqlite(str(parsed.database))
-    else:
-        database = _Postgres(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
+        return "sqlite", str(parsed.database)
+    return "postgresql", parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def serve(url: str) -> None:
+    name, address = bare_address(url)
+    database: _Database = _Sqlite(address) if name == "sqlite" else _Postgres(address)
     group = _Group(database)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(group), "127.0.0.1", 0, backlog=2048)

@@ -18,17 +18,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import Any, Protocol
 
 import aiohttp
 import orjson
 import psycopg
 import uvloop
-from sqlalchemy.engine import make_url
 
-from reconciler.ledger import open_ledger
 from tests.benchmarks.events import ACCOUNT
+from tests.benchmarks.floor import bare_address
 
 Row = tuple[int, str, str, bytes, str, int]
 """Id, resource id, content hash, body, status, read at in microseconds."""
@@ -133,14 +131,8 @@ async def _read(session: aiohttp.ClientSession, base: str, numbers: Iterator[int
 
 
 async def drain(url: str, port: int, concurrency: int, first: int, count: int) -> dict[str, float]:
-    with closing(open_ledger(url)) as ledger:
-        ledger.require_current_schema()
-    parsed = make_url(url)
-    database: _Database
-    if parsed.get_backend_name() == "sqlite":
-        database = _Sqlite(str(parsed.database))
-    else:
-        database = _Postgres(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
+    name, address = bare_address(url)
+    database: _Database = _Sqlite(address) if name == "sqlite" else _Postgres(address)
     group = _Group(database)
     numbers = iter(range(first, first + count))
     base = f"http://127.0.0.1:{port}/v1/payment_intents"
