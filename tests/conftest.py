@@ -125,6 +125,25 @@ def _sqlite_template(test_run: TestRun) -> Path:
     return test_run.once("template.db", make)
 
 
+@pytest.fixture(scope="session")
+def _shop_ledger(_sqlite_template: Path, test_run: TestRun) -> Path:
+    """A shop with money, breaks and dead letters, made once in a run; whoever writes takes a copy."""
+    from tests.console import shop  # only where it is asked for: few tests are
+
+    def make(path: Path) -> None:
+        shutil.copy(_sqlite_template, path)
+        shop.make(sqlite_url(path))
+
+    return test_run.once("shop.db", make)
+
+
+@pytest.fixture
+def shop_url(_shop_ledger: Path, tmp_path: Path) -> str:
+    path = tmp_path / "shop.db"
+    shutil.copy(_shop_ledger, path)
+    return sqlite_url(path)
+
+
 @pytest.fixture
 def sqlite_ledger_url(_sqlite_template: Path, tmp_path: Path) -> str:
     """A fresh ledger in a SQLite file of its own."""

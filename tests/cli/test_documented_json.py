@@ -17,7 +17,6 @@ from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.alerts import Alert
 from reconciler.model import Notice, Snapshot, Window
 from tests.cli.running import ROOT, run_here
-from tests.console.conftest import _shop_ledger, shop_url  # noqa: F401  # fixtures
 from tests.ledger.factories import ref, settle
 
 PAGE = (ROOT / "docs" / "json.md").read_text()
@@ -73,7 +72,7 @@ def test_every_document_on_the_page_is_asked_for_by_a_test() -> None:
 
 
 @pytest.fixture
-def configured(tmp_path: Path, shop_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def configured(tmp_path: Path, shop_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STRIPE_API_KEY", "rk_test_1")
     path = tmp_path / "config.toml"
     account = 'provider = "stripe"\napi_key = "env:STRIPE_API_KEY"\nbase_url = "http://127.0.0.1:9"\n'
@@ -113,7 +112,7 @@ def test_the_ledger_of_these_tests_has_something_to_say_in_every_list(configured
     assert told["deliveries"]
 
 
-def test_a_resource_with_money_lines_is_shown_as_the_page_says(configured: Path, shop_url: str) -> None:  # noqa: F811
+def test_a_resource_with_money_lines_is_shown_as_the_page_says(configured: Path, shop_url: str) -> None:
     with closing(open_ledger(shop_url)) as ledger, ledger.view() as view:
         paid = next(each.ref for each in view.resources() if each.ref.kind == "balance_transaction")
     shown = run_here("--config", str(configured), "--format", "json", "show", str(paid)).json

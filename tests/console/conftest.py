@@ -1,4 +1,4 @@
-"""One shop's ledger per run of this folder, made once; every test that writes gets a copy."""
+"""The console over the shop's ledger, and a browser to look at it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.console import shop
 from tests.console.browser import chromium
 from tests.console.serving import Served
-from tests.databases import TestRun, sqlite_url
-
-
-@pytest.fixture(scope="session")
-def _shop_ledger(_sqlite_template: Path, test_run: TestRun) -> Path:
-    def make(path: Path) -> None:
-        shutil.copy(_sqlite_template, path)
-        shop.make(sqlite_url(path))
-
-    return test_run.once("shop.db", make)
-
-
-@pytest.fixture
-def shop_url(_shop_ledger: Path, tmp_path: Path) -> str:
-    path = tmp_path / "shop.db"
-    shutil.copy(_shop_ledger, path)
-    return sqlite_url(path)
+from tests.databases import sqlite_url
 
 
 @pytest.fixture
