@@ -67,7 +67,6 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     _ready: Any
     _scheduled: Any
-    _timer_cancelled_count: int
 
     def __init__(self, seed: int) -> None:
         super().__init__(_NoSelector())
@@ -90,27 +89,29 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def _run_once(self) -> None:
-        while self._scheduled and self._scheduled[0]._cancelled:
-            heapq.heappop(self._scheduled)._scheduled = False
-            self._timer_cancelled_count = max(0, self._timer_cancelled_count - 1)
-        if not self._ready:
-            if not self._scheduled:
+        scheduled, ready = self._scheduled, self._ready
+        while scheduled and scheduled[0]._cancelled:
+            heapq.heappop(scheduled)._scheduled = False
+        if not ready:
+            if not scheduled:
                 raise Stuck("nothing is ready and no timer is set")
-            self._time = max(self._time, self._scheduled[0]._when)
-            while self._scheduled and self._scheduled[0]._when <= self._time:
-                handle = heapq.heappop(self._scheduled)
+            self._time = max(self._time, scheduled[0]._when)
+            while scheduled and scheduled[0]._when <= self._time:
+                handle = heapq.heappop(scheduled)
                 handle._scheduled = False
-                self._ready.append(handle)
+                ready.append(handle)
         if self._watching:
             self._sort_out()
-        if len(self._ready) > 1:
-            order = list(self._ready)
+        if len(ready) > 1:
+            order = list(ready)
             self._dice.shuffle(order)
-            self._ready.clear()
-            self._ready.extend(order)
+            ready.clear()
+            ready.extend(order)
         self.turns += 1
-        if self._ready:
-            super()._run_once()  # type: ignore[misc]  # a hook of CPython's loop that its stubs do not name
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     # --- processes ---
 
