@@ -269,8 +269,11 @@ class Connection(asyncio.Protocol):
             self.hold(Hold.TURNS)
         if webhooks is not None and path.startswith(webhooks.prefix):
             source = "" if self._peer is None else self._peer[0]
-            turn.exchange = webhooks.take(Head(method.decode(), path, source, self._headers), turn.answer)
-            if self._expects and not turn.over:
+            exchange = webhooks.take(Head(method.decode(), path, source, self._headers), turn.answer)
+            if turn.over:
+                return
+            turn.exchange = exchange
+            if self._expects:
                 turn.write(_CONTINUE)
             return
         scope = {

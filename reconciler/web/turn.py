@@ -11,6 +11,7 @@ from reconciler.intake.asgi import Answer
 from reconciler.intake.exchange import Exchange
 
 _CLOSE = b"connection: close\r\n"
+_NONE = cast("Exchange", None)
 
 
 class Hold(IntFlag):
@@ -55,8 +56,9 @@ class Turn:
         self, connection: Line, *, keep_alive: bool = False, with_body: bool = True, chunks: bool = False
     ) -> None:
         self.connection = connection
-        self.exchange = cast("Exchange", None)
-        """Set before anything but `answer` is called."""
+        self.exchange = _NONE
+        """Set before anything but `answer` is called, and let go of when the turn is over: each holds the other, and
+        both would wait with body and all for a collection of garbage."""
         self.keep_alive = keep_alive
         """False: the connection ends after this answer."""
         self.with_body = with_body
@@ -93,20 +95,24 @@ class Turn:
     def finish(self) -> None:
         """The answer is whole."""
         if not self.over:
-            self.over = True
+            self._end()
             self.connection.conclude()
 
     def break_off(self) -> None:
         """The answer cannot be finished: the sender must not take what it has for the whole."""
         if not self.over:
-            self.over = True
+            self._end()
             self.connection.abort()
 
     def lose(self) -> None:
         """The sender is gone."""
         if not self.over:
-            self.over = True
-            self.exchange.lost()
+            self._end().lost()
+
+    def _end(self) -> Exchange:
+        self.over = True
+        exchange, self.exchange = self.exchange, _NONE
+        return exchange
 
     def come_first(self) -> None:
         """Everything before it was answered."""
