@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -21,16 +20,6 @@ from reconciler.loading import Account
 from reconciler.metrics import WorkMetrics
 from reconciler.tokens import keep_tokens
 from reconciler.worker import Worker, owner_name
-
-
-def collect_seldom() -> None:
-    """For the process of a backfill: what was loaded is not walked again, and pages are, but rarely.
-
-    A page is thousands of small objects that are gone a moment later, without a cycle among them. To look for cycles
-    after every 700 was a tenth of a backfill's CPU.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 async def backfill_of(

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from reconciler import log
-from reconciler.app import backfill_of, collect_seldom
+from reconciler.app import backfill_of
 from reconciler.backfill import Backfill, Estimate, Request, Result
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import DONE, UNPROVEN, WRONG_USE, Options
@@ -22,6 +22,7 @@ from reconciler.cli.printing import print_json, print_page, span, table, talk
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import UsageError
+from reconciler.garbage import collect_seldom
 from reconciler.loading import Account, load_accounts
 from reconciler.refs import require_configured
 from reconciler.times import parse_instant
@@ -43,7 +44,7 @@ def backfill(
     config = read_config(options)
     configured = load_accounts(config)
     request = _request(since, until, accounts, kinds, configured)
-    collect_seldom()
+    collect_seldom(after=50_000)
     results = asyncio.run(_work(config, configured, request, output=output, preview=preview, yes=yes))
     if results is None:
         raise typer.Exit(DONE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from reconciler.cli.table import complain
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import ConfigurationError, LedgerUnavailable, ReconcilerError, UsageError
+from reconciler.garbage import collect_seldom
 from reconciler.loading import load_accounts
 
 
@@ -64,9 +64,7 @@ def run(
     if not first.accounts:
         raise ConfigurationError("no account is configured; add [accounts.NAME] to config.toml (its comments show how)")
     try:
-        # What is loaded by now stays as long as the process: no collection walks it again, which took 50 to 160 ms in
-        # which no webhook was answered (docs/decisions/0086).
-        gc.freeze()
+        collect_seldom()
         daemon = Daemon(first.config, first.accounts, SystemClock(), parts=parts, reread=given, on_taken=hear)
         run_until_stopped(lambda stop: daemon.run(stop, until_idle=until_idle), on_hangup=daemon.reload)
     except ReconcilerError as error:

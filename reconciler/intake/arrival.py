@@ -224,7 +224,6 @@ class Arrival:
             occurred_at=notice.occurred_at,
             marks=_marks(door.provider, notice),
             redact=notice.redact,
-            packed=self._shared.ledger.pack(delivery.body),
         )
 
     # --- ending -----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ TRUTH = "boolean"
 
 
 _MOST_ROWS = 64
-"""Of one VALUES on SQLite. Counts are made up of powers of two, so that few statements stay prepared."""
+"""Of one VALUES on SQLite: no table has more than 64 such statements prepared."""
 
 
 class Given:

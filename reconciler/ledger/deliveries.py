@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
@@ -17,7 +17,7 @@ from reconciler.clock import to_micros
 from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, TRUTH, WHOLE, WORDS, Bulk, Given, insert_into
 from reconciler.ledger.marks import MARK_GIVEN, Mark, given_marks, mark
-from reconciler.ledger.packing import Place
+from reconciler.ledger.packing import Packing, Place
 from reconciler.ledger.transaction import POSTGRES, Transaction
 from reconciler.model import Delivery, Redaction, ResourceRef, value
 
@@ -65,8 +65,12 @@ class Receipt:
     occurred_at: datetime | None
     marks: tuple[Mark, ...]
     redact: tuple[Redaction, ...] = ()
-    packed: bytes | None = None
-    """The body as it is stored, where whoever made the receipt has packed it (`GroupCommit.pack`)."""
+    packed: bytes | None = field(default=None, compare=False)
+    """The body as it is stored, once it was packed: before the commit, or in it."""
+
+    def pack(self, packing: Packing) -> None:
+        """Raises ConfigurationError for a key that cannot be read. The delivery stays what it is."""
+        object.__setattr__(self, "packed", packing.pack(self.delivery.body, Place.DELIVERY))
 
 
 @dataclass(frozen=True, slots=True)

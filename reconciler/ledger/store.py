@@ -123,8 +123,8 @@ class Store:
                 connection.begin(),
             ):
                 self._open = self._begun(self._transactions(connection, self.dialect))
-                self._open.ends_at_once = at_once and self.dialect.is_postgres and self._key_is_noted
                 try:
+                    self._open.ends_at_once = at_once and self.dialect.is_postgres and self._key_is_noted
                     with self._open.whole() if alone else nullcontext():
                         yield self._open
                     noted = self._note_key(self._open)

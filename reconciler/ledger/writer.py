@@ -20,7 +20,6 @@ from reconciler.ledger.deciding import Answer, Applied
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
 from reconciler.ledger.lane import Brought, Lane, Waiting
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.packing import Place
 
 T = TypeVar("T")
 
@@ -104,11 +103,6 @@ class GroupCommit:
         """The same without a task that waits: `done` is called on the loop after the commit, with the verdict or
         with what went wrong. Raises LedgerSaturated or LedgerUnavailable at once."""
         self._enqueue(self._deliveries, Waiting(None, receipt, done))
-
-    def pack(self, body: bytes) -> bytes:
-        """A delivery's body as it is stored. On the loop, one by one as they come: on the ledger's thread each of a
-        group's would let go of the interpreter's lock, and wait for the loop to have it back."""
-        return self._ledger.store.packing.pack(body, Place.DELIVERY)
 
     def reject(self, rejection: Rejection) -> None:
         """Note a rejected delivery with the next commit that succeeds. Nobody waits for it; beyond `bound` the oldest

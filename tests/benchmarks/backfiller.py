@@ -19,10 +19,11 @@ import orjson
 import uvloop
 
 from reconciler import log
-from reconciler.app import backfill_of, collect_seldom
+from reconciler.app import backfill_of
 from reconciler.backfill import Request
 from reconciler.clock import SystemClock
 from reconciler.config import load
+from reconciler.garbage import collect_seldom
 from reconciler.loading import load_accounts
 from tests.benchmarks.unlimited import Unlimited
 
@@ -51,5 +52,5 @@ async def main(path: Path, since: datetime) -> None:
 
 if __name__ == "__main__":
     log.configure(level="error")
-    collect_seldom()
+    collect_seldom(after=50_000)
     uvloop.run(main(Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2])))

@@ -7,7 +7,6 @@ a delivery waits so long for its commit, if that is not to be as long as the pro
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from typing import cast
 
@@ -18,6 +17,7 @@ from pydantic import SecretStr
 from providers.stripe.provider import Stripe
 from providers.stripe.settings import StripeSettings
 from reconciler.clock import SystemClock
+from reconciler.garbage import collect_seldom
 from reconciler.intake import Intake, IntakeLimits, IntakeMetrics
 from reconciler.ledger import GroupCommit, open_ledger
 from reconciler.provider import Provider, Reply, Request
@@ -53,6 +53,6 @@ async def serve(url: str, limits: IntakeLimits) -> None:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # as `reconcile run` does
+    collect_seldom()  # as `reconcile run` does
     _, ledger_url, *seconds = sys.argv
     uvloop.run(serve(ledger_url, IntakeLimits(store_seconds=float(seconds[0])) if seconds else IntakeLimits()))

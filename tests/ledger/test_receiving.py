@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.clock import ManualClock, to_micros
-from reconciler.ledger import Ledger, Receipt
-from reconciler.ledger.packing import Place
+from reconciler.errors import ConfigurationError
+from reconciler.ledger import GroupCommit, Ledger, Receipt, Verdict
+from reconciler.ledger.packing import Packing
 from reconciler.model import Redaction, ResourceRef
+from reconciler.sealing import Seal
 from tests.ledger.factories import NOON, delivery, receipt, ref, row, table, webhook
 
 _number = count()
@@ -117,8 +121,34 @@ def test_groups_of_receipts_are_stored_as_the_model_says(
     assert {(each["account"], each["remote_id"]) for each in asked} == model.asked
 
 
-def test_a_body_that_was_packed_before_is_stored_as_it_is(ledger: Ledger, clock: ManualClock) -> None:
-    packed = ledger.store.packing.pack(b'{"id":"evt_1"}' * 20, Place.DELIVERY)
-    made = replace(receipt("evt_1", webhook(ref())), delivery=delivery(b'{"id":"evt_1"}' * 20), packed=packed)
-    ledger.receive([made, replace(made, packed=None)], clock.now())
-    assert [(each["body"], each["size"]) for each in table(ledger, "delivery", "id")] == [(packed, 280)] * 2
+def test_a_body_that_was_packed_before_its_commit_is_stored_as_it_is(ledger: Ledger, clock: ManualClock) -> None:
+    body = b'{"id":"evt_1"}' * 20
+    before, late = [replace(receipt("evt_1", webhook(ref())), delivery=delivery(body)) for _ in range(2)]
+    before.pack(Packing())
+    assert before == late
+    ledger.receive([before, late], clock.now())
+    assert [(each["body"], each["size"]) for each in table(ledger, "delivery", "id")] == [(before.packed, 280)] * 2
+
+
+def test_a_body_that_cannot_be_packed_fails_its_senders_and_nobody_later(ledger: Ledger, clock: ManualClock) -> None:
+    """A key that is not there yet: what comes meanwhile is not stored, and said so; what comes after it is."""
+    keys = [ConfigurationError("encryption.keys names a file that is not there")]
+
+    def seal() -> Seal | None:
+        for each in keys:
+            raise each
+        return None
+
+    ledger.store.packing = Packing(seal)
+
+    async def story() -> list[Any]:
+        writer = GroupCommit(ledger, clock)
+        told = await asyncio.gather(*[writer.receive(receipt(f"evt_{n}")) for n in range(3)], return_exceptions=True)
+        keys.clear()
+        told.append(await writer.receive(receipt("evt_later", webhook(ref()))))
+        await writer.close()
+        return told
+
+    told = [type(each) for each in asyncio.run(story())]
+    assert told == [*[ConfigurationError] * 3, Verdict]
+    assert [each["event_id"] for each in table(ledger, "delivery")] == ["evt_later"]
