@@ -16,6 +16,7 @@ from reconciler.clock import Clock
 from reconciler.config import Config
 from reconciler.keyring import ledger_of, secrets_seal
 from reconciler.ledger import GroupCommit
+from reconciler.ledger.inline import Inline
 from reconciler.loading import Account
 from reconciler.metrics import WorkMetrics
 from reconciler.tokens import keep_tokens
@@ -39,7 +40,8 @@ async def backfill_of(
     stack.callback(ledger.close)
     await asyncio.to_thread(ledger.require_current_schema)
     await asyncio.to_thread(ledger.require_keys)
-    writer = GroupCommit(ledger, clock)
+    inline = None if ledger.store.dialect.is_postgres else Inline()
+    writer = GroupCommit(ledger, clock, thread=inline, readers=inline)
     stack.push_async_callback(writer.close)
     transport = transport_of(config)
     stack.push_async_callback(transport.aclose)

@@ -1,0 +1,67 @@
+"""A ledger whose statements run on the loop: the same promises, and no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from reconciler.clock import ManualClock
+from reconciler.errors import LedgerUnavailable
+from reconciler.ledger import GroupCommit, Ledger, Verdict
+from reconciler.ledger.inline import Inline
+from tests.ledger.factories import receipt, ref, row, table, webhook
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(story, 180))
+
+
+def inline(ledger: Ledger, clock: ManualClock) -> GroupCommit:
+    here = Inline()
+    return GroupCommit(ledger, clock, thread=here, readers=here)
+
+
+def test_callers_have_their_answers_after_the_commit_on_the_thread_that_they_asked_on(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    async def story() -> None:
+        writer = inline(ledger, clock)
+        before = threading.active_count()
+        told, thread, generation = await asyncio.gather(
+            writer.receive(receipt("evt_1", webhook(ref()))),
+            writer.call(lambda _: threading.get_ident()),
+            writer.call(lambda each: each.tick()),
+        )
+        assert (told, thread) == (Verdict.STORED, threading.get_ident())
+        assert generation > 0
+        assert await writer.read(lambda each: row(each, ref()).generation) == 1
+        assert threading.active_count() == before
+        await writer.close()
+        with pytest.raises(LedgerUnavailable, match="closing"):
+            await writer.call(lambda each: each.tick())
+
+    run(story())
+    assert len(table(ledger, "delivery")) == 1
+
+
+def test_what_fails_fails_its_caller_and_nobody_else(ledger: Ledger, clock: ManualClock) -> None:
+    def refuse(_: Ledger) -> None:
+        raise LookupError("not here")
+
+    async def story() -> None:
+        writer = inline(ledger, clock)
+        *failed, told = await asyncio.gather(
+            writer.call(refuse),
+            writer.read(refuse),
+            writer.receive(receipt("evt_1", webhook(ref()))),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in failed] == [LookupError] * 2
+        assert told is Verdict.STORED
+        await writer.close()
+
+    run(story())
