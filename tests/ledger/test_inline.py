@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
@@ -14,10 +12,7 @@ from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import GroupCommit, Ledger, Verdict
 from reconciler.ledger.inline import Inline
 from tests.ledger.factories import receipt, ref, row, table, webhook
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, 180))
+from tests.ledger.writing import run
 
 
 def inline(ledger: Ledger, clock: ManualClock) -> GroupCommit:
