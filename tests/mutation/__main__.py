@@ -68,7 +68,7 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ending": ("reconciler/ledger/outbox/ending.py", _files("tests/outbox", "lending outbox")),
     "claiming": ("reconciler/ledger/outbox/claiming.py", _files("tests/outbox", "lending outbox")),
     "planner": ("reconciler/planner.py", _files("tests/loop", "planner turns taking")),
-    "ahead": ("reconciler/ahead.py", _files("tests/loop", "held turns")),
+    "ahead": ("reconciler/ahead.py", _files("tests/loop", "ahead held turns")),
     "money": ("reconciler/money.py", _files("tests", "money") + _REPORT),
     "canonical": ("reconciler/report/canonical.py", _REPORT),
     "balance": ("reconciler/report/balance.py", _files("tests/report", "balance") + _REPORT),
