@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -12,7 +13,7 @@ import structlog
 from reconciler.clock import Clock
 from reconciler.errors import AccessDenied, AccessScope, BadReply, ThrottleScope
 from reconciler.health import GATE_OUTAGE, Health
-from reconciler.ledger import Claim, Gate, GroupCommit, Ledger, Release
+from reconciler.ledger import GATE_STORM, Claim, Gate, GroupCommit, Ledger, Release
 from reconciler.provider import ACCOUNT_LIMIT, Kind, Provider
 from reconciler.retry import (
     CloseGate,
@@ -148,7 +149,11 @@ class Failures:
         if known is not None and known.until > now:
             return None
         until, note = now + wait, describe(error)
-        self._gates[kind] = Gate(self._account, kind, reason, note, now, until, self._times_closed(kind) + 1)
+        times = self._times_closed(kind) + 1
+        if known is not None and known.reason == GATE_STORM:
+            self._gates[kind] = replace(known, until=until, times=times)
+        else:
+            self._gates[kind] = Gate(self._account, kind, reason, note, now, until, times)
         return lambda ledger: ledger.gate(self._account, kind, reason=reason, note=note, until=until, now=now)
 
     def _times_closed(self, kind: str) -> int:

@@ -25,8 +25,8 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.failures import Failures
-from reconciler.health import GATE_OUTAGE, GATE_STORM, Health
-from reconciler.ledger import Answer, Applied, Claim, Gate, GroupCommit, Ledger, Outcome, PageRow, Release
+from reconciler.health import GATE_OUTAGE, Health
+from reconciler.ledger import GATE_STORM, Answer, Applied, Claim, Gate, GroupCommit, Ledger, Outcome, PageRow, Release
 from reconciler.ledger.marks import EXISTS
 from reconciler.model import (
     Cause,
@@ -289,8 +289,7 @@ class Fetcher:
                     now=now,
                 )
             for gate in opened:
-                ledger.lift(self.account, gate.kind)
-                if gate.reason == GATE_STORM:
+                if ledger.lift(gate) and gate.reason == GATE_STORM:
                     ledger.note_findings(self.account, [], codes=frozenset({GATE_STORM}), now=now)
             applied = ledger.apply(answers, now=now, least_interval=self._settings.least_interval)
             for each in applied:

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from reconciler.model import ResourceRef
 
-GATE_STORM = "missing-storm"
 GATE_OUTAGE = "unavailable"
 
 OUTAGE_AFTER = 5

@@ -12,8 +12,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError, ProviderError, Throttled
-from reconciler.health import GATE_STORM
-from reconciler.ledger import GroupCommit, Job, JobLost, Ledger
+from reconciler.ledger import GATE_STORM, GroupCommit, Job, JobLost, Ledger
 from reconciler.retry import RetryPolicy, describe
 
 log = structlog.get_logger(__name__)
@@ -72,7 +71,7 @@ async def behind_gates(
         return Ended(complete=False, due_at=due_at, error=f"{last.reason}: {last.text}")
     ended = await run()
     if mine and ended.complete:
-        await ledger.call(lambda ledger: [ledger.lift(account, gate.kind) for gate in mine])
+        await ledger.call(lambda ledger: [ledger.lift(gate) for gate in mine])
     return ended
 
 

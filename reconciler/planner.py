@@ -6,8 +6,10 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from reconciler.ledger import Density, Gate, Lane
+from reconciler.ledger import GATE_STORM, Density, Gate, Lane
+from reconciler.model import Priority
 from reconciler.provider import Kind
 
 TURN_FOR_THE_OLDEST = 8
@@ -24,6 +26,10 @@ LIST_PATIENCE = timedelta(seconds=1)
 
 A walk waits as long for each further page: ended after the pages that a small budget had at once, it would begin at
 its first page again, and a window denser than those would never be read to its end."""
+
+WITNESSES_GO: Final = Priority.MANUAL
+"""How urgently what may end a storm is marked: first while the storm's gate stands, whatever else waits there. One read
+at a time goes on then, and a day's webhooks would keep a gate closed for hours that one read opens."""
 
 WALK_PAGES = 10
 """The longest walk over a list that one plan makes; the lease has to cover it."""
@@ -67,6 +73,7 @@ def choose(
     `probing` the gates that a read under way is asking about.
     """
     closed = {(gate.account, gate.kind): gate.until for gate in gates}
+    raging = {gate.account for gate in gates if gate.reason == GATE_STORM}
     ready: list[Lane] = []
     later: list[datetime] = []
     for lane in lanes:
@@ -84,12 +91,14 @@ def choose(
     if not ready:
         return Choice(None, min(later) - now if later else None)
     by_age = turn % TURN_FOR_THE_OLDEST == TURN_FOR_THE_OLDEST - 1
-    lane = min(
-        ready,
-        key=lambda each: (
-            (each.due_at,) if by_age else (each.priority, (each.account, each.kind) not in batched, each.due_at)
-        ),
-    )
+
+    def urgency(each: Lane) -> tuple[object, ...]:
+        if by_age:
+            return (each.due_at,)
+        waits = each.account not in raging or each.priority != WITNESSES_GO
+        return waits, each.priority, (each.account, each.kind) not in batched, each.due_at
+
+    lane = min(ready, key=urgency)
     return Choice(lane, None, frozenset(door for door in _doors(lane) if door in closed))
 
 

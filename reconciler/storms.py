@@ -9,9 +9,10 @@ from typing import Final
 import structlog
 
 from reconciler.clock import Clock
-from reconciler.health import GATE_STORM, STORM_LEAST, STORM_PERIOD, Health, storm_limit
-from reconciler.ledger import Claim, Gate, GroupCommit, Ledger, Mark
+from reconciler.health import STORM_LEAST, STORM_PERIOD, Health, storm_limit
+from reconciler.ledger import GATE_STORM, Claim, Gate, GroupCommit, Ledger, Mark
 from reconciler.model import Cause, Finding, Reading, ResourceRef, Severity, State, Tombstone
+from reconciler.planner import WITNESSES_GO
 from reconciler.provider import Kind
 
 STORM_WAIT: Final = timedelta(minutes=15)
@@ -108,7 +109,7 @@ class Storms:
         def act(ledger: Ledger) -> None:
             ledger.gate(self._account, "", reason=GATE_STORM, note=text, until=now, now=now)
             ledger.note_findings(self._account, [finding], codes=frozenset({GATE_STORM}), now=now)
-            ledger.mark([Mark(ref, Cause.SWEEP) for ref in witnesses], now)
+            ledger.mark([Mark(ref, Cause.SWEEP, priority=WITNESSES_GO) for ref in witnesses], now)
 
         await self._ledger.call(act)
         log.error("too many resources missing at once", account=self._account, missing=missing)

@@ -18,8 +18,7 @@ from reconciler.clock import Clock
 from reconciler.errors import BadReply, ProviderError
 from reconciler.feed import Feed
 from reconciler.fetcher import Fetcher
-from reconciler.health import GATE_STORM
-from reconciler.ledger import Applied, Coverage, GroupCommit, Job, Ledger, Mark
+from reconciler.ledger import GATE_STORM, Applied, Coverage, GroupCommit, Job, Ledger, Mark
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Priority, ResourceRef, Snapshot, Window
@@ -311,7 +310,9 @@ class Sweeper:
         def also(ledger: Ledger) -> None:
             with ledger.view() as view:
                 known = {each.code for each in view.open_findings() if each.account == self.account}
-            codes = frozenset((known | {each.code for each in found}) - CORE_CODES)
+            raging = any(gate.account == self.account and gate.reason == GATE_STORM for gate in ledger.gates())
+            ours = CORE_CODES if raging else CORE_CODES - {GATE_STORM}
+            codes = frozenset((known | {each.code for each in found}) - ours)
             ledger.note_findings(self.account, found, codes=codes, now=now)
 
         return Ended(complete=True, also=also)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from reconciler.config import format_duration
-from reconciler.health import GATE_OUTAGE, GATE_STORM
+from reconciler.health import GATE_OUTAGE
+from reconciler.ledger import GATE_STORM
 from reconciler.ledger.anomalies import Anomalies
 from reconciler.model import Severity
 from reconciler.status import Status

@@ -68,7 +68,7 @@ def note_taken(ledger: Ledger, changed: list[str], now: datetime) -> None:
     ledger.note_findings(NOBODYS, [], codes=frozenset({REFUSED}), now=now)
     for gate in ledger.gates():
         if gate.account in changed and gate.reason in _BY_CREDENTIALS:
-            ledger.lift(gate.account, gate.kind)
+            ledger.lift(gate)
     for account in changed:
         for job in ("watch", "secrets"):
             ledger.hurry_job(f"{job}/{account}", now)

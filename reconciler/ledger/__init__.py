@@ -8,7 +8,7 @@ from reconciler.ledger.claims import Claim, DeadLetter, Release
 from reconciler.ledger.coverage import Coverage
 from reconciler.ledger.deciding import Answer, Applied, Outcome, PageRow
 from reconciler.ledger.deliveries import Receipt, Rejection, Verdict
-from reconciler.ledger.gates import Gate
+from reconciler.ledger.gates import GATE_STORM, Gate
 from reconciler.ledger.jobs import Job, JobLost, JobState
 from reconciler.ledger.lanes import Density, Lane
 from reconciler.ledger.ledger import Ledger
@@ -20,6 +20,7 @@ from reconciler.ledger.store import Store
 from reconciler.ledger.writer import GroupCommit
 
 __all__ = [
+    "GATE_STORM",
     "Answer",
     "Applied",
     "Claim",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import text
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.question import Question
 from reconciler.ledger.transaction import Transaction
+
+GATE_STORM: Final = "missing-storm"
+"""Too many resources answered "missing" at once. Whatever else closes the account meanwhile lets nobody ask for a
+while, and leaves this gate as it is: only what shows that the key is the account's own lifts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +31,29 @@ class Gate:
 
 
 _GATE = text(
-    """
+    f"""
     INSERT INTO gate (account, kind, reason, text, opened_at, until, times)
     VALUES (:account, :kind, :reason, :text, :now, :until, 1)
     ON CONFLICT (account, kind) DO UPDATE SET
-      times = CASE WHEN gate.reason = excluded.reason AND gate.until <= :now THEN gate.times + 1 ELSE gate.times END,
-      opened_at = CASE WHEN gate.reason = excluded.reason THEN gate.opened_at ELSE excluded.opened_at END,
-      reason = excluded.reason, text = excluded.text, until = excluded.until
+      times = CASE WHEN gate.reason IN (excluded.reason, '{GATE_STORM}') AND gate.until <= :now
+                   THEN gate.times + 1 ELSE gate.times END,
+      opened_at = CASE WHEN gate.reason IN (excluded.reason, '{GATE_STORM}') THEN gate.opened_at
+                       ELSE excluded.opened_at END,
+      reason = CASE WHEN gate.reason = '{GATE_STORM}' THEN gate.reason ELSE excluded.reason END,
+      text = CASE WHEN gate.reason = '{GATE_STORM}' THEN gate.text ELSE excluded.text END,
+      until = CASE WHEN '{GATE_STORM}' IN (gate.reason, excluded.reason) AND gate.until > excluded.until
+                   THEN gate.until ELSE excluded.until END
     """
 )
 ALL_GATES = Question("SELECT account, kind, reason, text, opened_at, until, times FROM gate ORDER BY account, kind")
-_LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind")
+_LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind AND reason = :reason")
 
 
 def gate(tx: Transaction, account: str, kind: str, *, reason: str, note: str, until: datetime, now: datetime) -> None:
-    """Stop reading an account or one of its kinds until then. Marks go on being recorded meanwhile."""
+    """Stop reading an account or one of its kinds until then. Marks go on being recorded meanwhile.
+
+    A storm's gate that stands is closed until then and stays a storm's, and a storm opens no gate sooner.
+    """
     tx.run(
         _GATE,
         {
@@ -66,6 +78,6 @@ def gate_of(row: tuple[Any, ...]) -> Gate:
     return Gate(account, kind, reason, note, from_micros(opened_at), from_micros(until), times)
 
 
-def lift(tx: Transaction, account: str, kind: str) -> bool:
-    """A read succeeded behind the gate: it is gone. Whether there was one."""
-    return tx.run(_LIFT, {"account": account, "kind": kind}).rowcount == 1
+def lift(tx: Transaction, gate: Gate) -> bool:
+    """A read succeeded behind the gate: it is gone, unless another one took its place. Whether it was there."""
+    return tx.run(_LIFT, {"account": gate.account, "kind": gate.kind, "reason": gate.reason}).rowcount == 1

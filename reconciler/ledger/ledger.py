@@ -356,9 +356,9 @@ class Ledger:
         with self._store.read() as tx:
             return gates.gates(tx)
 
-    def lift(self, account: str, kind: str) -> bool:
+    def lift(self, gate: Gate) -> bool:
         with self._store.write() as tx:
-            return gates.lift(tx, account, kind)
+            return gates.lift(tx, gate)
 
     def dead_letters(self, *, limit: int = 1000, with_discarded: bool = False) -> list[DeadLetter]:
         with self._store.read() as tx:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import Density, Ledger, Outcome, Release
+from reconciler.ledger import GATE_STORM, Density, Ledger, Outcome, Release
 from reconciler.model import Cause, Priority, Window
 from tests.ledger.factories import (
     LEASE,
@@ -359,8 +359,8 @@ def test_a_gate_opens_stays_and_is_lifted(ledger: Ledger, clock: ManualClock) ->
     whole, kind = ledger.gates()
     assert (whole.kind, whole.reason, whole.text, whole.until, whole.times) == ("", "credentials", "401", until, 1)
     assert (kind.kind, kind.reason) == ("payout", "permission")
-    assert ledger.lift("main", "")
-    assert not ledger.lift("main", "")
+    assert ledger.lift(whole)
+    assert not ledger.lift(whole)
     assert [each.kind for each in ledger.gates()] == ["payout"]
 
 
@@ -379,6 +379,41 @@ def test_a_gate_counts_its_probes(
     (gate,) = ledger.gates()
     assert (gate.times, gate.opened_at == opened) == (times, same_opening)
     assert gate.until == clock.now() + seconds(90)
+
+
+@pytest.mark.parametrize("reason", ["credentials", "unavailable", GATE_STORM])
+def test_a_storms_gate_is_neither_replaced_nor_shortened(ledger: Ledger, clock: ManualClock, reason: str) -> None:
+    began = clock.now()
+    ledger.gate("main", "", reason=GATE_STORM, note="30 are missing", until=began, now=began)
+    clock.advance(seconds(20))
+    ledger.gate("main", "", reason=reason, note="401", until=clock.now() + seconds(60), now=clock.now())
+    (gate,) = ledger.gates()
+    assert (gate.reason, gate.text, gate.opened_at, gate.times) == (GATE_STORM, "30 are missing", began, 2)
+    assert gate.until == clock.now() + seconds(60), "but nothing is asked while the other one would be closed"
+    clock.advance(seconds(10))
+    for again in (reason, GATE_STORM):
+        ledger.gate("main", "", reason=again, note="", until=clock.now(), now=clock.now())
+        assert ledger.gates() == [gate]
+
+
+def test_a_storm_that_begins_behind_a_gate_lets_nobody_ask_sooner(ledger: Ledger, clock: ManualClock) -> None:
+    """Reads that were under way when a key was revoked may be what makes the storm."""
+    until = clock.now() + seconds(60)
+    ledger.gate("main", "", reason="credentials", note="401", until=until, now=clock.now())
+    clock.advance(seconds(1))
+    ledger.gate("main", "", reason=GATE_STORM, note="30 are missing", until=clock.now(), now=clock.now())
+    (gate,) = ledger.gates()
+    assert (gate.reason, gate.text, gate.opened_at, gate.until) == (GATE_STORM, "30 are missing", clock.now(), until)
+
+
+def test_whoever_asked_behind_another_gate_does_not_lift_a_storms(ledger: Ledger, clock: ManualClock) -> None:
+    ledger.gate("main", "", reason="unavailable", note="503", until=clock.now(), now=clock.now())
+    (outage,) = ledger.gates()
+    ledger.gate("main", "", reason=GATE_STORM, note="30 are missing", until=clock.now(), now=clock.now())
+    (storm,) = ledger.gates()
+    assert not ledger.lift(outage)
+    assert ledger.gates() == [storm]
+    assert ledger.lift(storm)
 
 
 def test_marks_go_on_behind_a_gate(ledger: Ledger, clock: ManualClock) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.health import Health
-from reconciler.ledger import Density, Gate, Lane
+from reconciler.ledger import GATE_STORM, Density, Gate, Lane
 from reconciler.model import Window
 from reconciler.planner import Choice, Singly, Walk, choose, in_turn, plan
 from reconciler.provider import Kind
@@ -24,8 +24,11 @@ LATER = Lane("main", "payout", 0, NOW + 30 * SECOND)
 OTHER = Lane("other", "charge", 0, NOW - 5 * SECOND)
 
 
-def gate(account: str, kind: str, seconds: int) -> Gate:
-    return Gate(account, kind, "credentials", "", NOW - SECOND, NOW + seconds * SECOND, 1)
+WITNESS = Lane("main", "charge", 1, NOW - 1 * SECOND)
+
+
+def gate(account: str, kind: str, seconds: int, reason: str = "credentials") -> Gate:
+    return Gate(account, kind, reason, "", NOW - SECOND, NOW + seconds * SECOND, 1)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,20 @@ CASES = [
         None,
         gates=[gate("main", "", -1)],
         probing=frozenset({("main", "")}),
+    ),
+    Case(
+        "in a storm what may end it goes before a backlog of webhooks",
+        [REFUND, WITNESS],
+        WITNESS,
+        gates=[gate("main", "", -1, GATE_STORM)],
+        doors=frozenset({("main", "")}),
+    ),
+    Case(
+        "and so it does not behind another gate",
+        [REFUND, WITNESS],
+        REFUND,
+        gates=[gate("main", "", -1), gate("other", "", -1, GATE_STORM)],
+        doors=frozenset({("main", "")}),
     ),
     Case(
         "while one kind is asked, the others are read",

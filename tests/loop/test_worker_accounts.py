@@ -11,7 +11,8 @@ from providers.sandbox import ApiKey, Chance, FaultPlan, Limits, SandboxServer, 
 from reconciler.clock import ManualClock
 from reconciler.fetcher import FetchSettings
 from reconciler.health import STORM_PERIOD
-from reconciler.model import State
+from reconciler.model import Finding, Severity, State
+from reconciler.planner import WITNESSES_GO
 from tests.loop.harness import HOUR, MINUTE, SECOND, START, looping, moments, shop
 from tests.loop.payments import NO_FAULTS, known_payments, refs
 
@@ -300,6 +301,8 @@ def test_what_another_account_has_does_not_end_the_storm_that_its_key_made(url: 
             await loop.mark(*refs(loop, ids))
             await loop.run_for(MINUTE)
             assert "missing-storm" in loop.findings()
+            asked = {lane.kind for lane in loop.ledger.lanes()[0] if lane.priority == WITNESSES_GO}
+            assert asked > {"payment_intent"}, "witnesses are asked for first, of other kinds than those marked here"
             await loop.mark(*refs(loop, theirs), loop.ref("balance", "balance"))
             await loop.run_for(10 * MINUTE)
             assert loop.known(refs(loop, theirs)[0]).state is State.PRESENT, "one read at a time goes on"
@@ -310,6 +313,56 @@ def test_what_another_account_has_does_not_end_the_storm_that_its_key_made(url: 
             await loop.run_for(16 * MINUTE)
             assert "missing-storm" not in loop.findings(), "nobody had to announce anything"
             assert loop.gates() == {}
+
+    asyncio.run(story())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("refusal", ["credentials", "unavailable"])
+def test_a_refusal_in_the_midst_of_a_storm_does_not_end_it(url: str, refusal: str) -> None:
+    """The wrong key is revoked, or its provider away for a while; then it goes on showing what is theirs."""
+
+    async def story() -> None:
+        async with looping(url) as loop, SandboxServer(World(seed=99, clock=loop.clock)) as elsewhere:
+            ids = await known_payments(loop, 30)
+            await loop.run_for(STORM_PERIOD)
+            theirs = [elsewhere.world.payments.pay(5_000)["id"] for _ in range(12)]
+            loop.send_to(elsewhere)
+            await loop.mark(*refs(loop, ids))
+            await loop.run_for(MINUTE)
+            if refusal == "credentials":
+                elsewhere.keys.put(ApiKey(loop.server.api_key, revoked=True))
+            else:
+                elsewhere.set_faults(FaultPlan(unavailable=Chance(1.0)))
+            await loop.mark(*refs(loop, theirs[:6]))
+            await loop.run_for(10 * MINUTE)
+            assert loop.gates() == {"main": "missing-storm"}
+            assert loop.ledger.gates()[0].until > loop.now(), "nothing is asked for a while"
+            elsewhere.keys.put(ApiKey(loop.server.api_key))
+            elsewhere.set_faults(NO_FAULTS)
+            await loop.run_for(16 * MINUTE)
+            await loop.mark(*refs(loop, theirs[6:]))
+            await loop.run_for(MINUTE)
+            assert loop.known(refs(loop, theirs)[6]).state is State.PRESENT
+            assert loop.gates() == {"main": "missing-storm"}
+            assert "missing-storm" in loop.findings()
+            loop.send_to(loop.server)
+            await loop.run_for(16 * MINUTE)
+            assert loop.gates() == {}
+            assert "missing-storm" not in loop.findings()
+
+    asyncio.run(story())
+
+
+def test_a_finding_that_no_gate_belongs_to_any_more_goes_with_the_next_look(url: str) -> None:
+    """As releases before left it, whose gate gave way to another one."""
+
+    async def story() -> None:
+        async with looping(url, jobs=("watch",)) as loop:
+            finding = Finding("missing-storm", Severity.ERROR, "main", "30 are missing", "look at the key")
+            loop.ledger.note_findings("main", [finding], codes=frozenset(), now=loop.now())
+            await loop.run_for(HOUR + MINUTE)
+            assert "missing-storm" not in loop.findings()
 
     asyncio.run(story())
 

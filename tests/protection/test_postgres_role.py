@@ -101,7 +101,7 @@ def _work_besides(ledger: Ledger, past: Past) -> None:
     now = past.clock.now()
     ledger.note_findings("main", [Finding("x", Severity.INFO, "main", "t", "r")], codes=frozenset({"x"}), now=now)
     ledger.gate("main", "charge", reason="paused", note="", until=now, now=now)
-    assert ledger.lift("main", "charge")
+    assert ledger.lift(*ledger.gates())
     ledger.keep_alerts([])
     ledger.changes.place()
     asked = Asked("main", Redaction("charge", "x"), f"{BY}op")
