@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeVar
 
@@ -19,6 +19,7 @@ from reconciler.cli.preparing import prepare
 from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.errors import UsageError
 from reconciler.ledger.moving import export_lines, import_lines
+from reconciler.ledger.unfinished import room_beside
 from reconciler.loading import StoredReader
 
 T = TypeVar("T")
@@ -50,18 +51,16 @@ def export(
             return
         if out.exists():
             raise UsageError(f"{out} exists; name another file, or remove it first")
-        unfinished = out.with_name(f"{out.name}.part")
         try:
-            with unfinished.open("wb") as file:
-                count = _write(lines, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(out)
+            with room_beside(out) as room:
+                unfinished = room / out.name
+                with unfinished.open("wb") as file:
+                    count = _write(lines, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.rename(out)
         except OSError as error:
-            raise UsageError(f"{unfinished} cannot be written: {error.strerror}") from error
-        finally:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)  # what is left of it would keep a disk full
+            raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     talk(f"{count:,} lines in {out}")
 
 

@@ -92,7 +92,10 @@ def create_at(store: Store, revision: str, scripts: str = SCRIPTS) -> None:
         if not names:
             _upgrade(connection, scripts, revision)
         elif _current(connection) != revision or any(_has_rows(connection, name) for name in names):
-            raise SchemaMismatch(f"{store.url.render_as_string()} is not empty; point ledger.url at an empty database")
+            raise SchemaMismatch(
+                f"{store.url.render_as_string()} is not empty; point ledger.url at an empty database. A restore that "
+                "was killed at its very end may have done its work: `reconcile audit list` says so"
+            )
 
 
 def is_newer(revision: str | None, scripts: str = SCRIPTS) -> bool:

@@ -99,9 +99,9 @@ def test_what_the_key_may_not_see_is_named_and_exit_is_3(ledger_url: str, tmp_pa
 
 @pytest.mark.long
 @pytest.mark.usefixtures("environment")
-def test_killed_run_is_repeated_and_ends_complete(sqlite_ledger_url: str, tmp_path: Path) -> None:
+def test_killed_run_is_repeated_and_ends_complete(ledger_url: str, tmp_path: Path) -> None:
     with shop() as sandbox:
-        config = configured(tmp_path, sqlite_ledger_url, sandbox)
+        config = configured(tmp_path, ledger_url, sandbox)
         asked = sandbox.ask(lambda server: len(server.journal.entries()))
         arguments = ["--config", config, "--since", "2h", "--yes", "--format", "json"]
         running = subprocess.Popen(
@@ -123,7 +123,7 @@ def test_killed_run_is_repeated_and_ends_complete(sqlite_ledger_url: str, tmp_pa
         running.wait()
         ran = backfill(config)
         assert ran.code == 0, ran.err
-        assert known(sqlite_ledger_url)["payment_intent"] == PAYMENTS
+        assert known(ledger_url)["payment_intent"] == PAYMENTS
 
 
 @pytest.mark.parametrize("arguments", [["--since", "yesterday"], ["--since", "2h", "--until", "3h"], ["--until", "1h"]])

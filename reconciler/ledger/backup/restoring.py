@@ -85,7 +85,10 @@ def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest, beg
     for suffix in ("", "-wal", "-shm"):
         found = Path(f"{target}{suffix}")
         if found.exists() and (found.stat().st_size or not suffix):
-            raise UsageError(f"{found} exists; stop every node and move it away first: a restore replaces nothing")
+            raise UsageError(
+                f"{found} exists; stop every node and move it away first: a restore replaces nothing. One that was "
+                "killed at its very end may have done its work: `reconcile audit list` says so"
+            )
     unfinished = target.with_name(f"{target.name}.part")
     try:
         _clear_away(unfinished)  # a journal that a restore left when it was killed would be taken for this one's

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from reconciler.ledger.backup.archive import Manifest, Table, Writing, verify, w
 from reconciler.ledger.schema import current
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.unfinished import room_beside
 
 DATABASE_FILE = "ledger.db"
 _ALEMBIC = "alembic_version"
@@ -32,47 +32,45 @@ def take(store: Store, out: Path, *, now: datetime) -> Manifest:
     revision = current(store)
     if revision is None:
         raise UsageError("there is no ledger to back up")
-    unfinished = out.with_name(f"{out.name}.part")
     try:
-        with writing(unfinished) as archive:
-            if store.dialect.is_postgres:
-                manifest = _from_postgres(store, archive, revision, now)
-            else:
-                manifest = _from_sqlite(store, archive, revision, now, out.parent)
-            archive.finish(manifest)
-        make_durable(unfinished)
-        verify(unfinished)
-        unfinished.rename(out)
-        make_durable(out.parent)
+        with room_beside(out) as room:
+            unfinished = room / out.name
+            with writing(unfinished) as archive:
+                if store.dialect.is_postgres:
+                    manifest = _from_postgres(store, archive, revision, now)
+                else:
+                    manifest = _from_sqlite(store, archive, revision, now, room / DATABASE_FILE)
+                archive.finish(manifest)
+            make_durable(unfinished)
+            verify(unfinished)
+            unfinished.rename(out)
+            make_durable(out.parent)
     except OSError as error:
-        raise UsageError(f"{unfinished} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise UsageError(f"{out} cannot be written: {error.strerror or error}") from error
     return manifest
 
 
-def _from_sqlite(store: Store, archive: Writing, revision: str, now: datetime, folder: Path) -> Manifest:
+def _from_sqlite(store: Store, archive: Writing, revision: str, now: datetime, copy: Path) -> Manifest:
     """A copy by SQLite's own backup in one step: a reader's view, so that no writer waits for it."""
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=folder) as room:
-        copy = Path(room) / DATABASE_FILE
-        try:
-            with (
-                closing(
-                    sqlite3.connect(f"{Path(str(store.url.database)).absolute().as_uri()}?mode=ro", uri=True)
-                ) as source,
-                closing(sqlite3.connect(copy)) as target,
-            ):
-                source.backup(target, pages=-1)
-                target.execute("PRAGMA journal_mode=DELETE")
-                faults = [row[0] for row in target.execute("PRAGMA integrity_check(5)")]
-                tables = _tables_of_file(target)
-                clock = target.execute("SELECT value FROM ledger_clock_row").fetchone()[0]
-        except sqlite3.Error as error:
-            raise LedgerUnavailable(f"the ledger's file could not be copied: {error}") from error
-        if faults != ["ok"]:
-            raise LedgerUnavailable(f"the ledger's file is damaged, and no backup was kept: {'; '.join(faults)}")
-        with copy.open("rb") as file, archive.member(DATABASE_FILE) as member:
-            member.write_all(file)
+    try:
+        with (
+            closing(
+                sqlite3.connect(f"{Path(str(store.url.database)).absolute().as_uri()}?mode=ro", uri=True)
+            ) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target, pages=-1)
+            target.execute("PRAGMA journal_mode=DELETE")
+            faults = [row[0] for row in target.execute("PRAGMA integrity_check(5)")]
+            tables = _tables_of_file(target)
+            clock = target.execute("SELECT value FROM ledger_clock_row").fetchone()[0]
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"the ledger's file could not be copied: {error}") from error
+    if faults != ["ok"]:
+        raise LedgerUnavailable(f"the ledger's file is damaged, and no backup was kept: {'; '.join(faults)}")
+    with copy.open("rb") as file, archive.member(DATABASE_FILE) as member:
+        member.write_all(file)
+    copy.unlink()  # two copies are enough for the disk while the archive is read back
     return Manifest(
         database="sqlite",
         revision=revision,
