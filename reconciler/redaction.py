@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -10,7 +11,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.ledger import GroupCommit, Job
-from reconciler.ledger.redaction import Asked
+from reconciler.ledger.redaction import Asked, Done, Unreadable
 from reconciler.model import Redaction
 from reconciler.periodic import Ended, Periodic
 from reconciler.provider import Kind
@@ -46,17 +47,19 @@ class Redactor:
         return Periodic(f"redact/{self._account}", lambda: EVERY, self.run)
 
     async def run(self, job: Job) -> Ended:
-        """Everything that was asked for until now. One that is interrupted begins anew, and finds less to do."""
-        reached: set[Asked] = set()
-        while new := [asked for asked in await self._pending() if asked not in reached]:
+        """Everything that was asked for until now. One that is interrupted begins anew, and finds less to do.
+
+        What is damaged is gone past, and named with the request that it may belong to. Raises SealedElsewhere where a
+        key is missing: what is not done then stays asked for.
+        """
+        works: defaultdict[Asked, Done] = defaultdict(Done)
+        while new := [asked for asked in await self._pending() if asked not in works]:
             for asked in new:
-                await self._reach(asked, job)
-            reached.update(new)
-        asked_for = await self._pending()
-        if asked_for:
-            await self._empty_unmarked(asked_for, job)
-        for asked in asked_for:
-            await self._redact(asked, job)
+                await self._reach(asked, works[asked], job)
+        if works:
+            await self._empty_unmarked(works, job)
+        for asked, done in works.items():
+            await self._redact(asked, done, job)
         return Ended(complete=True)
 
     async def reaches(self, what: Redaction) -> bool:
@@ -65,7 +68,7 @@ class Redactor:
             return True
         for kind, owner, path in self._along:
             if owner == what.kind:
-                async for named in self._stretches(kind, path, what.id):
+                async for named, _ in self._stretches(kind, path, what.id):
                     if named:
                         return True
         return False
@@ -73,16 +76,17 @@ class Redactor:
     async def _pending(self) -> list[Asked]:
         return await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account, limit=_AT_ONCE))
 
-    async def _reach(self, asked: Asked, job: Job) -> None:
+    async def _reach(self, asked: Asked, done: Done, job: Job) -> None:
         """Ask for what the request means and does not name, before it is carried out: afterwards nobody would know."""
         for kind, owner, path in self._along:
             if owner == asked.what.kind:
-                also = [Redaction(kind, name) for name in sorted(await self._naming(kind, path, asked.what.id, job))]
+                also = [Redaction(kind, name) for name in sorted(await self._naming(kind, path, asked, done, job))]
                 await self._ask(also, asked.event_id)
 
-    async def _naming(self, kind: str, path: Sequence[str], name: str, job: Job) -> set[str]:
+    async def _naming(self, kind: str, path: Sequence[str], asked: Asked, done: Done, job: Job) -> set[str]:
         found: set[str] = set()
-        async for named in self._stretches(kind, path, name):
+        async for named, unreadable in self._stretches(kind, path, asked.what.id):
+            self._pass_by(unreadable, done)
             now = self._clock.now()
             await self._ledger.call(
                 lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
@@ -90,41 +94,52 @@ class Redactor:
             found |= named
         return found
 
-    async def _stretches(self, kind: str, path: Sequence[str], name: str) -> AsyncIterator[set[str]]:
+    async def _stretches(self, kind: str, path: Sequence[str], name: str) -> AsyncIterator[tuple[set[str], Unreadable]]:
         """The ids of those that name it inside, one stretch of the kind's versions after the other."""
         after: tuple[int, int] | None = _BEGINNING
         while after is not None:
             since = after
-            named, after = await self._ledger.read(
+            named, unreadable, after = await self._ledger.read(
                 lambda ledger, since=since: ledger.named_inside(  # type: ignore[misc]  # mypy does not infer a default's type
                     self._account, kind, path, name, after=since, limit=_STRETCH
                 )
             )
-            yield named
+            yield named, unreadable
+
+    def _pass_by(self, unreadable: Unreadable, done: Done) -> None:
+        for name, error in unreadable.items():
+            if name not in done.unreadable:
+                log.error("a damaged body cannot be redacted", account=self._account, body=name, error=str(error))
+        done.unreadable |= unreadable.keys()
 
     async def _ask(self, also: Sequence[Redaction], event_id: str) -> None:
         now = self._clock.now()
         await self._ledger.call(lambda ledger: ledger.ask_redaction(self._account, also, event_id=event_id, now=now))
 
-    async def _empty_unmarked(self, asked_for: Sequence[Asked], job: Job) -> None:
+    async def _empty_unmarked(self, works: dict[Asked, Done], job: Job) -> None:
         """Deliveries that made no mark, and so are found under no reference. Once for all that was asked for, and
         before any of it is concluded, so that a run that dies half way is begun anew.
 
         Rejected ones, of which nobody knows whom they speak of, only where a whole shop is forgotten, or somebody of
         whom anything is stored: a name that was mistyped must not cost what tells why deliveries are rejected.
         """
-        ids = {asked.what.id for asked in asked_for}
-        rejected = await self._ledger.read(
-            lambda ledger: any(
-                not asked.what.kind or ledger.is_stored(self._account, asked.what) for asked in asked_for
+        first = {asked.what.id: done for asked, done in reversed(works.items())}
+        known = await self._ledger.read(
+            lambda ledger: next(
+                (
+                    done
+                    for asked, done in works.items()
+                    if not asked.what.kind or ledger.is_stored(self._account, asked.what)
+                ),
+                None,
             )
         )
-        total, after = 0, -1
+        after = -1
         while True:
             since, now = after, self._clock.now()
             found, end = await self._ledger.read(
                 lambda ledger, since=since: ledger.unmarked_naming(  # type: ignore[misc]  # mypy does not infer a default's type
-                    self._account, ids, rejected=rejected, after=since, limit=_DELIVERIES
+                    self._account, first, rejected=known is not None, after=since, limit=_DELIVERIES
                 )
             )
             if found:
@@ -132,18 +147,20 @@ class Redactor:
             await self._ledger.call(
                 lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
             )
-            total += len(found)
+            for name in found.values():
+                if name is not None:
+                    first[name].deliveries += 1
+                elif known is not None:
+                    known.rejected += 1
             if end is None:
-                break
+                return
             after = end
-        log.info("emptied deliveries without a mark", account=self._account, deliveries=total)
 
-    async def _redact(self, asked: Asked, job: Job) -> None:
-        total = 0
+    async def _redact(self, asked: Asked, done: Done, job: Job) -> None:
         after: tuple[int, int] | None = _BEGINNING
         while after is not None:
             since, now = after, self._clock.now()
-            versions, after = await self._ledger.call(
+            versions, unreadable, after = await self._ledger.call(
                 lambda ledger, since=since: ledger.redact_versions(  # type: ignore[misc]  # mypy does not infer a default's type
                     asked, self._kept, words=self._words, after=since, limit=_STRETCH
                 )
@@ -151,7 +168,15 @@ class Redactor:
             await self._ledger.call(
                 lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
             )
-            total += versions
+            done.versions += versions
+            self._pass_by(unreadable, done)
         now = self._clock.now()
-        deliveries = await self._ledger.call(lambda ledger: ledger.conclude_redaction(asked, versions=total, now=now))
-        log.info("redacted", account=self._account, kind=asked.what.kind, versions=total, deliveries=deliveries)
+        deliveries = await self._ledger.call(lambda ledger: ledger.conclude_redaction(asked, done, now))
+        log.info(
+            "redacted",
+            account=self._account,
+            kind=asked.what.kind,
+            versions=done.versions,
+            deliveries=deliveries,
+            rejected=done.rejected,
+        )

@@ -35,6 +35,10 @@ class CannotOpen(Exception):
     """No key that is at hand sealed this for this purpose. The message names the key that it takes, if known."""
 
 
+class Altered(CannotOpen):
+    """The key that sealed it is at hand, and says that it is not what was sealed, or not for this purpose."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
     """32 random bytes, and the name that is written beside what they sealed."""
@@ -95,7 +99,7 @@ class Seal:
         try:
             return _decrypt(cipher, sealed[1 + _ID_BYTES :], purpose)
         except InvalidTag:
-            raise CannotOpen("it is damaged, or was sealed for another place") from None
+            raise Altered("it is damaged, or was sealed for another place") from None
 
     def _open_unnamed(self, content: bytes, purpose: str) -> bytes:
         for cipher in self._ciphers.values():

@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Final
@@ -18,11 +19,13 @@ from reconciler.cli.options import UNPROVEN, WRONG_USE, options_of
 from reconciler.cli.printing import print_json, talk
 from reconciler.cli.refs import read_refs
 from reconciler.desk import Desk
-from reconciler.ledger import GroupCommit
+from reconciler.errors import LedgerError, LedgerUnavailable
+from reconciler.ledger import GroupCommit, Job
 from reconciler.ledger.again import AT_LEISURE
-from reconciler.ledger.redaction import BY
+from reconciler.ledger.breaks import audit_length
+from reconciler.ledger.redaction import BY, left_unreadable
 from reconciler.model import Redaction, ResourceRef
-from reconciler.periodic import Periodic, Runner
+from reconciler.periodic import Ended, Periodic, Runner
 from reconciler.redaction import Redactor
 from reconciler.retry import RetryPolicy
 
@@ -43,7 +46,8 @@ def redact(
     Every version, every delivery that named them, what subscribers answered, and notes of applications. Amounts,
     states, times and ids stay, so reports say what they said. The audit log keeps who did it. It cannot be undone. Ask
     the provider to forget them first: what it still tells is read again. Exits with 2 for a reference of which nothing
-    is stored, because it may be mistyped (the others are forgotten all the same), and with 3 if it is not done yet.
+    is stored, because it may be mistyped (the others are forgotten all the same), and with 3 if it is not done yet, or
+    a damaged body could not be read.
 
     \b
     Examples:  reconcile redact stripe/main/customer/cus_123
@@ -56,12 +60,16 @@ def redact(
         named = ", ".join(map(str, wanted))
         if not yes and sys.stdin.isatty():
             typer.confirm(f"Forget what is stored of {named}, for ever?", abort=True, err=True)
+        with at.ledger.store.read() as tx:
+            before = audit_length(tx)
         known, left = asyncio.run(_carried_out(at, wanted))
+        with at.ledger.store.read() as tx:
+            damaged = left_unreadable(tx, at_the_terminal(), after=before)
         if not left:
             AT_LEISURE(at.ledger.store.empty_journal)
     unknown = [ref for ref in wanted if ref not in known]
     if output == "json":
-        print_json({"redacted": _words(known), "not_stored": _words(unknown), "done": not left})
+        print_json({"redacted": _words(known), "not_stored": _words(unknown), "done": not left, "damaged": damaged})
     elif known and not left:
         talk(
             f"forgotten: {', '.join(_words(known))}; `reconcile audit list` says what it was. Older backups and "
@@ -72,8 +80,14 @@ def redact(
             f"nothing of {ref} is stored, and nothing was done: see that the account and the id are right, as the "
             "provider writes it. If they are, there was nothing to forget here"
         )
+    if damaged:
+        talk(
+            f"damaged, so that nobody can read whom they speak of, and left as they are: {', '.join(damaged)}. Once a "
+            "backup has brought them back, or nobody needs them any more, forget them by their own references"
+        )
     if left:
         talk("another node is at it; `reconcile audit list` will say when it is done")
+    if left or damaged:
         raise typer.Exit(UNPROVEN)
     if unknown:
         raise typer.Exit(WRONG_USE)
@@ -93,23 +107,36 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
     try:
         redactors = {name: Redactor(name, at.accounts[name].kinds, writer, at.clock) for name in at.accounts}
         known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
-        actor = f"{BY}{at_the_terminal()}"
         accounts = sorted({ref.account for ref in refs})
         for name in accounts:
             asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
             now = at.clock.now()
-            AT_LEISURE(partial(at.ledger.ask_redaction, name, asked, event_id=actor, now=now))
+            AT_LEISURE(partial(at.ledger.ask_redaction, name, asked, event_id=f"{BY}{at_the_terminal()}", now=now))
         return known, sum([await _account(at, writer, redactors[name].periodic(), name) for name in accounts])
     finally:
         await writer.close()
 
 
 async def _account(at: Desk, writer: GroupCommit, periodic: Periodic, name: str) -> int:
+    """How much is left to do. Raises LedgerError for what no further run would get past; it stays asked for."""
+    refused: list[LedgerError] = []
+
+    async def run(job: Job) -> Ended:
+        try:
+            return await periodic.run(job)
+        except LedgerUnavailable:
+            raise
+        except LedgerError as error:
+            refused.append(error)
+            raise
+
     runner = Runner(writer, at.clock, owner="redact", policy=RetryPolicy(), rng=random.Random())  # noqa: S311 - jitter
     give_up_at = at.clock.monotonic() + _PATIENCE.total_seconds()
     while True:
         AT_LEISURE(lambda: at.ledger.hurry_job(periodic.name, at.clock.now()))
-        await runner.run(periodic)
+        await runner.run(replace(periodic, run=run))
+        if refused:
+            raise refused[0]  # a missing key: it would be the same the next time, and ten minutes later
         left = len(at.ledger.pending_redactions(name))
         if not left or at.clock.monotonic() > give_up_at:
             return left

@@ -387,6 +387,12 @@ def audit_rows(tx: Transaction) -> list[AuditRow]:
     ]
 
 
+def audit_length(tx: Transaction) -> int:
+    """The number of the last row: what comes later has a higher one."""
+    row = tx.run(_AUDIT_HEAD).one_or_none()
+    return 0 if row is None else int(row.seq)
+
+
 def audit_head(tx: Transaction) -> str:
     """The hash to write down elsewhere: whoever has it can prove that nothing before it was changed."""
     row = tx.run(_AUDIT_HEAD).one_or_none()

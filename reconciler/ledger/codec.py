@@ -15,6 +15,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+
+class DamagedBody(LedgerError):
+    """Stored bytes that are not what was written: no key and no version of the program that is at hand reads them."""
+
+
 _RAW = b"r"
 _ZLIB = b"z"
 """Written until the dictionary came, and no more."""
@@ -49,7 +54,7 @@ def pack(content: bytes) -> bytes:
 
 
 def unpack(stored: bytes) -> bytes:
-    """Raises LedgerError when the bytes are not what `pack` wrote, now or in any earlier version."""
+    """Raises DamagedBody when the bytes are not what `pack` wrote, now or in any earlier version."""
     form, content = stored[:1], stored[1:]
     if form == _RAW:
         return content
@@ -65,10 +70,10 @@ def unpack(stored: bytes) -> bytes:
         if form == _ZLIB:
             return zlib.decompress(content)
     except (zlib.error, zstd.ZstdError) as error:
-        raise LedgerError(
+        raise DamagedBody(
             f"stored bytes are damaged ({error}); restore from a backup or read the resource again"
         ) from error
-    raise LedgerError(f"stored bytes have the unknown format {form!r}; was this ledger written by a newer version?")
+    raise DamagedBody(f"stored bytes have the unknown format {form!r}; was this ledger written by a newer version?")
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -43,7 +43,7 @@ from reconciler.ledger.lanes import Density, Lane
 from reconciler.ledger.marks import Mark
 from reconciler.ledger.packing import Place
 from reconciler.ledger.reads import View
-from reconciler.ledger.redaction import Asked, Kept
+from reconciler.ledger.redaction import Asked, Done, Kept, Unreadable
 from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store
 from reconciler.ledger.telling import Telling
@@ -132,13 +132,13 @@ class Ledger:
         words: redaction.Words = redaction.NO_WORDS,
         after: tuple[int, int],
         limit: int,
-    ) -> tuple[int, tuple[int, int] | None]:
+    ) -> tuple[int, Unreadable, tuple[int, int] | None]:
         with self._store.write() as tx:
             return redaction.redact_versions(tx, asked, kept, words=words, after=after, limit=limit)
 
     def named_inside(
         self, account: str, kind: str, path: Sequence[str], name: str, *, after: tuple[int, int], limit: int
-    ) -> tuple[set[str], tuple[int, int] | None]:
+    ) -> tuple[set[str], Unreadable, tuple[int, int] | None]:
         with self._store.read() as tx:
             return redaction.named_inside(tx, account, kind, path, name, after=after, limit=limit)
 
@@ -153,17 +153,17 @@ class Ledger:
 
     def unmarked_naming(
         self, account: str, ids: Collection[str], *, rejected: bool, after: int, limit: int
-    ) -> tuple[list[int], int | None]:
+    ) -> tuple[dict[int, str | None], int | None]:
         with self._store.read() as tx:
             return redaction.unmarked_naming(tx, account, ids, rejected=rejected, after=after, limit=limit)
 
-    def empty_deliveries(self, ids: Sequence[int]) -> None:
+    def empty_deliveries(self, ids: Collection[int]) -> None:
         with self._store.write() as tx:
             redaction.empty_deliveries(tx, ids)
 
-    def conclude_redaction(self, asked: Asked, *, versions: int, now: datetime) -> int:
+    def conclude_redaction(self, asked: Asked, done: Done, now: datetime) -> int:
         with self._store.write() as tx:
-            return redaction.conclude(tx, asked, versions=versions, now=now)
+            return redaction.conclude(tx, asked, done, now)
 
     # --- tokens ---
 

@@ -54,13 +54,13 @@ class Packing:
         return SEALED + self.seal.close(packed, place)
 
     def unpack(self, stored: bytes, place: Place) -> bytes:
-        """Raises LedgerError: SealedElsewhere for a missing key, or for what is damaged."""
+        """Raises LedgerError: SealedElsewhere for a missing key, DamagedBody for what is not as it was written."""
         if stored[:1] == SEALED:
             stored = self.open(stored[1:], place)
         return codec.unpack(stored)
 
     def open(self, sealed: bytes, place: Place) -> bytes:
-        from reconciler.sealing import CannotOpen, key_id_of  # only here: it imports a native library
+        from reconciler.sealing import Altered, CannotOpen, key_id_of  # only here: it imports a native library
 
         try:
             if self.seal is None:
@@ -69,6 +69,10 @@ class Packing:
                     "key; put that one into encryption.keys, as env:NAME or file:/path"
                 )
             return self.seal.open(sealed, place)
+        except Altered as error:
+            raise codec.DamagedBody(
+                f"a stored {place} body cannot be opened: {error}; restore from a backup or read the resource again"
+            ) from error
         except CannotOpen as error:
             raise SealedElsewhere(
                 f"a stored {place} body cannot be opened: {error}. Put the key that sealed it into encryption.keys, "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from reconciler.clock import to_micros
 from reconciler.ledger.aside import read_again
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.codec import pack
+from reconciler.ledger.codec import DamagedBody, pack
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Redaction, canonical
@@ -58,6 +58,26 @@ class Asked:
         return self.event_id.removeprefix(BY) if self.event_id.startswith(BY) else f"event {self.event_id}"
 
 
+@dataclass(slots=True)
+class Done:
+    """What was done for a request until it is concluded, by the run that does so."""
+
+    versions: int = 0
+    """Bodies that shrank."""
+    deliveries: int = 0
+    """Emptied, of those without a mark that name it; its marked ones are emptied with the conclusion."""
+    rejected: int = 0
+    """Emptied, though nobody knows whom they speak of: also those that are damaged."""
+    unreadable: set[str] = field(default_factory=set)
+    """Names of damaged bodies that may speak of it: they are left as they are."""
+
+
+Unreadable = dict[str, DamagedBody]
+"""Bodies by their names: a kind with an id and a version."""
+
+_NAMED_UNREADABLE = 20
+"""How many of them the audit log names."""
+
 _ASK = insert_into(
     "redaction",
     {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "event_id": WORDS, "asked_at": WHOLE},
@@ -76,13 +96,13 @@ _DONE = text(
 # An id and the ids that begin with it and a slash; '0' follows '/'.
 _OF_ONE = """(r.kind = :kind AND r.remote_id = :id OR r.remote_id >= :first AND r.remote_id < :last)"""
 _VERSIONS = """
-  SELECT v.resource_id, v.version, v.body, r.kind FROM resource r JOIN version v ON v.resource_id = r.id
+  SELECT v.resource_id, v.version, v.body, r.kind, r.remote_id FROM resource r JOIN version v ON v.resource_id = r.id
   WHERE r.account = :account AND v.body IS NOT NULL AND (v.resource_id, v.version) > (:resource_id, :version) {which}
   ORDER BY v.resource_id, v.version LIMIT :limit
 """
 _OF_KIND = text(
     """
-    SELECT v.resource_id, v.version, v.body, r.remote_id FROM resource r JOIN version v ON v.resource_id = r.id
+    SELECT v.resource_id, v.version, v.body, r.kind, r.remote_id FROM resource r JOIN version v ON v.resource_id = r.id
     WHERE r.account = :account AND r.kind = :kind AND v.body IS NOT NULL
       AND (v.resource_id, v.version) > (:resource_id, :version)
     ORDER BY v.resource_id, v.version LIMIT :limit
@@ -141,6 +161,9 @@ _NOTES_OF_ONE = text(
 _NOTES_OF_ALL = text("UPDATE expectation SET note = '' WHERE account = :account AND note <> ''")
 
 
+_SAID = text("SELECT detail FROM audit_log WHERE action = 'redact' AND actor = :actor AND seq > :after ORDER BY seq")
+
+
 def ask(tx: Transaction, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
     """Keep requests until they are carried out."""
     rows = [
@@ -159,13 +182,31 @@ def pending(tx: Transaction, account: str, *, limit: int) -> list[Asked]:
 
 def named_inside(
     tx: Transaction, account: str, kind: str, path: Sequence[str], name: str, *, after: tuple[int, int], limit: int
-) -> tuple[set[str], tuple[int, int] | None]:
-    """One stretch of a kind's versions: the ids of those that name `name` at `path`, and where to go on (None: that
-    was the end)."""
+) -> tuple[set[str], Unreadable, tuple[int, int] | None]:
+    """One stretch of a kind's versions: the ids of those that name `name` at `path`, those that cannot be read, and
+    where to go on (None: that was the end)."""
     bounds = {"account": account, "kind": kind, "resource_id": after[0], "version": after[1], "limit": limit}
     rows = tx.run(_OF_KIND, bounds).all()
-    found = {row.remote_id for row in rows if _at(orjson.loads(tx.unpack(row.body, Place.VERSION)), path) == name}
-    return found, (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
+    found, unreadable = set(), Unreadable()
+    for row in rows:
+        try:
+            if _at(_opened(tx, row), path) == name:
+                found.add(row.remote_id)
+        except DamagedBody as error:
+            unreadable[_name_of(row)] = error
+    return found, unreadable, (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
+
+
+def _opened(tx: Transaction, row: Any) -> Any:
+    """A version's body. Raises DamagedBody; SealedElsewhere where a key is missing."""
+    try:
+        return orjson.loads(tx.unpack(row.body, Place.VERSION))
+    except orjson.JSONDecodeError as error:
+        raise DamagedBody(f"stored bytes are damaged ({error}); restore from a backup") from error
+
+
+def _name_of(row: Any) -> str:
+    return f"{row.kind}/{row.remote_id} version {row.version}"
 
 
 def _at(body: Any, path: Sequence[str]) -> str | None:
@@ -176,49 +217,64 @@ def _at(body: Any, path: Sequence[str]) -> str | None:
 
 def redact_versions(
     tx: Transaction, asked: Asked, kept: Kept, *, words: Words = NO_WORDS, after: tuple[int, int], limit: int
-) -> tuple[int, tuple[int, int] | None]:
-    """One stretch of the versions: how many bodies shrank, and where to go on (None: that was the end)."""
+) -> tuple[int, Unreadable, tuple[int, int] | None]:
+    """One stretch of the versions: how many bodies shrank, those that cannot be read and so stay, and where to go on
+    (None: that was the end)."""
     which = "" if not asked.what.kind else f"AND {_OF_ONE}"
     rows = tx.run(
         text(_VERSIONS.format(which=which)),
         _bounds(asked) | {"resource_id": after[0], "version": after[1], "limit": limit},
     ).all()
-    shrunk = [
-        {"resource_id": row.resource_id, "version": row.version, "body": body}
-        for row in rows
-        if (body := _shrunk(tx, row, kept, words)) is not None
-    ]
+    shrunk, unreadable = [], Unreadable()
+    for row in rows:
+        try:
+            body = _shrunk(tx, row, kept, words)
+        except DamagedBody as error:
+            unreadable[_name_of(row)] = error
+            continue
+        if body is not None:
+            shrunk.append({"resource_id": row.resource_id, "version": row.version, "body": body})
     tx.run_many(_REWRITE, shrunk)
     read_again(tx, [(each["resource_id"], each["version"]) for each in shrunk])
-    return len(shrunk), (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
+    return len(shrunk), unreadable, (rows[-1].resource_id, rows[-1].version) if len(rows) == limit else None
 
 
 def unmarked_naming(
     tx: Transaction, account: str, ids: Collection[str], *, rejected: bool, after: int, limit: int
-) -> tuple[list[int], int | None]:
-    """One stretch of the deliveries: those without a mark that may speak of one of `ids`, and where to go on (None:
-    that was the end).
+) -> tuple[dict[int, str | None], int | None]:
+    """One stretch of the deliveries: those without a mark that may speak of one of `ids`, and of which; and where to go
+    on (None: that was the end).
 
     What is of a type that nobody follows is searched for the id as a word. A rejected body was verified by nobody and
-    is cut off, perhaps before the id: whoever it speaks of, with `rejected` it goes.
+    is cut off, perhaps before the id; one that is damaged nobody can search. Whomever these speak of (None), with
+    `rejected` they go: a delivery is a hint, and nothing is lost with one that cannot be read.
     """
     wanted = ("ignored", "rejected") if rejected else ("ignored",)
     rows = tx.run(_RECEIVED, {"after": after, "limit": limit}).all()
     mine = {row.id: row.verdict for row in rows if row.account == account and row.verdict in wanted}
-    found = []
+    found: dict[int, str | None] = {}
     if mine:
-        words = {each.rpartition("/")[2].encode() for each in ids}
+        words = {each.rpartition("/")[2].encode(): each for each in ids}
         for row in tx.run(_BODIES, {"ids": sorted(mine), "forgotten": FORGOTTEN}):
-            if mine[row.id] == "rejected" or words.intersection(_TOKEN.findall(tx.unpack(row.body, Place.DELIVERY))):
-                found.append(row.id)
+            if mine[row.id] == "rejected":
+                found[row.id] = None
+                continue
+            try:
+                named = words.keys() & _TOKEN.findall(tx.unpack(row.body, Place.DELIVERY))
+            except DamagedBody:
+                if rejected:
+                    found[row.id] = None
+                continue
+            if named:
+                found[row.id] = words[min(named)]
     return found, rows[-1].id if len(rows) == limit else None
 
 
-def empty_deliveries(tx: Transaction, ids: Sequence[int]) -> None:
+def empty_deliveries(tx: Transaction, ids: Collection[int]) -> None:
     tx.run_many(_EMPTY, [{"id": each, "forgotten": FORGOTTEN} for each in ids])
 
 
-def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> int:
+def conclude(tx: Transaction, asked: Asked, done: Done, now: datetime) -> int:
     """Forget the deliveries, the one that asked included, and write down that it was done; how many they were."""
     if asked.what.kind:
         deliveries = tx.run(_DELIVERIES_OF_ONE, _bounds(asked) | {"forgotten": FORGOTTEN}).rowcount
@@ -230,18 +286,34 @@ def conclude(tx: Transaction, asked: Asked, *, versions: int, now: datetime) -> 
         tx.run(_NOTES_OF_ALL, {"account": asked.account})
     asking = {"account": asked.account, "event_id": asked.event_id}
     tx.run(_DELIVERIES_THAT_ASKED, asking | {"forgotten": FORGOTTEN})
-    done = {"kind": asked.what.kind, "id": asked.what.id, "now": to_micros(now)}
-    if tx.run(_DONE, asking | done).rowcount == 1:
+    deliveries += done.deliveries
+    request = {"kind": asked.what.kind, "id": asked.what.id, "now": to_micros(now)}
+    if tx.run(_DONE, asking | request).rowcount == 1:
         subject = f"{asked.account}/{asked.what.kind}/{asked.what.id}" if asked.what.kind else asked.account
         append_audit(
             tx,
             actor=asked.actor,
             action="redact",
             subject=subject,
-            detail={"versions": versions, "deliveries": deliveries, **_nothing(tx, asked)},
+            detail={"versions": done.versions, "deliveries": deliveries, **_besides(done), **_nothing(tx, asked)},
             at=now,
         )
     return deliveries
+
+
+def _besides(done: Done) -> dict[str, Any]:
+    found: dict[str, Any] = {"rejected": done.rejected} if done.rejected else {}
+    names = sorted(done.unreadable)
+    if names:
+        more = len(names) - _NAMED_UNREADABLE
+        found["unreadable"] = names[:_NAMED_UNREADABLE] + ([f"and {more:,} more"] if more > 0 else [])
+    return found
+
+
+def left_unreadable(tx: Transaction, actor: str, *, after: int) -> list[str]:
+    """What the audit log says since then of bodies that were left as they are, where this actor asked."""
+    rows = tx.run(_SAID, {"actor": actor, "after": after}).scalars()
+    return sorted({name for row in rows for name in orjson.loads(row).get("unreadable", ())})
 
 
 def is_stored(tx: Transaction, account: str, what: Redaction) -> bool:
@@ -268,11 +340,11 @@ def _bounds_of(account: str, what: Redaction) -> dict[str, Any]:
 
 
 def _shrunk(tx: Transaction, row: Any, kept: Kept, words: Words) -> bytes | None:
-    """The body without what must go; None where nothing is left to do."""
+    """The body without what must go; None where nothing is left to do. Raises as `_opened`."""
     fields = kept.get(row.kind, frozenset())
     if fields is None:
         return None
-    body = orjson.loads(tx.unpack(row.body, Place.VERSION))
+    body = _opened(tx, row)
     if body.get(MARK) is True:
         return None
     left = _named(body, fields)

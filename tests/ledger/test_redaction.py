@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import orjson
+import pytest
+from sqlalchemy import text
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import GroupCommit, Job, Ledger, PageRow, Receipt, Verdict
+from reconciler.ledger import GroupCommit, Job, Ledger, Packing, PageRow, Receipt, Rejection, Verdict, open_ledger
 from reconciler.ledger.breaks import audit_rows, verify_audit
+from reconciler.ledger.codec import pack
 from reconciler.ledger.moving import export_lines
+from reconciler.ledger.packing import SealedElsewhere
 from reconciler.model import Cause, Redaction, ResourceRef, Snapshot
 from reconciler.provider import Kind
 from reconciler.redaction import Redactor
+from reconciler.sealing import Key, Seal
 from tests.ledger.factories import NOON, delivery, webhook
 
 _KINDS = {
@@ -40,10 +46,15 @@ def _store(ledger: Ledger, kind: str, name: str, **body: Any) -> None:
 
 
 def _receive(
-    ledger: Ledger, event: str, *, of: ResourceRef | None = None, redact: tuple[Redaction, ...] = ()
+    ledger: Ledger,
+    event: str,
+    *,
+    of: ResourceRef | None = None,
+    redact: tuple[Redaction, ...] = (),
+    body: bytes = b'{"mail": "ada@example.com"}',
 ) -> Verdict:
     marks = () if of is None else (webhook(of),)
-    receipt = Receipt("acme", delivery(b'{"mail": "ada@example.com"}'), event, "any", None, marks, redact)
+    receipt = Receipt("acme", delivery(body), event, "any", None, marks, redact)
     return ledger.receive([receipt], NOON)[0]
 
 
@@ -147,6 +158,81 @@ def test_the_audit_log_says_what_was_forgotten_and_still_holds(ledger: Ledger, c
     assert (row.actor, row.action, row.subject) == ("event e1", "redact", "main/customer/2")
     assert orjson.loads(row.detail) == {"deliveries": 0, "versions": 1}
     assert ledger.pending_redactions("main") == []
+
+
+def _details(ledger: Ledger) -> dict[str, Any]:
+    with ledger.store.read() as tx:
+        return {row.subject: orjson.loads(row.detail) for row in audit_rows(tx)}
+
+
+def test_what_was_emptied_of_types_that_nobody_follows_counts_too(ledger: Ledger, clock: ManualClock) -> None:
+    for name in ("2", "3", "22"):
+        _store(ledger, "customer", name)
+        assert _receive(ledger, f"e{name}", body=b'{"customer": %s}' % name.encode()) is Verdict.IGNORED
+    _receive(ledger, "e4", body=b'{"customers": [2, 3]}')
+    _receive(ledger, "e5", of=_ref("customer", "2"))
+    ledger.reject([Rejection("acme", delivery(b"forged"), "signature", 6)])
+    _receive(ledger, "e6", redact=(Redaction("customer", "2"), Redaction("customer", "3")))
+    _run(ledger, clock)
+    assert _details(ledger) == {
+        "main/customer/2": {"versions": 1, "deliveries": 3, "rejected": 1},
+        "main/customer/3": {"versions": 1, "deliveries": 1},
+    }, "each body is counted once, with the first whom it names"
+
+
+def _damage(ledger: Ledger, table: str, which: str) -> None:
+    with ledger.store.write() as tx:
+        damaged = tx.run(text(f"UPDATE {table} SET body = :body WHERE {which}"), {"body": pack(b"{" * 500)[:-9]})
+        assert damaged.rowcount == 1
+
+
+def test_what_is_damaged_is_named_and_keeps_nobody_else_from_being_forgotten(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    _store(ledger, "customer", "2")
+    _store(ledger, "order", "7", total=3)
+    for name in ("8", "9"):
+        _store(ledger, "draft", name, customer={"id": 2})
+    _receive(ledger, "lost", body=b'{"customer": 2}')
+    _receive(ledger, "whole", body=b'{"customer": 2}')
+    of_kind = "resource_id = (SELECT id FROM resource WHERE kind = '{}' AND remote_id = '{}')"
+    _damage(ledger, "version", of_kind.format("customer", "2"))
+    _damage(ledger, "version", of_kind.format("draft", "8"))
+    _damage(ledger, "delivery", "event_id = 'lost'")
+    _receive(ledger, "e1", redact=(Redaction("customer", "2"), Redaction("order", "7")))
+    _run(ledger, clock)
+    assert _body(ledger, "order", "7") == {"id": "7", "redacted": True, "total": 3}
+    assert _body(ledger, "draft", "9") == {"redacted": True}
+    assert ledger.pending_redactions("main") == []
+    details = _details(ledger)
+    named = details["main/customer/2"]
+    assert named["unreadable"] == ["customer/2 version 1", "draft/8 version 1"]
+    assert (named["deliveries"], named["rejected"]) == (1, 1), "whom a damaged one speaks of nobody knows"
+    assert "unreadable" not in details["main/order/7"]
+    told = [each["delivery"] for each in map(orjson.loads, _deliveries(ledger)) if "delivery" in each]
+    assert len({each["body"] for each in told}) == 1, "all are empty"
+
+
+def _deliveries(ledger: Ledger) -> list[bytes]:
+    with ledger.store.write() as tx:  # what is damaged cannot be exported
+        tx.run(text("UPDATE version SET body = NULL WHERE state = 'deleted'"))
+        tx.run(text("UPDATE version SET body = :body"), {"body": pack(b"{}")})
+    return list(export_lines(ledger.store))
+
+
+def test_a_key_that_is_missing_leaves_the_request_for_later(ledger_url: str, clock: ManualClock) -> None:
+    seal = Seal([Key(bytes(32))])
+    with closing(open_ledger(ledger_url, Packing(lambda: seal))) as ledger:
+        _store(ledger, "customer", "2")
+        _receive(ledger, "e1", redact=(Redaction("customer", "2"),))
+    with closing(open_ledger(ledger_url)) as ledger:
+        with pytest.raises(SealedElsewhere, match="encryption"):
+            _run(ledger, clock)
+        assert len(ledger.pending_redactions("main")) == 1
+    clock.advance(timedelta(minutes=2))
+    with closing(open_ledger(ledger_url, Packing(lambda: seal))) as ledger:
+        _run(ledger, clock)
+        assert _body(ledger, "customer", "2") == {"redacted": True}
 
 
 def test_a_shop_is_forgotten_but_for_its_books_and_another_account_is_not(ledger: Ledger, clock: ManualClock) -> None:

@@ -26,6 +26,7 @@ from reconciler.ledger.changes import Filter
 from reconciler.ledger.moving import export_lines
 from reconciler.ledger.moving.sorts import FACTS
 from reconciler.ledger.outbox import Ending, Outcome
+from reconciler.ledger.redaction import Done
 from reconciler.ledger.subscriptions import Origin, Subscription
 from reconciler.model import (
     Cause,
@@ -246,7 +247,7 @@ class Past:
             redaction.ask(tx, "main", [Redaction("charge", draw(NAMES))], event_id="evt_7", now=now)
         if draw(st.booleans()):
             for asked in self.ledger.pending_redactions("main"):
-                self.ledger.conclude_redaction(asked, versions=0, now=now)
+                self.ledger.conclude_redaction(asked, Done(), now)
 
     def let_in(self, draw: Any, now: datetime) -> None:
         name = draw(st.sampled_from(["ann", "bob"]))

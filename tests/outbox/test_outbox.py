@@ -13,7 +13,7 @@ from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, listing, open_ledger
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.outbox import Attempt, Ended, Ending, Outcome, Parcel, Replay
-from reconciler.ledger.redaction import Asked
+from reconciler.ledger.redaction import Asked, Done
 from reconciler.ledger.subscriptions import Origin, Standing, Subscription
 from reconciler.model import Cause, Redaction
 from tests.databases import until_somebody_waits
@@ -269,7 +269,7 @@ def test_what_a_subscriber_repeated_of_a_person_is_forgotten_too(ledger: Ledger,
     (parcel,) = claim(ledger, NOON)
     attempt = Attempt("erp", parcel.resource_id, 1, "msg_1", NOON, seconds(0.1), 200, answer=b"thanks for Ada")
     ledger.telling.end(Ending(parcel, Outcome.DELIVERED, attempt=attempt), NOON)
-    ledger.conclude_redaction(Asked("main", Redaction("charge", "ch_1"), "evt_1"), versions=1, now=clock.now())
+    ledger.conclude_redaction(Asked("main", Redaction("charge", "ch_1"), "evt_1"), Done(versions=1), clock.now())
     assert ledger.telling.attempts("erp")[0].attempt.answer == b""
 
 

@@ -21,7 +21,7 @@ from providers.sandbox import ApiKey
 from reconciler.ledger import Ledger, Packing, open_ledger
 from reconciler.ledger.breaks import verify_audit
 from reconciler.ledger.moving import export_lines
-from reconciler.ledger.redaction import BY, Asked
+from reconciler.ledger.redaction import BY, Asked, Done
 from reconciler.ledger.schema import REVISION, current, migrate
 from reconciler.ledger.tables import metadata
 from reconciler.model import Finding, Redaction, Severity
@@ -107,7 +107,7 @@ def _work_besides(ledger: Ledger, past: Past) -> None:
     asked = Asked("main", Redaction("charge", "x"), f"{BY}op")
     ledger.ask_redaction("main", [asked.what], event_id=asked.event_id, now=now)
     ledger.redact_versions(asked, {}, after=(-(2**63), 0), limit=10)
-    ledger.conclude_redaction(asked, versions=0, now=now)
+    ledger.conclude_redaction(asked, Done(), now)
     SettingAside(TERMS, ("stripe",)).run(ledger)
     past.clock.advance(timedelta(days=500))
     assert "delivery" in asyncio.run(_run(ledger, past.clock, _Rests(), keep=KEEP))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import text
 
 from reconciler.ledger import open_ledger
 from reconciler.ledger.breaks import audit_rows, verify_audit
+from reconciler.ledger.codec import pack
 from tests.cli.running import run_here
 
 ADA = ("ada.lovelace@example.com", "Ada Lovelace")
@@ -234,16 +236,20 @@ def test_a_mistyped_reference_does_not_look_done(tmp_path: Path, sqlite_ledger_u
 
     ada, bob, typo = (f"stripe/main/customer/{each}" for each in ("cus_ada", "cus_bob", "cus_adda"))
     code, said, told = redact("cus_adda")
-    assert (code, said) == (2, {"redacted": [], "not_stored": [typo], "done": True})
+    assert (code, said) == (2, {"redacted": [], "not_stored": [typo], "done": True, "damaged": []})
     assert f"nothing of {typo} is stored" in told
     assert "forgotten" not in told
     assert ADA[0] in books.exported()
     code, said, told = redact("cus_ada", "cus_adda")
-    assert (code, said) == (2, {"redacted": [ada], "not_stored": [typo], "done": True})
+    assert (code, said) == (2, {"redacted": [ada], "not_stored": [typo], "done": True, "damaged": []})
     assert f"nothing of {typo} is stored" in told
     assert ADA[0] not in books.exported(), "what is known is forgotten all the same"
-    assert redact("cus_ada")[:2] == (0, {"redacted": [ada], "not_stored": [], "done": True}), "again is safe"
-    assert redact("cus_bob")[:2] == (0, {"redacted": [bob], "not_stored": [], "done": True}), "his payments name him"
+    assert redact("cus_ada")[:2] == (0, {"redacted": [ada], "not_stored": [], "done": True, "damaged": []}), (
+        "again is safe"
+    )
+    assert redact("cus_bob")[:2] == (0, {"redacted": [bob], "not_stored": [], "done": True, "damaged": []}), (
+        "his payments name him"
+    )
     assert BOB not in books.exported()
     ledger = open_ledger(books.url)
     try:
@@ -253,6 +259,32 @@ def test_a_mistyped_reference_does_not_look_done(tmp_path: Path, sqlite_ledger_u
         ledger.close()
     assert [detail.get("stored") for subject, detail in details if subject == "main/customer/cus_adda"] == [False] * 2
     assert ("main/charge/ch_ada", {"versions": 1, "deliveries": 0}) in details
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_forgotten(tmp_path: Path, ledger_url: str) -> None:
+    books = _Books(tmp_path, ledger_url, [])
+    (tmp_path / "lines.jsonl").write_text(
+        "\n".join(_version(f"stripe/main/{ref}", body) for ref, body in _stripe("ada", "cus_ada", _person())),
+        encoding="utf-8",
+    )
+    books.run("import", str(tmp_path / "lines.jsonl"))
+    with closing(open_ledger(ledger_url)) as ledger, ledger.store.write() as tx:
+        charge = "resource_id = (SELECT id FROM resource WHERE remote_id = 'ch_ada')"
+        tx.run(text(f"UPDATE version SET body = :body WHERE {charge}"), {"body": pack(b"{" * 500)[:-9]})
+    for once_more in (False, True):
+        ran = run_here("--config", str(books.config), "redact", "stripe/main/customer/cus_ada", "--format", "json")
+        assert (ran.code, ran.json["done"], ran.json["damaged"]) == (3, True, ["charge/ch_ada version 1"]), once_more
+        assert "damaged, so that nobody can read" in ran.err
+    assert ADA[0] not in str(books.run("show", "stripe/main/customer/cus_ada"))
+
+
+def test_a_key_that_is_missing_is_named_at_once(books: _Books, tmp_path: Path) -> None:
+    _Books(tmp_path, books.url, ["env:SEAL"]).run("rotate-keys")
+    _Books(tmp_path, books.url, [])
+    ran = run_here("--config", str(books.config), "redact", "stripe/main/customer/cus_ada")
+    assert (ran.code, "encryption.keys" in ran.err, "another node" in ran.err) == (2, True, False)
+    sealed = _Books(tmp_path, books.url, ["env:SEAL"])
+    assert sealed.run("redact", "stripe/main/customer/cus_ada")["done"], "it stayed asked for"
 
 
 def _unfollowed(number: int, account: str, body: Mapping[str, Any]) -> str:

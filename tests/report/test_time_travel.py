@@ -31,7 +31,7 @@ from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.bank import BankLine, record_statement
 from reconciler.ledger.breaks import LockPolicy
 from reconciler.ledger.moving import export_lines, import_lines
-from reconciler.ledger.redaction import Asked
+from reconciler.ledger.redaction import Asked, Done
 from reconciler.model import ControlTotal, Entry, Redaction, ResourceRef, Snapshot, Tombstone, Window
 from reconciler.money import Money
 from reconciler.report import canonical, signoff
@@ -192,7 +192,7 @@ class Later:
         words = {name: kind.words_kept_when_redacted for name, kind in KINDS[account].items()}
         patterns = {name: each for name, each in words.items() if each is not None}
         self.ledger.redact_versions(asked, kept, words=patterns, after=(-(2**63), 0), limit=10_000)
-        self.ledger.conclude_redaction(asked, versions=0, now=self.now)
+        self.ledger.conclude_redaction(asked, Done(), self.now)
 
     def readings_are_kept(self) -> None:
         still = timedelta(days=self.dice.choice([0, 10]))
