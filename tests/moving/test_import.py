@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import text
 
 from reconciler.clock import ManualClock
 from reconciler.errors import UsageError
 from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.moving import Imported, import_lines
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, Snapshot, State, Window
 from tests.ledger.factories import by_hand, claim_one, receipt, ref, settle, table, versions, webhook
 from tests.moving.ledgers import READERS, START, books, exported, numbered
@@ -323,6 +326,22 @@ def test_as_many_lines_as_are_stored_and_joined_at_once_are_taken_whole(sqlite_l
         assert take(ledger, *lines).new == {"version": 2000}
         assert len(table(ledger, "resource")) == len(table(ledger, "version")) == 2000
         assert {each["version"] for each in table(ledger, "resource")} == {1}
+
+
+def test_the_planner_knows_what_an_import_brings_while_it_brings_it(postgres_ledger_url: str) -> None:
+    """It took 16,000 rows of one transaction for a handful, and walked all of them for every thousand that came."""
+    lines = [orjson.dumps(version(ref=f"stripe/main/charge/ch_{number}")) for number in range(2500)]
+    known = []
+
+    def brought(tx: Transaction) -> Iterator[tuple[int, bytes]]:
+        for number, line in numbered(lines):
+            if number % 1000 == 1:
+                known.append(tx.run(text("SELECT reltuples FROM pg_class WHERE relname = 'resource'")).scalar_one())
+            yield number, line
+
+    with closing(open_ledger(postgres_ledger_url)) as ledger, ledger.together() as tx:
+        import_lines(ledger.store, brought(tx), READERS, NOW)
+        assert known[1:] == [1000, 2000]
 
 
 def test_a_delivery_is_one_line_however_many_resources_it_named(ledger: Ledger) -> None:

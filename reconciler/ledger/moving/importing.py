@@ -23,6 +23,7 @@ from reconciler.ledger.moving.facts import Row
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.readers import Reader
 from reconciler.ledger.moving.sorts import FACTS
+from reconciler.ledger.statistics import learn
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
 
@@ -55,7 +56,7 @@ def import_lines(
         tx.be_patient()
         resources.refuse_leases(tx, now)
         batch: dict[str, list[tuple[int, Row]]] = {}
-        waiting = 0
+        waiting = stored = 0
         for number, line in lines:
             try:
                 sort, row = _parse(line, readers)
@@ -70,10 +71,14 @@ def import_lines(
             waiting += 1
             if waiting == _BATCH:
                 _store(tx, batch, imported)
-                batch, waiting = {}, 0
+                batch, waiting, stored = {}, 0, stored + 1
+                if not stored & (stored - 1):  # as often as what was brought has doubled
+                    learn(tx)
         if wrong:
             raise UsageError("\n".join([*wrong, "nothing was imported"]))
         _store(tx, batch, imported)
+        if stored:
+            learn(tx)
         _finish(tx, readers, imported)
     return imported
 
