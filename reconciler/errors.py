@@ -16,6 +16,10 @@ class UsageError(ReconcilerError):
     """The operator asked for something that cannot be done as asked; exit code 2."""
 
 
+class Conflict(UsageError):
+    """Somebody has decided otherwise meanwhile, or what was decided on has moved: look again. Over HTTP it is 409."""
+
+
 class ConfigurationError(UsageError):
     """The configuration cannot be used; names the key, the line and the remedy."""
 

@@ -120,14 +120,14 @@ def show(context: typer.Context, break_id: BreakId, from_day: From = None, to_da
     output = options.format_among("table", "json")
     with desk(options) as at, answered(at, Question(from_day, to_day)) as found:
         one = signoff.find(found.report, break_id)
-        events = events_of_break(found.tx, one.item.break_id, at.clock.now())
+        events = events_of_break(found.tx, one.break_id, at.clock.now())
     if output == "json":
-        print_json({"break": plain(one.item), "events": [plain(each) for each in events]})
+        print_json({"break": plain(one), "events": [plain(each) for each in events]})
         return
-    fields = {name: value for name, value in plain(one.item).items() if value is not None}
+    fields = {name: value for name, value in plain(one).items() if value is not None}
     console().print(
         table(
-            one.item.break_id,
+            one.break_id,
             ("what", "value"),
             ((name, value["amount"] if isinstance(value, dict) else value) for name, value in fields.items()),
             empty="none",
@@ -225,11 +225,8 @@ def reopen(
     to_day: To = None,
 ) -> None:
     """Take a resolution back."""
-    with _work(context, break_id, from_day, to_day, by) as work:
-        if work.resolved is None:
-            raise UsageError(f"{work.item.break_id} is open already")
-        with work.at.ledger.store.write() as tx:
-            signoff.reopen_break(tx, work.item.break_id, by=work.by, words=text, now=work.at.clock.now())
+    with _work(context, break_id, from_day, to_day, by) as work, work.at.ledger.store.write() as tx:
+        signoff.reopen_break(tx, work.item, by=work.by, words=text, now=work.at.clock.now())
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -262,7 +259,6 @@ class _Wanted:
 class _Work:
     at: Desk
     item: OpenItem
-    resolved: ResolvedItem | None
     by: str
 
 
@@ -278,9 +274,9 @@ def _work(
     with desk(options) as at:
         with answered(at, question) as found:
             one = signoff.find(found.report, break_id)
-        yield _Work(at, one.item, one.resolved, actor)
+        yield _Work(at, one, actor)
         with answered(at, question) as after:
-            stands = _after(after, one.item.break_id)
+            stands = _after(after, one.break_id)
     if output == "json":
         print_json(_document(stands))
     else:

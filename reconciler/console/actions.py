@@ -11,13 +11,13 @@ import structlog
 from starlette.responses import RedirectResponse, Response
 
 from reconciler.asking import Question, answer_in
+from reconciler.console import work
 from reconciler.console.access import machines
 from reconciler.console.asked import Asked
 from reconciler.console.pages import dead_letters, jobs
 from reconciler.console.query import address
-from reconciler.console.refusals import NotThere
+from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.serving import Acting, Refused
-from reconciler.console.worklist import Listed
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, Mark, View, listing, people
 from reconciler.ledger.breaks import LockPolicy, LockState, append_audit, locked_periods, period_locks
@@ -141,64 +141,25 @@ async def _audit_refs(acting: Acting, refs: Sequence[ResourceRef], action: str) 
 
 
 async def work_on_break(acting: Acting) -> Response:
-    room, form = acting.room, acting.form
-    act = form.one_of("act", ("note", "assign", "resolve", "reopen"))
+    room, form, now = acting.room, acting.form, acting.room.desk.clock.now()
     question = Question(form.text("from") or None, form.text("to") or None)
-    now = room.desk.clock.now()
-    found = await room.pen.read(lambda tx: _find(acting, tx, question, acting.names["id"]))
-    item, by, words = found.item, acting.by, _words(acting, "text")
-    if act == "resolve" and found.resolved is not None:
-        raise UsageError("this break is resolved already; reopen it first")
-    if act == "reopen" and found.resolved is None:
-        raise UsageError("this break is open already")
-    if act == "resolve" and form.whole("difference", least=-(2**63), most=2**63) != item.difference.minor:
-        now_is = f"{item.difference.text} {item.currency}"
-        raise UsageError(f"the difference is {now_is} now, which is not what the page showed; look at it again")
-
-    def write(tx: Transaction) -> None:
-        if act == "note":
-            signoff.note(tx, item.break_id, words, by=by, now=now)
-        elif act == "assign":
-            signoff.assign(tx, item.break_id, form.text("owner")[:100], by=by, now=now)
-        elif act == "resolve":
-            reviewer = form.text("reviewer")
-            known = [each.name for each in people.users(tx) if each.role.covers(people.Role.FINANCE)]
-            if reviewer and reviewer not in known:
-                raise UsageError(f"{reviewer[:60]!r} is nobody of finance here, so they cannot have reviewed it")
-            signoff.resolve(
-                tx,
-                item,
-                reason=form.text("reason"),
-                by=by,
-                now=now,
-                words=words,
-                reviewer=reviewer or None,
-                item_materiality_minor=room.desk.config.report.item_materiality_minor,
-            )
-        elif act == "reopen":
-            signoff.reopen_break(tx, item.break_id, by=by, words=words, now=now)
-        else:
-            raise UsageError("say what to do: note, assign, resolve or reopen")
-
-    await room.pen.write(write)
+    wanted = work.Work(
+        act=form.one_of("act", work.ACTS),
+        by=acting.by,
+        words=_words(acting, "text"),
+        owner=form.text("owner") if form.has("owner") else None,
+        reason=form.text("reason"),
+        difference=form.whole("difference", least=-(2**63), most=2**63),
+        reviewer=form.text("reviewer"),
+    )
+    try:
+        item = await room.pen.read(lambda tx: work.find(room, tx, question, acting.names["id"], patience_seconds=60))
+    except BeingMade:
+        text = "The report is still being made; try again in a moment. Nothing was changed."
+        raise Refused(503, "A moment", text) from None
+    await room.pen.write(lambda tx: work.keep(room, tx, item, wanted, now))
     room.reports.forget()
     return _to(f"/console/breaks/{item.break_id}", **_period(acting))
-
-
-def _find(acting: Acting, tx: Transaction, question: Question, break_id: str) -> Listed:
-    report = _report_now(acting, tx, question)
-    found = [each for each in acting.room.reports.worklist(report) if each.item.break_id == break_id]
-    if not found:
-        raise NotThere(f"The report has no break {break_id[:60]} now; it may have cleared by itself.")
-    return found[0]
-
-
-def _report_now(acting: Acting, tx: Transaction, question: Question) -> Report:
-    params = acting.room.reports.params(tx, question)
-    report = acting.room.reports.get(params, moving=True, patience_seconds=60)
-    if report is None:
-        raise Refused(503, "A moment", "The report is still being made; try again in a moment. Nothing was changed.")
-    return report
 
 
 def _period(acting: Acting) -> dict[str, str | None]:

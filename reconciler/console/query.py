@@ -38,6 +38,10 @@ class Query:
     def text(self, name: str, default: str = "") -> str:
         return next((value.strip() for key, value in self.fields if key == name), default)
 
+    def has(self, name: str) -> bool:
+        """Whether it was sent at all, be it empty."""
+        return any(key == name for key, _ in self.fields)
+
     def texts(self, name: str) -> list[str]:
         return [value for key, value in self.fields if key == name and value]
 

@@ -22,7 +22,7 @@ from reconciler.console.drawing.templates import Templates
 from reconciler.console.query import Query, address
 from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.room import Room
-from reconciler.errors import LedgerError, ProviderError, UsageError
+from reconciler.errors import Conflict, LedgerError, ProviderError, UsageError
 from reconciler.ledger.people import Role
 from reconciler.report.formats import outputs
 
@@ -122,6 +122,8 @@ class Serving:
             return self.problem(error.status, error.title, error.text, person)
         except NotThere as error:
             return self.problem(404, "Not here", str(error), person)
+        except Conflict as error:
+            return self.problem(409, "It is not as it was shown", str(error), person)
         except UsageError as error:
             return self.problem(400, "That cannot be done as asked", str(error), person)
         except BeingMade:

@@ -118,6 +118,7 @@ _INSERT_EVENT = insert_into(
 _EVENTS = "SELECT break_id, at, actor, action, reason, text, difference, evidence_sha256 FROM break_event"
 _ALL_EVENTS = text(f"{_EVENTS} WHERE at <= :as_of ORDER BY at, id")
 _EVENTS_OF = text(f"{_EVENTS} WHERE break_id = :break_id AND at <= :as_of ORDER BY at, id")
+_EVER = 2**63 - 1
 
 
 def record_break_event(tx: Transaction, event: BreakEvent) -> None:
@@ -154,9 +155,10 @@ def break_events(tx: Transaction, as_of: datetime) -> list[BreakEvent]:
     return [_break_event(row) for row in tx.run(_ALL_EVENTS, {"as_of": to_micros(as_of)})]
 
 
-def events_of_break(tx: Transaction, break_id: str, as_of: datetime) -> list[BreakEvent]:
-    """Those on one break, oldest first."""
-    return [_break_event(row) for row in tx.run(_EVENTS_OF, {"break_id": break_id, "as_of": to_micros(as_of)})]
+def events_of_break(tx: Transaction, break_id: str, as_of: datetime | None = None) -> list[BreakEvent]:
+    """Those on one break, oldest first. None: all that are stored, also those of a clock that is ahead of ours."""
+    until = _EVER if as_of is None else to_micros(as_of)
+    return [_break_event(row) for row in tx.run(_EVENTS_OF, {"break_id": break_id, "as_of": until})]
 
 
 def _break_event(row: Any) -> BreakEvent:

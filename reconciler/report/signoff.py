@@ -7,16 +7,17 @@ become known later never change it: they show as exceptions, and as an adjustmen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 
-from reconciler.errors import UsageError
+from reconciler.errors import Conflict, UsageError
 from reconciler.ledger.breaks import (
     BreakAction,
     BreakEvent,
     LockPolicy,
     LockState,
     PeriodLock,
+    events_of_break,
     keep_report,
     locked_periods,
     period_locks,
@@ -26,7 +27,8 @@ from reconciler.ledger.breaks import (
 )
 from reconciler.ledger.transaction import Transaction
 from reconciler.report import canonical
-from reconciler.report.model import OpenItem, Report, ResolvedItem, Standing
+from reconciler.report.model import OpenItem, Report, Standing
+from reconciler.report.work import Worklist
 
 REASONS = (
     "timing_cleared",
@@ -206,18 +208,11 @@ def _step(
 # --- work on breaks -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A break of a report, open or resolved, whether it only waits or not."""
-
-    item: OpenItem
-    resolved: ResolvedItem | None = None
-
-
-def find(report: Report, break_id: str) -> Found:
-    """By its id or the beginning of it. Raises UsageError where none or several begin like that."""
-    found = [Found(each) for each in (*report.breaks, *report.timing) if each.break_id.startswith(break_id)]
-    found += [Found(each.item, each) for each in report.resolved if each.item.break_id.startswith(break_id)]
+def find(report: Report, break_id: str) -> OpenItem:
+    """A break of the report, open, waiting or resolved, by its id or the beginning of it. Raises UsageError where none
+    or several begin like that."""
+    every = [*report.breaks, *report.timing, *(each.item for each in report.resolved)]
+    found = [each for each in every if each.break_id.startswith(break_id)]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -252,11 +247,14 @@ def resolve(
     evidence_sha256: str | None = None,
     reviewer: str | None = None,
     item_materiality_minor: int = 0,
+    seen: int | None = None,
 ) -> None:
     """Accept a difference as it is now; another difference later opens the break again by itself.
 
-    Raises UsageError for an unknown reason, without a note or evidence, and for a write-off that is too large or that
-    nobody else has reviewed.
+    `seen`: the difference in minor units that whoever decides was shown; None: this very report is what they look at.
+    The same resolution once more changes nothing. Raises UsageError for an unknown reason, without a note or evidence,
+    and for a write-off that is too large or that nobody else has reviewed; Conflict where the difference is not the
+    one that was seen, or another resolution stands.
     """
     if reason not in REASONS:
         raise UsageError(f"{reason!r} is no reason; use one of {', '.join(REASONS)}")
@@ -269,23 +267,41 @@ def resolve(
             )
         if not reviewer or reviewer == by:
             raise UsageError("a write-off needs a reviewer, who is another person")
+    if seen is not None and seen != broken.difference.minor:
+        raise Conflict(
+            f"the difference is {broken.difference.text} {broken.currency} now ({broken.difference.minor} minor units),"
+            " which is not what you were shown; look at it again"
+        )
     reviewed = f" (reviewed by {reviewer})" if reviewer else ""
-    record_break_event(
-        tx,
-        BreakEvent(
-            broken.break_id,
-            now,
-            by,
-            BreakAction.RESOLVE,
-            reason=reason,
-            text=f"{words}{reviewed}".strip(),
-            difference=broken.difference.minor,
-            evidence_sha256=evidence_sha256,
-        ),
+    event = BreakEvent(
+        broken.break_id,
+        now,
+        by,
+        BreakAction.RESOLVE,
+        reason=reason,
+        text=f"{words}{reviewed}".strip(),
+        difference=broken.difference.minor,
+        evidence_sha256=evidence_sha256,
     )
+    take_turn(tx)
+    standing = Worklist(events_of_break(tx, broken.break_id)).resolution(broken)
+    if standing is None:
+        record_break_event(tx, event)
+    elif replace(standing, at=now) != event:
+        raise Conflict(f"{broken.break_id} is resolved already, by {standing.actor}; reopen it first")
 
 
-def reopen_break(tx: Transaction, break_id: str, *, by: str, words: str, now: datetime) -> None:
+def reopen_break(tx: Transaction, broken: OpenItem, *, by: str, words: str, now: datetime) -> None:
+    """Take a resolution back. The same once more changes nothing. Raises UsageError without words, Conflict where the
+    break is open."""
     if not words.strip():
         raise UsageError("reopening a break needs a note that says why")
-    record_break_event(tx, BreakEvent(break_id, now, by, BreakAction.REOPEN, text=words))
+    event = BreakEvent(broken.break_id, now, by, BreakAction.REOPEN, text=words)
+    take_turn(tx)
+    events = events_of_break(tx, broken.break_id)
+    if Worklist(events).resolution(broken) is not None:
+        record_break_event(tx, event)
+        return
+    decided = [each for each in events if each.action in (BreakAction.RESOLVE, BreakAction.REOPEN)]
+    if not decided or replace(decided[-1], at=now) != event:
+        raise Conflict(f"{broken.break_id} is open already")

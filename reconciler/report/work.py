@@ -95,19 +95,25 @@ class Worklist:
             return 0
         return standing.resolution.difference or 0
 
+    def resolution(self, item: OpenItem) -> BreakEvent | None:
+        """The one that holds for this difference."""
+        standing = self._standing.get(item.break_id)
+        found = None if standing is None else standing.resolution
+        return found if found is not None and found.difference == item.difference.minor else None
+
     def sort(self, items: Sequence[OpenItem]) -> tuple[list[OpenItem], list[ResolvedItem]]:
         """Open and resolved ones. A resolution that was given for another difference holds no longer."""
         still_open, resolved = [], []
         for each in items:
             standing = self._standing.get(each.break_id, _Standing())
             worked = replace(each, owner=standing.owner, note=standing.note)
-            resolution = standing.resolution
-            if resolution is None:
-                still_open.append(worked)
-            elif resolution.difference != each.difference.minor:
-                still_open.append(replace(worked, suggestion=_reopened(each, resolution)))
-            else:
+            resolution, former = self.resolution(each), standing.resolution
+            if resolution is not None:
                 resolved.append(ResolvedItem(worked, resolution.reason or "", resolution.actor, resolution.at))
+            elif former is not None:
+                still_open.append(replace(worked, suggestion=_reopened(each, former)))
+            else:
+                still_open.append(worked)
         return still_open, resolved
 
 

@@ -102,14 +102,28 @@ def test_a_program_works_on_a_break_under_its_own_name(console: Served) -> None:
         first = client.get("/api/v1/breaks").json()["breaks"][0]
         path = f"/api/v1/breaks/{first['id']}/acts"
         assert client.post(path, json={"act": "note", "text": "asked the provider"}).status_code == 201
-        assert client.post(path, json={"act": "resolve", "text": "x", "reason": "write_off"}).status_code == 400
-        assert client.post(path, json={"act": "resolve", "text": "x", "reason": "data_entry"}).status_code == 201
+        resolve = {"act": "resolve", "text": "x", "reason": "data_entry", "difference": first["difference"]["minor"]}
+        for wrong, status in (
+            ({"reason": "write_off"}, 400), ({"difference": None}, 400), ({"difference": "1"}, 400),
+            ({"difference": True}, 400), ({"difference": 1.0}, 400), ({"difference": 2**63}, 409),
+            ({"difference": first["difference"]["minor"] + 1}, 409), ({"act": "assign"}, 400),
+            ({"act": "assign", "owner": "x" * 101}, 400), ({"act": "reopen"}, 409), ({"act": []}, 400),
+        ):  # fmt: skip
+            refused = client.post(path, json=resolve | wrong)
+            assert (refused.status_code, refused.headers["content-type"]) == (status, PROBLEM), wrong
+        for _ in range(2):
+            assert client.post(path, json=resolve).status_code == 201, "whoever lost the answer asks again"
+        refused = client.post(path, json=resolve | {"text": "y"})
+        assert (refused.status_code, "resolved already" in refused.json()["detail"]) == (409, True)
         (after,) = [
             each
             for each in client.get("/api/v1/breaks", params={"status": "all"}).json()["breaks"]
             if each["id"] == first["id"]
         ]
     assert (after["status"], after["note"]) == ("resolved", "x"), "the last words stand"
+    with console.ledger.store.read() as tx:
+        acts = [row.action for row in audit_rows(tx) if row.actor.startswith("till (token ")]
+    assert acts == ["break.note", "break.resolve"]
 
 
 def test_marks_and_expectations_are_stored(console: Served) -> None:

@@ -20,6 +20,7 @@ from reconciler.console import require_users
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import open_ledger, people
+from reconciler.ledger.breaks import audit_rows
 from reconciler.ledger.people import Role
 from tests.console.serving import Served, until
 from tests.console.shop import CHARGE, DEAD, NOW, PASSWORD, QUICK, config_of
@@ -267,9 +268,10 @@ def test_a_break_is_worked_on_from_note_to_reopening(console: Served) -> None:
 
     (seen,) = re.findall(r'name="difference" value="(-?\d+)"', browser.get(path).text)
     accept = {"act": "resolve", "reason": "data_entry", "text": "typed twice"}
-    for other in ({"difference": str(int(seen) + 1)}, {}):
-        refused = browser.post(path, accept | other)
-        assert (refused.status_code, "look at it again" in unescape(refused.text)) == (400, True), "nobody saw that one"
+    refused = browser.post(path, accept | {"difference": str(int(seen) + 1)})
+    assert (refused.status_code, "look at it again" in unescape(refused.text)) == (409, True), "nobody saw that one"
+    for unsaid in (accept, {"act": "assign"}):
+        assert browser.post(path, unsaid).status_code == 400, "nothing is guessed"
 
     for fields, shown in (
         ({"act": "note", "text": "Asked <b>the provider</b>"}, "Asked <b>the provider</b>"),
@@ -281,6 +283,25 @@ def test_a_break_is_worked_on_from_note_to_reopening(console: Served) -> None:
         until(partial(said, shown), shown)
     history = text_of(browser.get(path).text)
     assert [action in history for action in ("note", "assign", "resolve", "reopen")] == [True] * 4
+
+
+def test_of_two_browsers_on_one_break_the_second_is_told_of_the_first(console: Served) -> None:
+    first, second = console.client("fin"), console.client("finn")
+    (path,) = re.findall(r'href="(/console/breaks/brk_[0-9a-f]+)"', first.get("/console/breaks").text)[:1]
+    shown = [re.findall(r'name="difference" value="(-?\d+)"', each.get(path).text) for each in (first, second)]
+    assert shown[0] == shown[1]
+    accept = {"act": "resolve", "reason": "data_entry", "text": "typed twice", "difference": shown[0][0]}
+    for _ in range(2):
+        assert first.post(path, accept).status_code == 303, "a second click is not a second resolution"
+    late = second.post(path, accept)
+    assert (late.status_code, "is resolved already, by fin; reopen it first" in late.text) == (409, True)
+    for _ in range(2):
+        assert first.post(path, {"act": "reopen", "text": "it was not"}).status_code == 303
+    late = second.post(path, {"act": "reopen", "text": "it was not"})
+    assert (late.status_code, "is open already" in late.text) == (409, True)
+    with console.ledger.store.read() as tx:
+        acts = [(row.actor, row.action) for row in audit_rows(tx) if row.actor in ("fin", "finn")]
+    assert acts == [("fin", "break.resolve"), ("fin", "break.reopen")]
 
 
 # --- where it may listen --------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given
 from sqlalchemy import text
 
-from reconciler.errors import UsageError
+from reconciler.errors import Conflict, UsageError
 from reconciler.ledger import Ledger, open_ledger
-from reconciler.ledger.breaks import LockPolicy, audit_head, kept_report, period_locks, verify_audit
+from reconciler.ledger.breaks import LockPolicy, audit_head, events_of_break, kept_report, period_locks, verify_audit
 from reconciler.ledger.transaction import Transaction
 from reconciler.report import canonical, signoff
 from reconciler.report.model import Report, Rules
@@ -250,7 +251,7 @@ def test_a_lock_changes_the_presentation_and_never_the_closing(ledger: Ledger, s
 
 def test_notes_and_owners_stay_with_a_break_as_it_stood_then(books: Books) -> None:
     books.sale("20.00", at=on(6), order=2)
-    missing = signoff.find(books.report(), "brk_").item
+    missing = signoff.find(books.report(), "brk_")
     with books.ledger.store.write() as tx:
         signoff.assign(tx, missing.break_id, "ada", by="grace", now=on(12, month=2))
         signoff.note(tx, missing.break_id, "asked the shop", by="ada", now=on(13, month=2))
@@ -338,6 +339,55 @@ def test_a_resolution_needs_its_reasons(
             reviewer=reviewer,
             item_materiality_minor=materiality,
         )
+
+
+def test_the_first_decision_stands_until_it_is_taken_back(books: Books) -> None:
+    """Two people with the same break before them, and one whose answer was lost on its way."""
+    books.sale("20.00", at=on(6), order=2)
+    (broken,) = books.report().breaks
+    accepted: dict[str, Any] = {"reason": "data_entry", "words": "by phone", "seen": 2000}
+    with books.ledger.store.write() as tx:
+        with pytest.raises(Conflict, match="is open already"):
+            signoff.reopen_break(tx, broken, by="ada", words="no", now=SIGNED_AT)
+        with pytest.raises(Conflict, match=r"20\.00 USD now \(2000 minor units\), which is not what you were shown"):
+            signoff.resolve(tx, broken, by="ada", now=SIGNED_AT, **(accepted | {"seen": 1999}))
+        for seconds in (0, 1):  # an hour that is set back does not make it another decision either
+            signoff.resolve(tx, broken, by="ada", now=SIGNED_AT - timedelta(seconds=seconds), **accepted)
+        for other in ({"words": "by mail"}, {"reason": "order_cancelled"}):
+            with pytest.raises(Conflict, match="is resolved already, by ada; reopen it first"):
+                signoff.resolve(tx, broken, by="ada", now=SIGNED_AT, **(accepted | other))
+        with pytest.raises(Conflict, match="is resolved already, by ada"):
+            signoff.resolve(tx, broken, by="grace", now=SIGNED_AT, **accepted)
+        for seconds in (1, 2):
+            signoff.reopen_break(tx, broken, by="grace", words="no", now=SIGNED_AT + timedelta(seconds=seconds))
+        with pytest.raises(Conflict, match="is open already"):
+            signoff.reopen_break(tx, broken, by="ada", words="no", now=SIGNED_AT + timedelta(seconds=3))
+    with books.ledger.store.read() as tx:
+        kept = [(each.actor, each.action.value) for each in events_of_break(tx, broken.break_id)]
+    assert kept == [("ada", "resolve"), ("grace", "reopen")]
+
+
+def test_who_resolves_at_the_same_moment_is_told_who_was_first(books: Books, postgres_ledger_url: str) -> None:
+    """Two nodes on one Postgres, neither of which has seen the other's decision when it begins."""
+    books.sale("20.00", at=on(6), order=2)
+    (broken,) = books.report().breaks
+    with closing(open_ledger(postgres_ledger_url)) as here, closing(open_ledger(postgres_ledger_url)) as there:
+
+        def resolve(ledger: Ledger, by: str, after: Callable[[Transaction], None] = lambda _: None) -> None:
+            with ledger.store.write() as tx:
+                signoff.resolve(tx, broken, reason="data_entry", words="by phone", by=by, now=SIGNED_AT)
+                after(tx)
+
+        with ThreadPoolExecutor(1) as pool:
+            second: list[Future[None]] = []
+
+            def other_one(tx: Transaction) -> None:
+                second.append(pool.submit(resolve, there, "grace"))
+                _await_a_waiter(tx)
+
+            resolve(here, "ada", other_one)
+            with pytest.raises(Conflict, match="resolved already, by ada"):
+                second[0].result()
 
 
 # --- the audit log --------------------------------------------------------------------------------

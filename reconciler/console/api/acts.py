@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from reconciler.asking import Question
 from reconciler.config import parse_duration
+from reconciler.console import work
 from reconciler.console.api.operations import (
     INSTANT,
     SHORT,
@@ -24,12 +25,11 @@ from reconciler.console.api.operations import (
 )
 from reconciler.console.backfills import Running
 from reconciler.console.pages.jobs import checked_request
-from reconciler.console.refusals import BeingMade, NotThere
+from reconciler.console.refusals import NotThere
 from reconciler.console.room import Room
 from reconciler.errors import UsageError
 from reconciler.ledger import Mark
 from reconciler.ledger.breaks import append_audit
-from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause
 from reconciler.refs import checked
 from reconciler.report import signoff
@@ -96,16 +96,19 @@ class Acts:
                 "POST",
                 "/api/v1/breaks/{id}/acts",
                 "breaks:write",
-                "Work on a break of the report as of now: note, assign, resolve or reopen.",
+                "Work on a break of the report as of now: note, assign, resolve or reopen. To resolve, send the"
+                " `difference` that was accepted, in minor units, as the break shows it: another one by now, or a break"
+                " that is resolved (or open) already, is answered 409. The same act once more changes nothing.",
                 shaped(id=TEXT, act=TEXT),
                 act=self.work_on_break,
                 parameters=(Parameter("id", "The break's id.", SHORT, "path", required=True),),
                 body=taking(
                     {
-                        "act": {"type": "string", "enum": ["note", "assign", "resolve", "reopen"]},
+                        "act": {"type": "string", "enum": list(work.ACTS)},
                         "text": _WORDS,
-                        "owner": {"type": "string", "maxLength": 100, "pattern": "^[^\\x00]*$"},
+                        "owner": {"type": "string", "maxLength": work.OWNER_CHARACTERS, "pattern": "^[^\\x00]*$"},
                         "reason": {"type": "string", "enum": list(signoff.REASONS)},
+                        "difference": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
                         "from": {"type": "string", "format": "date"},
                         "to": {"type": "string", "format": "date"},
                     },
@@ -189,43 +192,19 @@ class Acts:
     async def work_on_break(self, call: Call) -> Reply:
         room, now, body = self._room, self._room.desk.clock.now(), call.body
         question = Question(_text(body, "from", "") or None, _text(body, "to", "") or None)
-        act, words = _text(body, "act"), _text(body, "text", "")
-
-        def find(tx: Transaction) -> Any:
-            params = room.reports.params(tx, question)
-            report = room.reports.get(params, moving=True, patience_seconds=30)
-            if report is None:
-                raise BeingMade("the report is being made")
-            return next(
-                (each for each in room.reports.worklist(report) if each.item.break_id == call.names["id"]), None
-            )
-
-        found = await room.pen.read(find)
-        if found is None:
-            raise NotThere("the report has no such break now; it may have cleared by itself")
-
-        def write(tx: Transaction) -> None:
-            item = found.item
-            match act:
-                case "note":
-                    signoff.note(tx, item.break_id, words, by=call.by, now=now)
-                case "assign":
-                    signoff.assign(tx, item.break_id, _text(body, "owner", ""), by=call.by, now=now)
-                case "resolve":
-                    # A program is nobody who could have reviewed: write-offs are for people.
-                    least = room.desk.config.report.item_materiality_minor
-                    reason = _text(body, "reason", "")
-                    signoff.resolve(
-                        tx, item, reason=reason, by=call.by, now=now, words=words, item_materiality_minor=least
-                    )
-                case "reopen":
-                    signoff.reopen_break(tx, item.break_id, by=call.by, words=words, now=now)
-                case _:
-                    raise UsageError("`act` is one of note, assign, resolve, reopen")
-
-        await room.pen.write(write)
+        wanted = work.Work(
+            act=_text(body, "act"),
+            by=call.by,
+            words=_text(body, "text", ""),
+            owner=_text(body, "owner") if "owner" in body else None,
+            reason=_text(body, "reason", ""),
+            difference=_whole(body, "difference"),
+            # A program is nobody who could have reviewed: write-offs are for people.
+        )
+        item = await room.pen.read(lambda tx: work.find(room, tx, question, call.names["id"], patience_seconds=30))
+        await room.pen.write(lambda tx: work.keep(room, tx, item, wanted, now))
         room.reports.forget()
-        return Reply({"id": found.item.break_id, "act": act}, 201)
+        return Reply({"id": item.break_id, "act": wanted.act}, 201)
 
     # --- backfills ---
 
@@ -291,6 +270,13 @@ def _text(body: Mapping[str, Any], name: str, default: str | None = None) -> str
     value = body.get(name, default)
     if not isinstance(value, str) or "\x00" in value or len(value) > 1000:
         raise UsageError(f"`{name}` must be a text of at most 1,000 characters")
+    return value
+
+
+def _whole(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise UsageError(f"`{name}` must be a whole number")
     return value
 
 

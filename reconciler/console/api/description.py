@@ -16,6 +16,7 @@ _PROBLEMS: Final = {
     "403": "The token lacks the scope.",
     "404": "Nothing is known of that name.",
     "405": "The address takes another method.",
+    "409": "Somebody has done otherwise meanwhile; `detail` says what stands.",
     "413": "The body is too large.",
     "415": "The body is no JSON.",
     "503": "The ledger is away, or the report is being made: try again.",

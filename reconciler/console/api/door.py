@@ -25,7 +25,7 @@ from reconciler.console.asked import Asked
 from reconciler.console.query import Query
 from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.room import Room
-from reconciler.errors import LedgerError, ProviderError, UsageError
+from reconciler.errors import Conflict, LedgerError, ProviderError, UsageError
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.people import MachineToken, Role
 from reconciler.ledger.transaction import Transaction
@@ -65,6 +65,8 @@ class Door:
             return await self._answer(request, operation)
         except NotThere as error:
             return problem(404, str(error))
+        except Conflict as error:
+            return problem(409, str(error))
         except UsageError as error:
             return problem(400, str(error))
         except _NotJson:
