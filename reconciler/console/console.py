@@ -9,7 +9,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.config import oidc_secret
@@ -198,7 +198,13 @@ def _application(serving: Serving, login: Login, assets: Assets, door: Door) -> 
         return serving.problem(404, "Not here", "Nothing is at this address.", None)
 
     async def wrong_method(request: Request, _error: Exception) -> Response:
-        return serving.problem(405, "Not like this", "This address takes another kind of request.", None)
+        here = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+        allowed = ", ".join(sorted({method for each in here for method in each.methods or ()}))
+        if request.url.path.startswith("/api/"):
+            return problem(405, "this address takes another method", {"allow": allowed})
+        answer = serving.problem(405, "Not like this", "This address takes another kind of request.", None)
+        answer.headers["allow"] = allowed
+        return answer
 
     async def broken(request: Request, error: Exception) -> Response:
         return serving.problem(500, "Something is wrong with this page", "It was logged; nothing was changed.", None)

@@ -8,6 +8,7 @@ the kernel reset the connection and destroy the answer on its way.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import cast
@@ -31,6 +32,9 @@ _PIPELINED = 64
 
 _FRAMING = 8
 """Bytes of framing for each byte of a body, that the smallest chunks need (six), and a little more."""
+
+_HOST = re.compile(rb"(\[[0-9A-Za-z:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+"""RFC 3986 3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; and a port."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD = answer_json(400, {"error": "bad request"})
@@ -91,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects = False
+        self._hosts = 0
         self._in_head = False
         self._head_bytes = 0
         """What arrived of an unfinished head, before the chunk that is being read."""
@@ -198,6 +203,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._expects = False
+        self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -206,7 +212,12 @@ class Connection(asyncio.Protocol):
         if not self._in_head:
             return  # a trailer: nobody asks for it
         self._headers.append((name, value))
-        if len(name) == 6 and name.lower() == b"expect":
+        size = len(name)
+        if size == 4 and name.lower() == b"host":
+            self._hosts += 1
+            if self._hosts > 1 or _HOST.fullmatch(value.strip()) is None:
+                raise ValueError("for which host it is cannot be said")  # the parser stops
+        elif size == 6 and name.lower() == b"expect":
             self._expects = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
@@ -248,10 +259,12 @@ class Connection(asyncio.Protocol):
     # --- requests ---------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Raises what makes the parser stop where the request line cannot be read."""
+        """Raises what makes the parser stop where the request line cannot be read, or no host is named."""
         listener, parser = self.listener, self._parser
         method = parser.get_method()
         version = parser.get_http_version()
+        if not self._hosts and version != "1.0":
+            raise ValueError("HTTP/1.1 asks for a Host")  # RFC 9112 3.2; a proxy before us may have read another one
         webhooks = listener.webhooks
         path = None if webhooks is None else webhooks.paths.get(self._url)
         if path is None:

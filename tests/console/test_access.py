@@ -406,6 +406,25 @@ def test_what_was_refused_is_logged_without_secrets(console: Served, capfd: pyte
         assert secret not in logged
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/console", "GET, HEAD"), ("/console/login", "GET, HEAD, POST"), ("/console/logout", "POST"),
+        ("/console/breaks/brk_1", "GET, HEAD, POST"), ("/console/dead-letters", "GET, HEAD, POST"),
+        ("/console/dead-letters/preview", "GET, HEAD"), ("/console/tokens/revoke", "POST"),
+        ("/api/v1/openapi.json", "GET, HEAD"), ("/api/v1/status", "GET, HEAD"),
+        ("/api/v1/backfills", "GET, HEAD, POST"),
+        ("/api/v1/backfills/b1", "DELETE"), ("/metrics", "GET, HEAD"),
+    ],
+)  # fmt: skip
+def test_another_method_is_told_which_ones_there_are(reading: Served, path: str, allowed: str) -> None:
+    """RFC 9110 15.5.6."""
+    for method in ("OPTIONS", "PUT", "PATCH", "TRACE"):
+        answer = reading.known("oper").client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), method
+        assert answer.headers["content-type"].endswith("json") == (not path.startswith("/console"))
+
+
 def test_a_huge_form_is_not_read(reading: Served) -> None:
     browser = reading.known("oper")
     own = browser.csrf()

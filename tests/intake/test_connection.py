@@ -77,6 +77,31 @@ def test_an_old_client_gets_the_same_until_the_end_of_the_connection() -> None:
     assert (b"connection: close" in head, b"transfer-encoding" in head, body) == (True, False, b"/old?xyo")
 
 
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        ([b"example.com"], b"200"), ([b"example.com:8080"], b"200"), ([b"[::1]:8080"], b"200"), ([b""], b"200"),
+        ([b"xn--4ca.example"], b"200"), ([b" 10.0.0.1 "], b"200"), ([], b"400"), ([b"a", b"b"], b"400"),
+        ([b"a", b"a"], b"400"), ([b"a b"], b"400"), ([b"a/b"], b"400"), ([b"user@a"], b"400"), ([b"a:80:90"], b"400"),
+        ([b"[::1"], b"400"), ([b"\xc3\xa4"], b"400"), ([b"a,b"], b"200"),
+    ],
+)  # fmt: skip
+def test_a_request_names_one_host(hosts: list[bytes], status: bytes) -> None:
+    """RFC 9112 3.2: what is read otherwise by a proxy before us is nobody's to guess."""
+    for name in (b"Host", b"host"):
+        lines = b"".join(b"%b: %b\r\n" % (name, host) for host in hosts)
+        answer = _said(_echo, b"GET / HTTP/1.1\r\n%bconnection: close\r\n\r\n" % lines)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert status == b"200" or b"\r\nconnection: close\r\n" in answer
+
+
+def test_an_answer_before_one_for_no_host_goes_out_first() -> None:
+    answer = _said(
+        _echo, b"GET /one HTTP/1.1\r\nhost: x\r\n\r\nGET /two HTTP/1.1\r\n\r\nGET /three HTTP/1.1\r\nhost: x\r\n\r\n"
+    )
+    assert [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1")] == [b"200", b"400"]
+
+
 def test_a_head_request_gets_no_body() -> None:
     answer = _said(_echo, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert answer.endswith(b"\r\n\r\n")

@@ -213,7 +213,7 @@ def test_health_readiness_and_metrics(ledger_url: str) -> None:
             assert 'reconciler_deliveries_total{account="main",reason="signature",verdict="rejected"} 1.0' in metrics
             assert 'reconciler_intake_seconds_count{account="main"} 2.0' in metrics
             assert (await served.get("/elsewhere")).status == 404
-            assert (await served.ask(b"POST /healthz HTTP/1.1\r\ncontent-length: 0\r\n\r\n")).status == 405
+            assert (await served.ask(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")).status == 405
 
     asyncio.run(story())
 

@@ -139,7 +139,8 @@ def _only_these(door: Door, known: dict[str, Operation]) -> Callable[[Request], 
     async def endpoint(request: Request) -> Response:
         operation = known.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
-            return problem(405, "this address takes another method", {"allow": ", ".join(sorted(known))})
+            allowed = {*known, *(("HEAD",) if "GET" in known else ())}
+            return problem(405, "this address takes another method", {"allow": ", ".join(sorted(allowed))})
         return await door.answer(request, operation)
 
     return endpoint

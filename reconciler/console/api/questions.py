@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from typing import Any, Final
 
 import orjson
@@ -22,7 +23,6 @@ from reconciler.console.api.operations import (
     WHOLE,
     Operation,
     Parameter,
-    listed,
     maybe,
     page_of,
     shaped,
@@ -31,7 +31,7 @@ from reconciler.console.asked import Asked
 from reconciler.console.pages import deliveries
 from reconciler.console.pages.resources import after_of, wanted_of
 from reconciler.console.refusals import BeingMade, NotThere
-from reconciler.console.worklist import STATUSES, Wanted
+from reconciler.console.worklist import STATUSES, Listed, Wanted
 from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.listing import CONDITIONS, ListedDelivery
@@ -205,30 +205,36 @@ def report(asked: Asked, _open: bool) -> bytes:
 
 
 def list_breaks(asked: Asked, _open: bool) -> Any:
+    """By their ids, which a report made anew between two pages leaves in their order."""
     wanted = Wanted.of(asked.query, asked.query.one_of("status", STATUSES, "break"))
+    after, limit = asked.query.text("after"), _limit(asked)
+    every = (each for each in asked.room.reports.worklist(asked.report()) if each.item.break_id > after)
+    found = nsmallest(limit + 1, filter(wanted.passes, every), key=lambda each: each.item.break_id)
     return {
-        "breaks": [
-            {
-                "id": each.item.break_id,
-                "status": each.status,
-                "type": each.item.type.value,
-                "account": each.item.account,
-                "left": each.item.left,
-                "right": each.item.right,
-                "difference": {
-                    "amount": each.item.difference.text,
-                    "minor": each.item.difference.minor,
-                    "currency": each.item.difference.currency,
-                    "exponent": each.item.difference.exponent,
-                },
-                "age_days": each.item.age_days,
-                "opened_at": instant(each.item.opened_at),
-                "owner": each.item.owner,
-                "note": each.item.note,
-            }
-            for each in asked.room.reports.worklist(asked.report())
-            if wanted.passes(each)
-        ]
+        "breaks": [_break(each) for each in found[:limit]],
+        "after": found[limit - 1].item.break_id if len(found) > limit else None,
+    }
+
+
+def _break(each: Listed) -> dict[str, Any]:
+    item = each.item
+    return {
+        "id": item.break_id,
+        "status": each.status,
+        "type": item.type.value,
+        "account": item.account,
+        "left": item.left,
+        "right": item.right,
+        "difference": {
+            "amount": item.difference.text,
+            "minor": item.difference.minor,
+            "currency": item.difference.currency,
+            "exponent": item.difference.exponent,
+        },
+        "age_days": item.age_days,
+        "opened_at": instant(item.opened_at),
+        "owner": item.owner,
+        "note": item.note,
     }
 
 
@@ -319,13 +325,13 @@ QUESTIONS: Final = (
         "GET",
         "/api/v1/breaks",
         "breaks",
-        "What finance must explain.",
-        shaped(breaks=listed(_BREAK)),
+        "What finance must explain, in the order of its ids.",
+        page_of("breaks", _BREAK),
         look=list_breaks,
         parameters=(
             FROM,
             TO,
-            AS_OF,
+            *PAGED,
             Parameter("status", "Default: break.", {"type": "string", "enum": list(STATUSES)}),
             Parameter("type", "Only of this type."),
             Parameter("currency", "Only in this currency."),
