@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.errors import UsageError
+from reconciler.ledger import Ledger
 from reconciler.loading import Account
 from reconciler.model import ResourceRef
 
@@ -40,6 +41,19 @@ def require_configured(accounts: Iterable[str], kinds: Iterable[str], configured
     for name in kinds:
         if name not in known:
             raise UsageError(f"there is no kind {name[:60]!r}{_nearest(name, known)}")
+
+
+def require_known(
+    ledger: Ledger, accounts: Collection[str], kinds: Collection[str], configured: Mapping[str, Account]
+) -> None:
+    """The same for questions about the past: what the ledger holds is known, also of what is configured no more."""
+    try:
+        require_configured(accounts, kinds, configured)
+    except UsageError:
+        with ledger.view() as view:
+            held = view.holdings()
+        past = {each.account for each in held}, {each.kind for each in held}
+        require_configured(sorted(set(accounts) - past[0]), sorted(set(kinds) - past[1]), configured)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

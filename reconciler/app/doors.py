@@ -21,6 +21,7 @@ from reconciler.intake import Intake
 from reconciler.ledger import Applied
 from reconciler.loading import Account
 from reconciler.provider import Provider, Transport
+from reconciler.refs import require_known
 from reconciler.web import CHANGES_SCOPE, WHOLE_SCOPE, Bearer, ChangesDoor, ExpectationsDoor, Grants, Readiness, Site
 from reconciler.worker import Worker, owner_name
 
@@ -66,7 +67,14 @@ async def open_doors(
     pen = Pen(core.ledger, core.writer)
     stack.callback(pen.close)
     grants = Grants(Bearer(api_tokens(config)), (CHANGES_SCOPE, WHOLE_SCOPE), Machines(pen, core.clock))
-    changes = ChangesDoor(core.writer, core.clock, grants, lambda: config.server.address(core.bound), core.placed)
+    changes = ChangesDoor(
+        core.writer,
+        core.clock,
+        grants,
+        lambda: config.server.address(core.bound),
+        core.placed,
+        lambda ledger, wanted: require_known(ledger, wanted.accounts, wanted.kinds, accounts),
+    )
     site = Site(
         measure=core.gauges.refresh,
         readiness=Readiness(core.writer, providers, core.clock),

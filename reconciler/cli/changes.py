@@ -17,6 +17,7 @@ from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger.changes import Cursor, FeedPage, Filter
 from reconciler.model import Cause
 from reconciler.outbox.message import document
+from reconciler.refs import require_known
 
 _PAGE = 500
 _POLL_SECONDS = 0.5
@@ -52,6 +53,7 @@ def changes(
         raise UsageError("--follow prints JSON lines; leave out --format table")
     wanted = Filter(_set(account), _set(kind), _causes(cause), _set(field))
     with desk(options) as at:
+        require_known(at.ledger, wanted.accounts, wanted.kinds, at.accounts)
         begin = _begin(at, after)
         if output == "table":
             _print_table(at, begin, wanted, limit or _PAGE)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import structlog
 
@@ -67,7 +67,10 @@ class ChangesDoor:
         grants: Grants,
         base_url: Callable[[], str],
         bell: Bell,
+        require_known: Callable[[Ledger, Filter], None],
     ) -> None:
+        """`require_known` raises UsageError for an account or a kind that nobody has ever heard of."""
+        self._require_known = require_known
         self._ledger = ledger
         self._clock = clock
         self._grants = grants
@@ -102,7 +105,11 @@ class ChangesDoor:
             needed = WHOLE_SCOPE if asked is None or asked.with_body else CHANGES_SCOPE
             if granted.isdisjoint((needed, WHOLE_SCOPE)):
                 return answer_json(403, {"error": f"this needs the scope {needed}"})
-            return await (self._resource(path.removeprefix(RESOURCES)) if asked is None else self._changes(asked))
+            if asked is None:
+                return await self._resource(path.removeprefix(RESOURCES))
+            if asked.wanted.accounts or asked.wanted.kinds:
+                await self._ledger.read(lambda ledger: self._require_known(ledger, asked.wanted))
+            return await self._changes(asked)
         except ForeignCursor as error:
             return answer_json(410, {"error": str(error)})
         except UsageError as error:
@@ -154,7 +161,7 @@ class ChangesDoor:
 
     async def _resource(self, text: str) -> Answer:
         try:
-            ref = ResourceRef.parse(unquote(text))
+            ref = ResourceRef.parse(text)
         except ValueError as error:
             raise UsageError(str(error)) from None
         found = await self._ledger.read(lambda ledger: _state(ledger, ref))
@@ -207,6 +214,9 @@ def _read_query(query: str) -> _Asked:
     unknown = sorted(causes - {cause.value for cause in Cause})
     if unknown:
         raise UsageError(f"cause={unknown[0]}: known are {', '.join(cause.value for cause in Cause)}")
+    body = _last(given, "body", "thin")
+    if body not in ("thin", "full"):
+        raise UsageError(f"body={body}: known are thin, full")
     return _Asked(
         after=None if after in ("", "now") else Cursor.parse(after),
         wanted=Filter(
@@ -217,7 +227,7 @@ def _read_query(query: str) -> _Asked:
         ),
         limit=_limit(_last(given, "limit", str(_USUAL))),
         wait=_wait(_last(given, "wait", "0s")),
-        with_body=_last(given, "body", "thin") == "full",
+        with_body=body == "full",
         from_now=after == "now",
     )
 

@@ -20,8 +20,10 @@ from reconciler.console.access import machines
 from reconciler.console.access.machines import Machines
 from reconciler.console.pen import Pen
 from reconciler.ledger import GroupCommit, Ledger, open_ledger, people
+from reconciler.loading import load_accounts
 from reconciler.outbox.bell import Bell
 from reconciler.outbox.placing import Placer
+from reconciler.refs import require_known
 from reconciler.web import (
     CHANGES_SCOPE,
     WHOLE_SCOPE,
@@ -34,11 +36,13 @@ from reconciler.web import (
     WebServer,
 )
 from tests.cli.running import ROOT, Ran, run_here
+from tests.console.shop import config_of
 from tests.intake.serving import connection, read_reply
-from tests.ledger.factories import NOON, ref, seconds, settle, snapshot, tombstone
+from tests.ledger.factories import NOON, ref, seconds, settle, show_page, snapshot, tombstone
 
 TOKEN = "a-token-for-programs"
 PATIENCE_SECONDS = 180.0
+ACCOUNTS = load_accounts(config_of("sqlite:///unused.db"), with_secrets=False)
 
 
 class Served:
@@ -68,7 +72,14 @@ async def serving(url: str) -> AsyncIterator[Served]:
         placing = asyncio.create_task(Placer(commit, applied, placed).run())
         pen = Pen(ledger, commit)
         grants = Grants(Bearer([TOKEN]), (CHANGES_SCOPE, WHOLE_SCOPE), Machines(pen, clock))
-        door = ChangesDoor(commit, clock, grants, lambda: "https://books.example", placed)
+        door = ChangesDoor(
+            commit,
+            clock,
+            grants,
+            lambda: "https://books.example",
+            placed,
+            lambda ledger, wanted: require_known(ledger, wanted.accounts, wanted.kinds, ACCOUNTS),
+        )
         site = Site(readiness=Readiness(commit, {}, clock), registry=CollectorRegistry(), changes=door)
         async with WebServer(site, limits=ServerLimits(stop_seconds=2)) as server:
             yield Served(server.port, ledger, commit, applied, door)
@@ -157,6 +168,9 @@ def test_a_stop_does_not_wait_for_who_waits(sqlite_ledger_url: str) -> None:
         ("/api/v1/changes?wait=soon", 400, "wait=soon"),
         ("/api/v1/changes?cause=nobody", 400, "cause=nobody"),
         ("/api/v1/changes?since=1", 400, "unknown parameter 'since'"),
+        ("/api/v1/changes?kind=charge,chrage", 400, "there is no kind 'chrage'; did you mean 'charge'?"),
+        ("/api/v1/changes?account=mian&after=now", 400, "no account 'mian' is configured; did you mean 'main'?"),
+        ("/api/v1/changes?body=all", 400, "body=all: known are thin, full"),
         ("/api/v1/changes?after=nonsense", 400, "is no cursor"),
         ("/api/v1/changes?after=ffff.1", 410, "another ledger"),
         ("/api/v1/resources/stripe/main", 400, "not a resource reference"),
@@ -168,6 +182,22 @@ def test_a_question_without_an_answer_says_why(sqlite_ledger_url: str, path: str
         async with serving(sqlite_ledger_url) as site:
             answered, said = await site.get(path)
             assert (answered, words in said["error"]) == (status, True), said
+
+    asyncio.run(story())
+
+
+def test_what_is_configured_no_more_is_still_asked_for(ledger_url: str) -> None:
+    """Its past is in the ledger; and an id is what it is, also with a percent sign in it."""
+
+    async def story() -> None:
+        async with serving(ledger_url) as site:
+            for of in (ref("a%41", kind="voucher"), ref("c_1", kind="voucher", account="former")):
+                start = site.ledger.tick()
+                show_page(site.ledger, snapshot(of), start=start, started_at=NOON, now=NOON)
+                status, page = await site.get(f"/api/v1/changes?kind={of.kind}&account={of.account}")
+                assert (status, [each["ref"] for each in page["changes"]]) == (200, [str(of)])
+                path = page["changes"][0]["url"].removeprefix("https://books.example")
+                assert (await site.get(path))[1]["ref"] == str(of)
 
     asyncio.run(story())
 
@@ -246,6 +276,9 @@ def test_the_command_tells_the_same_as_lines(reconcile: Callable[..., Ran], ledg
     assert "stripe/main/charge/ch_1" in shown.out
     assert f"--after {line['cursor']}" in shown.err
     assert reconcile("changes", "--after", "ffff.3").code == 2
+    for name in (("--kind", "chrage"), ("--account", "mian")):
+        wrong = reconcile("changes", *name)
+        assert (wrong.code, wrong.out, "did you mean" in wrong.err) == (2, "", True)
 
 
 def test_the_command_names_the_address_that_the_daemon_would(

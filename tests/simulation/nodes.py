@@ -204,7 +204,7 @@ class Host:
         watch = Watch(commit, self.clock, metrics, disable_after=timedelta(days=5), keep=self._scenario.keep)
         node = Node(wiring, process.name, [watch.periodic()])
         grants = Grants(Bearer([TOKEN]), [CHANGES_SCOPE, WHOLE_SCOPE])
-        changes = ChangesDoor(commit, self.clock, grants, lambda: _OURS, applied)
+        changes = ChangesDoor(commit, self.clock, grants, lambda: _OURS, applied, lambda _ledger, _wanted: None)
         providers = {name: each.provider for name, each in node.accounts.items()}
         intake = Intake(providers, commit, self.clock, IntakeMetrics(CollectorRegistry()))
         commit.on_marked = node.worker.wake
