@@ -22,6 +22,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from reconciler.errors import BadReply, Unavailable
+from reconciler.inflating import ENCODINGS, Inflated, Unreadable
 from reconciler.provider import Reply, Request
 
 MEBIBYTE = 1024 * 1024
@@ -62,7 +63,8 @@ class HttpTransport:
         `refuses` says of an IP address why nothing may be sent there (None: it may). It is asked of the address
         that a socket is about to connect to, after names were resolved: there is no second look-up to lie to. Such a
         transport needs `trust_env` off, for a proxy would do the connecting. `cut_answers` returns the beginning of
-        an answer that exceeds `max_body_bytes`, and closes its connection, where the status is what matters.
+        an answer that exceeds `max_body_bytes` or cannot be unpacked, and closes its connection, where the status is
+        what matters.
 
         `read_seconds` bounds the silence between two pieces of an answer, `total_seconds` the whole exchange,
         so that an answer that drips cannot outlive a lease of 60 s. aiohttp has no time-out of its own for writing;
@@ -102,6 +104,8 @@ class HttpTransport:
             raise Unavailable(f"{_target(request)}: no complete answer within its time-out") from error
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(f"{_target(request)}: no connection: {error}") from error
+        except Unreadable as error:
+            raise Unavailable(f"{_target(request)}: no complete answer: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{_target(request)}: {type(error).__name__}: {error}") from error
 
@@ -132,18 +136,23 @@ class HttpTransport:
         return Reply(response.status, _headers(response), content)
 
     async def _read(self, response: aiohttp.ClientResponse, request: Request) -> bytes:
-        """The decompressed body, bounded while it arrives: a compressed bomb is cut off like any other."""
+        """The unpacked body, bounded while it arrives: a compressed bomb is cut off like any other."""
         pieces: list[bytes] = []
         size = 0
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > self._max_body_bytes and self._cut_answers:
-                pieces.append(piece[: len(piece) - (size - self._max_body_bytes)])
-                response.close()
-                break
-            if size > self._max_body_bytes:
-                raise BadReply(f"{_target(request)}: the answer is larger than {self._max_body_bytes} bytes")
-            pieces.append(piece)
+        packed = Inflated(response.headers.get("content-encoding", ""))
+        try:
+            async for arrived in response.content.iter_any():
+                for piece in packed.feed(arrived):
+                    size += len(piece)
+                    pieces.append(piece)
+                    if size > self._max_body_bytes:
+                        raise BadReply(f"{_target(request)}: the answer is larger than {self._max_body_bytes} bytes")
+            packed.end()
+        except (BadReply, Unreadable):
+            if not self._cut_answers:
+                raise
+            response.close()
+            return b"".join(pieces)[: self._max_body_bytes]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _way(self, url: str) -> _Way:
@@ -220,6 +229,9 @@ def _open_session(
             socket_factory=None if refuses is None else _guarded(refuses),
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
+        # aiohttp takes a packed body that was cut off for a whole one, where only the connection's end ends it.
+        auto_decompress=False,
+        headers={"accept-encoding": ENCODINGS},
     )
 
 

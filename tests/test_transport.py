@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import struct
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -229,6 +230,52 @@ def test_compressed_body_arrives_unpacked_and_a_broken_one_is_unavailable() -> N
     assert exchange(good).content == b'{"object": "balance"}'
     with pytest.raises(Unavailable):
         exchange(broken)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "deflate", "bare"])
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Connection: close"])
+def test_a_packed_body_is_whole_or_no_answer(encoding: str, framing: bytes) -> None:
+    """Also where nothing but the end of the connection ends it, as old proxies have it."""
+    body = b"".join(b'{"id": "ch_%d", "amount": %d}' % (number, number * 7919) for number in range(3000))
+    bare = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = {
+        "deflate": lambda: zlib.compress(body),
+        "bare": lambda: bare.compress(body) + bare.flush(),
+    }.get(encoding, lambda: gzip.compress(body[:50]) + gzip.compress(body[50:]))()  # fmt: skip
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding.replace('bare', 'deflate')}\r\n".encode() + framing
+
+    def cut(length: int) -> Answer:
+        async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+            sent = packed[:length]
+            if framing.startswith(b"Transfer"):
+                sent = b"".join(b"1\r\n%c\r\n" % byte for byte in sent[:100]) + b"%x\r\n%b\r\n" % (
+                    len(sent) - 100,
+                    sent[100:],
+                )
+                sent += b"0\r\n\r\n"
+            writer.write(head + b"\r\n\r\n" + sent)
+
+        return answer
+
+    assert exchange(cut(len(packed))).content == body
+    for length in (101, 200, len(packed) // 2, len(packed) - 1):
+        with pytest.raises(Unavailable, match="no complete answer"):
+            exchange(cut(length))
+
+
+def test_what_is_packed_in_a_way_that_nobody_asked_for_is_no_answer() -> None:
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        assert b"accept-encoding: gzip, deflate\r\n" in head.lower()
+        writer.write(whole("200 OK", b"{}", "Content-Encoding: br"))
+
+    with pytest.raises(Unavailable, match="packed as 'br'"):
+        exchange(answer)
+    assert exchange(answer, transport=HttpTransport(trust_env=False, cut_answers=True)).status == 200
+
+    async def empty(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 204 No Content\r\nContent-Encoding: br\r\nConnection: close\r\n\r\n")
+
+    assert exchange(empty).status == 204
 
 
 def test_fifty_at_once_share_the_bounded_pool_and_each_gets_its_own_answer() -> None:
