@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -29,14 +31,35 @@ def parse(url: str) -> URL:
     return parsed
 
 
+_NUMBERS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+"""What libpq looks at only once it has a socket to a server."""
+_NOWHERE = {"host": "/nonexistent", "hostaddr": ""}
+
+
 def _require_settings(url: URL) -> None:
-    """Which settings there are, and what may be said of them, libpq knows; most of that only when it connects."""
+    """Which settings there are, and what may be said of them, libpq knows; most of that only when it connects.
+
+    Then it would look like a server that is away, for which a supervisor starts us again for ever: so it is asked to
+    connect to nowhere, and looks at the settings first.
+    """
     from psycopg import ProgrammingError  # only where there is a Postgres: 9 MB
     from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+    from psycopg.pq import PGconn
 
     try:
         given = {name: value for name, value in url.query.items() if isinstance(value, str)}
         timeout_from_conninfo(conninfo_to_dict(make_conninfo("", **given)))
+        said = PGconn.connect_start(make_conninfo("", **(given | _NOWHERE)).encode()).error_message.decode()
     except ProgrammingError as error:
-        said = " ".join(str(error).split())
-        raise ConfigurationError(f"ledger.url says what is not understood behind its question mark: {said}") from error
+        raise _not_understood(str(error)) from error
+    if said.startswith("invalid "):
+        raise _not_understood(said)
+    for name in _NUMBERS:
+        if not re.fullmatch(r"\s*-?[0-9]+\s*", given.get(name, "0")):
+            raise _not_understood(f"{name} is {given[name]!r}, and no whole number")
+
+
+def _not_understood(said: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"ledger.url says what is not understood behind its question mark: {' '.join(said.split())}"
+    )

@@ -38,12 +38,27 @@ def test_what_it_says_of_postgres_holds_and_the_rest_is_ours(postgres_ledger_url
 
 
 @pytest.mark.parametrize(
-    ("said", "named"), [("nonsense=1", '"nonsense"'), ("connect_timeout=soon", "connect_timeout: 'soon'")]
-)
+    ("said", "named"),
+    [
+        ("nonsense=1", '"nonsense"'), ("connect_timeout=soon", "connect_timeout: 'soon'"),
+        ("sslmode=abc", 'invalid sslmode value: "abc"'), ("sslmode=abc&host=/tmp", "sslmode"),
+        ("target_session_attrs=master&sslmode=require", "target_session_attrs"), ("port=abc", '"port"'),
+        ("keepalives_idle=soon", "keepalives_idle is 'soon', and no whole number"),
+    ],
+)  # fmt: skip
 def test_a_setting_that_no_connection_to_postgres_has_is_named(said: str, named: str) -> None:
     """As the mistake it is, and not as an error of ours, after which a supervisor starts it again for ever."""
     with pytest.raises(ConfigurationError, match=rf"^ledger\.url .*question mark: .*{named}"):
         open_ledger(f"postgresql://ann@127.0.0.1/books?{said}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["sslmode=verify-full&sslrootcert=system", "target_session_attrs=read-write", "gssencmode=require",
+     "host=/tmp", "host=a,b&port=5432,5433", "keepalives_idle=30&tcp_user_timeout=5000", "application_name=books"],
+)  # fmt: skip
+def test_what_a_connection_may_have_is_taken_before_there_is_one(said: str) -> None:
+    open_ledger(f"postgresql://ann@127.0.0.1/books?{said}").close()
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"])
