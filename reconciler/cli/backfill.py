@@ -18,7 +18,7 @@ from reconciler.app import backfill_of
 from reconciler.backfill import Backfill, Estimate, Request, Result
 from reconciler.cli.opening import read_config
 from reconciler.cli.options import DONE, UNPROVEN, WRONG_USE, Options
-from reconciler.cli.printing import print_json, print_page, span, table, talk
+from reconciler.cli.printing import counted, print_json, print_page, span, table, talk
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.errors import UsageError
@@ -148,10 +148,15 @@ def _say_estimates(estimates: Sequence[Estimate], request: Request, output: str)
         )
         return
     requests = sum(estimate.requests for estimate in estimates)
-    talk(f"about {requests:,} requests, {span(total)} at the present budget; the ledger knows of these objects:")
+    talk(
+        f"about {counted(requests, 'request')}, {span(total)} at the present budget; the ledger knows of these objects:"
+    )
     for estimate in estimates:
         if estimate.objects:
-            talk(f"  {estimate.account} {estimate.kind}: {estimate.objects:,} objects, {estimate.requests:,} requests")
+            talk(
+                f"  {estimate.account} {estimate.kind}: {counted(estimate.objects, 'object')}, "
+                f"{counted(estimate.requests, 'request')}"
+            )
 
 
 def _say(results: Sequence[Result]) -> None:

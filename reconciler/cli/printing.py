@@ -70,6 +70,11 @@ def words(cell: object) -> str:
             return str(cell)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 request`, `2,000 requests`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def span(length: timedelta) -> str:
     """Roughly, in its two largest units: "3 d 4 h", "12 s"."""
     seconds = int(length.total_seconds())

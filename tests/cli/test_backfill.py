@@ -73,7 +73,9 @@ def test_everything_that_no_webhook_told_is_read_and_exit_is_0(ledger_url: str, 
         config = configured(tmp_path, ledger_url, sandbox)
         looked = run_here("--config", config, "--since", "2h", "--preview")
         assert looked.code == 0
-        assert "requests" in looked.err
+        assert "requests, " in looked.err
+        one = run_here("--config", config, "--since", "2h", "--kind", "topup", "--preview")
+        assert (one.code, one.err.startswith("about 1 request, ")) == (0, True), one.err
         assert known(ledger_url) == {}, "a preview reads nothing"
         ran = backfill(config)
         assert ran.code == 0, ran.err
