@@ -51,9 +51,9 @@ def require_known(
         require_configured(accounts, kinds, configured)
     except UsageError:
         with ledger.view() as view:
-            held = view.holdings()
-        past = {each.account for each in held}, {each.kind for each in held}
-        require_configured(sorted(set(accounts) - past[0]), sorted(set(kinds) - past[1]), configured)
+            held = view.held()
+        past_accounts, past_kinds = {account for account, _ in held}, {kind for _, kind in held}
+        require_configured(sorted(set(accounts) - past_accounts), sorted(set(kinds) - past_kinds), configured)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

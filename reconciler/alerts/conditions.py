@@ -72,7 +72,7 @@ def _backlog(status: Status, rules: Rules) -> Iterator[Condition]:
             "backlog",
             "",
             Severity.WARNING,
-            f"{status.resources.dirty:,} resources wait to be read, "
+            f"{sum(each.dirty for each in status.followed):,} resources wait to be read, "
             f"the oldest for {format_duration(timedelta(seconds=round(status.oldest_dirty.total_seconds())))}",
             "look at the gates and the budget in `reconcile status`: a closed gate or an exhausted read budget holds "
             "reads back; else raise worker.concurrency or start another node",
@@ -80,12 +80,13 @@ def _backlog(status: Status, rules: Rules) -> Iterator[Condition]:
 
 
 def _dead_letters(status: Status, _: Rules) -> Iterator[Condition]:
-    if status.resources.dead:
+    dead = sum(each.dead for each in status.followed)
+    if dead:
         yield Condition(
             "dead-letters",
             "",
             Severity.ERROR,
-            f"{status.resources.dead:,} resources could not be read after every attempt",
+            f"{dead:,} resources could not be read after every attempt",
             "`reconcile dead-letters` says why; mend it, then `reconcile dead-letters retry --all`",
         )
 

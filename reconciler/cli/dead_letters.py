@@ -100,7 +100,8 @@ def discard(context: typer.Context, refs: Refs = None) -> None:
     with desk(options) as at:
         if not refs:
             raise UsageError("name the resources to discard")
-        wanted = read_refs(refs, at.accounts)
+        dead = [letter.ref for letter in at.ledger.dead_letters(limit=_MOST)]
+        wanted = read_refs(refs, at.accounts, dead)
         kept = [ref for ref in wanted if not AT_LEISURE(partial(at.ledger.discard, ref, at.clock.now()))]
     if output == "json":
         print_json({"discarded": [str(ref) for ref in wanted if ref not in kept], "kept": [str(ref) for ref in kept]})

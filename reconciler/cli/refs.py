@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from reconciler.errors import UsageError
 from reconciler.loading import Account
@@ -11,13 +11,19 @@ from reconciler.model import ResourceRef
 from reconciler.refs import checked
 
 
-def read_refs(given: Sequence[str], accounts: Mapping[str, Account]) -> list[ResourceRef]:
-    """Every reference, each once, in order. Raises UsageError that names all which cannot be used."""
+def read_refs(
+    given: Sequence[str], accounts: Mapping[str, Account], also: Collection[ResourceRef] = ()
+) -> list[ResourceRef]:
+    """Every reference, each once, in order. Raises UsageError that names all which cannot be used.
+
+    `also`: what may be named though its account is configured no more.
+    """
+    past = {str(ref): ref for ref in also}
     refs: dict[ResourceRef, None] = {}
     wrong: list[str] = []
     for where, text in _texts(given):
         try:
-            refs[checked(text, accounts)] = None
+            refs[past.get(text) or checked(text, accounts)] = None
         except UsageError as error:
             wrong.append(f"{where}{error}")
     if wrong:

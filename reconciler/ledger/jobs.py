@@ -184,6 +184,16 @@ def hurry(tx: Transaction, name: str, now: datetime) -> None:
     tx.run(_HURRY, {"name": name, "now": to_micros(now)})
 
 
+_NOBODYS = frozenset({"retention", "outbox"})
+
+
+def account_of(name: str) -> str | None:
+    """Whose job it is, by its name: `WHAT/ACCOUNT/...`, or `backfill/QUESTION/ACCOUNT/...`; None: no account's."""
+    what, *rest = name.split("/")
+    place = 1 if what == "backfill" else 0
+    return None if what in _NOBODYS or len(rest) <= place else rest[place]
+
+
 @dataclass(frozen=True, slots=True)
 class JobState:
     name: str

@@ -138,6 +138,9 @@ _DELIVERIES_OF = text(
     ORDER BY m.delivery_id LIMIT :limit
     """
 )
+_NEXT_KIND = text(
+    "SELECT account, kind FROM resource WHERE (account, kind) > (:account, :kind) ORDER BY account, kind LIMIT 1"
+)
 _HOLDINGS = text(
     """
     SELECT account, kind, count(*) AS total,
@@ -279,6 +282,17 @@ class View:
                 return
             last = rows[-1]
             after = {"account": last.account, "kind": last.kind, "remote_id": last.remote_id}
+
+    def held(self) -> list[tuple[str, str]]:
+        """Every account with each of its kinds of which the ledger has any: a step over an index for each of them,
+        where `holdings` counts every row."""
+        found: list[tuple[str, str]] = []
+        place: tuple[str, str] | None = ("", "")
+        while place is not None:
+            row = self._tx.run(_NEXT_KIND, {"account": place[0], "kind": place[1]}).one_or_none()
+            place = None if row is None else (str(row.account), str(row.kind))
+            found += [] if place is None else [place]
+        return found
 
     def holdings(self) -> list[Holding]:
         return [

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from reconciler.config import Sweep, format_duration
 from reconciler.ledger import Gate, Holding, JobState, OpenFinding
 from reconciler.ledger.alerts import Alert
-from reconciler.ledger.findings import HOLES
+from reconciler.ledger.findings import HOLES, NOBODYS
+from reconciler.ledger.jobs import account_of
 from reconciler.model import Cause, ResourceRef
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status.coverage import Gap, Reach, last_reason, reaches
@@ -97,6 +98,8 @@ class Status:
     resources: Counts
     oldest_dirty: timedelta | None
     kinds: tuple[Holding, ...]
+    followed: tuple[Holding, ...]
+    """Of `kinds` those that are configured: what waits or is dead among the others waits for ever."""
     coverage: tuple[Covered, ...]
     deliveries: Mapping[str, int]
     missed_deliveries: int
@@ -106,6 +109,7 @@ class Status:
     """There are more than are named."""
     not_looked_at: tuple[NotLookedAt, ...]
     findings: tuple[OpenFinding, ...]
+    """What was seen when somebody last looked: of accounts that nobody looks at any more nothing."""
     alerts: tuple[Alert, ...]
     """What the alarm has open, as of its last look; a finding is among them, if it is more than a note."""
     health: tuple[Health, ...]
@@ -127,8 +131,10 @@ class Status:
 
 def status_of(observed: Observed) -> Status:
     reached = reaches(observed.coverage)
-    oldest = [holding.oldest_dirty_at for holding in observed.holdings if holding.oldest_dirty_at is not None]
+    held = tuple(each for each in observed.holdings if (each.account, each.kind) in _configured(observed))
+    oldest = [each.oldest_dirty_at for each in held if each.oldest_dirty_at is not None]
     unconfirmed = _unconfirmed(observed)
+    accounts = [each.account for each in observed.followed]
     return Status(
         as_of=observed.now,
         resources=Counts(
@@ -139,6 +145,7 @@ def status_of(observed: Observed) -> Status:
         ),
         oldest_dirty=max(observed.now - min(oldest), timedelta(0)) if oldest else None,
         kinds=observed.holdings,
+        followed=held,
         coverage=tuple(_coverage(observed, reached)),
         deliveries=observed.deliveries,
         missed_deliveries=observed.missed,
@@ -146,17 +153,27 @@ def status_of(observed: Observed) -> Status:
         unconfirmed=unconfirmed[:LIMIT],
         more_unconfirmed=len(unconfirmed) > LIMIT or len(observed.late) >= LIMIT or len(observed.overdue) >= LIMIT,
         not_looked_at=tuple(dict.fromkeys(_not_looked_at(observed, reached))),
-        findings=observed.findings,
+        findings=tuple(each for each in observed.findings if each.account in (NOBODYS, *accounts)),
         alerts=observed.alerts,
         health=_health(observed),
         drift=_drift(observed.drift),
-        gates=observed.gates,
-        jobs=observed.jobs,
+        gates=_gates(observed),
+        jobs=tuple(each for each in observed.jobs if account_of(each.name) in (None, *accounts)),
         budgets=tuple(
             read_budget(followed.account, followed.monthly_reads, observed.reads, observed.now)
             for followed in observed.followed
         ),
     )
+
+
+def _configured(observed: Observed) -> frozenset[tuple[str, str]]:
+    return frozenset((followed.account, kind) for followed in observed.followed for kind in followed.kinds)
+
+
+def _gates(observed: Observed) -> tuple[Gate, ...]:
+    """Of what somebody reads. What the configuration holds no more nobody does: that it is not looked at is said."""
+    kinds = {each.account: each.kinds for each in observed.followed}
+    return tuple(each for each in observed.gates if each.account in kinds and each.kind in ("", *kinds[each.account]))
 
 
 # --- coverage -------------------------------------------------------------------------------------
@@ -177,7 +194,7 @@ def allowance(sweep: Sweep) -> timedelta:
 
 
 def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach | None]) -> Iterable[NotLookedAt]:
-    for gate in observed.gates:
+    for gate in _gates(observed):
         if gate.reason == "throttled" and observed.now - gate.opened_at < BRIEF_THROTTLE:
             continue
         yield NotLookedAt(gate.account, gate.kind or EVERY_KIND, _gate_reason(gate))
@@ -190,10 +207,10 @@ def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach |
                 reason = _why_not(observed, followed.account, kind, followed.sweeps[kind.name], reach)
             if reason:
                 yield NotLookedAt(followed.account, kind.name, reason)
+    configured = _configured(observed)
     for finding in observed.findings:
         if finding.code in HOLES:
             yield NotLookedAt(finding.account, EVERY_KIND, finding.text)
-    configured = {(followed.account, kind) for followed in observed.followed for kind in followed.kinds}
     for holding in observed.holdings:
         if (holding.account, holding.kind) not in configured:
             yield NotLookedAt(holding.account, holding.kind, "in the ledger, but not in the configuration")

@@ -11,7 +11,7 @@ from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, Release
 from reconciler.model import Snapshot
 from tests.cli.running import Ran
-from tests.ledger.factories import by_hand, claim_one, receipt, ref, settle, tombstone, webhook
+from tests.ledger.factories import by_hand, claim_all, claim_one, receipt, ref, settle, tombstone, webhook
 
 Reconcile = Callable[..., Ran]
 PARKED_UNTIL = datetime(2500, 1, 1, tzinfo=UTC)
@@ -128,6 +128,20 @@ def test_a_discarded_letter_leaves_the_list_and_stays_in_the_report(
     assert letter["discarded_at"] is not None
     reasons = [each["reason"] for each in reconcile("report", "--format", "json").json["evidence"]["not_looked_at"]]
     assert "1 resource discarded by an operator" in reasons
+
+
+def test_a_letter_of_an_account_that_is_configured_no_more_can_be_discarded(
+    reconcile: Reconcile, ledger: Ledger, clock: ManualClock
+) -> None:
+    """Nobody could read it, so there is nothing else to be done about it; a name that was mistyped is still told."""
+    former = ref(account="former")
+    ledger.mark([by_hand(former)], clock.now())
+    (claim,) = claim_all(ledger, clock.now(), account="former")
+    ledger.release([Release(claim, PARKED_UNTIL, error="gone", bury=True)], clock.now())
+    assert "no account 'former'" in reconcile("dead-letters", "retry", str(former)).err
+    assert "no account 'fromer'" in reconcile("dead-letters", "discard", str(ref(account="fromer"))).err
+    ran = reconcile("dead-letters", "discard", str(former), "--format", "json")
+    assert (ran.code, ran.json) == (0, {"discarded": [str(former)], "kept": []})
 
 
 # --- show -----------------------------------------------------------------------------------------

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from reconciler.alerts import Rules
+from reconciler.alerts.conditions import conditions
 from reconciler.clock import ManualClock
 from reconciler.config import Sweep
 from reconciler.ledger import Coverage, Ledger, Rejection, Release
+from reconciler.ledger.anomalies import Anomalies
 from reconciler.ledger.findings import FEED_AGED_OUT
+from reconciler.ledger.jobs import account_of
 from reconciler.model import Cause, Finding, Notice, Severity, Window
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status import Followed, Status, observe, report_document, status_document, status_of
@@ -17,6 +24,7 @@ from reconciler.status.observing import BEGINNING
 from tests.ledger.factories import (
     answer,
     by_hand,
+    claim_all,
     claim_one,
     delivery,
     receipt,
@@ -29,6 +37,7 @@ from tests.ledger.factories import (
 )
 
 MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 RULE = DeadlineRule("charge", frozenset({"pending"}), 5 * MINUTE)
 FOLLOWED = Followed(
     "stripe",
@@ -201,6 +210,51 @@ def test_what_is_no_longer_configured_is_named(ledger: Ledger, clock: ManualCloc
     healthy(ledger, clock)
     settle(ledger, ref("re_1", kind="refund"), snapshot(ref("re_1", kind="refund")), clock.now())
     assert reasons(look(ledger, clock)) == {"refund": "in the ledger, but not in the configuration"}
+
+
+def test_what_was_known_of_an_account_that_is_configured_no_more_is_not_told_as_if_it_held(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """Nobody reads it, looks at it or can mend it: only that is said, until it is configured again."""
+    healthy(ledger, clock)
+    dead, waiting = ref("ch_2", account="former"), ref("ch_3", account="former")
+    ledger.mark([by_hand(dead)], clock.now())
+    (claim,) = claim_all(ledger, clock.now(), account="former")
+    ledger.release([Release(claim, clock.now() + DAY, error="bad reply", bury=True)], clock.now())
+    ledger.mark([by_hand(waiting)], clock.now())
+    off = Finding("webhook.disabled", Severity.ERROR, "former", "The webhook endpoint is disabled.", "Enable it.")
+    ledger.note_findings("former", [off], codes=frozenset({off.code}), now=clock.now())
+    ledger.gate("former", "", reason="credentials", note="401", until=clock.now() + DAY, now=clock.now())
+    job = ledger.take_job("recent/former/charge", owner="test", lease=MINUTE, now=clock.now())
+    assert job is not None
+    ledger.finish_job(job, due_at=clock.now() + MINUTE, now=clock.now(), error="401", complete=False)
+    clock.advance(2 * DAY)
+    healthy(ledger, clock)
+    swept(ledger, clock, back=2 * DAY)
+    former = replace(FOLLOWED, account="former", kinds={"charge": FOLLOWED.kinds["charge"]})
+
+    before, after = look(ledger, clock, FOLLOWED, former), look(ledger, clock)
+
+    told = {each.code for each in conditions(before, Anomalies(), Rules())}
+    assert told >= {"backlog", "dead-letters", "gate-credentials", "webhook.disabled", "job-failing"}
+    assert (after.oldest_dirty, after.findings, after.gates, after.jobs) == (None, (), (), ())
+    assert (after.resources.dirty, after.resources.dead) == (before.resources.dirty, before.resources.dead) == (2, 1)
+    assert {(each.account, each.kind): each.reason for each in after.not_looked_at} == {
+        ("former", "charge"): "in the ledger, but not in the configuration"
+    }
+    assert [each.code for each in conditions(after, Anomalies(), Rules())] == ["not-looked-at"]
+
+
+@pytest.mark.parametrize(
+    ("name", "account"),
+    [
+        ("recent/main/charge", "main"), ("deadlines/main", "main"), ("watch/main", "main"), ("feed/main", "main"),
+        ("backfill/b9e06aaf4fcb/main/charge", "main"), ("retention/reads", None), ("outbox/watch", None),
+        ("alerts", None), ("aside", None), ("room", None), ("secrets/main", "main"), ("redact/main", "main"),
+    ],
+)  # fmt: skip
+def test_whose_a_job_is_stands_in_its_name(name: str, account: str | None) -> None:
+    assert account_of(name) == account
 
 
 # --- deadlines ------------------------------------------------------------------------------------
