@@ -95,6 +95,18 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def test_the_unit_does_what_the_page_says_of_each_exit_code() -> None:
+    """A database that came up a minute and a half after the daemon found a unit that had given up for good."""
+    unit = dict(re.findall(r"^(\w+)=(.*)$", (FILES / "reconciler.service").read_text(), re.MULTILINE))
+    rows = re.findall(r"^\| (-?\d+)[^|]*\|[^|]*\| ([^|]+) \|$", PAGE, re.MULTILINE)
+    ends = {int(code) for code, deed in rows if deed.startswith("not start it again")}
+    assert ends == {0, 2}
+    assert {int(code) for code, deed in rows} - ends >= {70, 75}
+    assert unit["Restart"] == "on-failure", "0 is no failure"
+    assert {int(code) for code in unit["RestartPreventExitStatus"].split()} == ends - {0}
+    assert unit["StartLimitIntervalSec"] == "0", "the others for ever"
+
+
 def manifests() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((FILES / "kubernetes.yaml").read_text()))
 
