@@ -24,7 +24,7 @@ from reconciler.ledger.breaks import events_of_break
 from reconciler.report import signoff
 from reconciler.report.canonical import plain
 from reconciler.report.formats import words
-from reconciler.report.model import OpenItem, Report, ResolvedItem
+from reconciler.report.model import BreakType, OpenItem, Report, ResolvedItem
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -82,7 +82,7 @@ def list_breaks(
     """Name them, in the report's order."""
     options = options_of(context)
     output = options.format_among("table", "json")
-    wanted = _Wanted(type_, owner, _least(min_amount), status)
+    wanted = _Wanted(_type(type_), owner, _least(min_amount), status)
     question = Question(from_day, to_day, currency=currency, as_of=as_of)
     with desk(options) as at, answered(at, question) as found:
         listed = [each for each in _listed(found.report) if wanted.holds(each)]
@@ -241,7 +241,7 @@ class _Listed:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    type: str | None
+    type: BreakType | None
     owner: str | None
     least: Decimal
     status: Status
@@ -249,7 +249,7 @@ class _Wanted:
     def holds(self, each: _Listed) -> bool:
         return (
             self.status in (Status.ALL, each.status)
-            and (self.type is None or each.item.type.value == self.type.upper())
+            and (self.type is None or each.item.type is self.type)
             and (self.owner is None or (each.item.owner or "") == self.owner)
             and abs(each.item.difference.major) >= self.least
         )
@@ -312,6 +312,14 @@ def _actor(by: str | None) -> str:
     if not name.strip():
         raise UsageError("the audit log needs a name: add --by NAME")
     return name.strip()
+
+
+def _type(text: str | None) -> BreakType | None:
+    try:
+        return None if text is None else BreakType(text.upper())
+    except ValueError:
+        known = ", ".join(each.value for each in BreakType)
+        raise UsageError(f"--type {text}: there is no such type of break; known are {known}") from None
 
 
 def _least(text: str | None) -> Decimal:

@@ -25,7 +25,7 @@ from reconciler.outbox.configured import keys_of, read_subscription, sender_of
 from reconciler.outbox.sending import trial_message
 from reconciler.outbox.signing import UnusableSecret, new_secret
 from reconciler.outbox.stating import attempt_document, dead_document, subscriber_document
-from reconciler.refs import require_configured
+from reconciler.refs import require_configured, require_known
 from reconciler.times import parse_instant
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -279,6 +279,7 @@ def replay(
     output = options.format_among("table", "json")
     with desk(options) as at:
         _the(at, name)
+        require_known(at.ledger, account or (), kind or (), at.accounts)
         now = at.clock.now()
         asked = Replay(
             name,

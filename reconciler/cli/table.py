@@ -79,6 +79,14 @@ class CommandTable(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, hoist(args))
 
+    def invoke(self, ctx: Any) -> Any:
+        """What is wrong with a command's options, in our words and not in those of the library that checked them."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected")
+            raise
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Errors of ours end as one clear line and exit code 2; the traceback only with --verbose."""
         given = extra.get("args") or (args[0] if args else None) or sys.argv[1:]
@@ -193,12 +201,16 @@ def reconcile(
                  TIME is ISO 8601, or how long ago: 2h, 33d. The same absolute bounds go on where they stopped.
     """
     context.obj = options = Options(config, output, verbose)
-    if context.invoked_subcommand is not None:
-        if since is not None or until is not None or preview:
-            raise UsageError(f"--since is a command of its own; leave out {context.invoked_subcommand!r}")
+    command = context.invoked_subcommand
+    if command is not None and since is not None:
+        raise UsageError(f"--since is a command of its own; leave out {command!r}")
+    asked = until is not None or bool(account or kind) or preview or yes
+    if command is not None:
+        if asked:
+            raise UsageError(f"what stands before {command!r} belongs to a backfill; write it behind {command!r}")
         return
     if since is None:
-        if until is not None or preview:
+        if asked:
             raise UsageError("a backfill needs to know where to begin: add --since, for example --since 2h")
         typer.echo(context.get_help())
         return

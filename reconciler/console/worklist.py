@@ -10,7 +10,7 @@ from typing import Final, Self
 from reconciler.console.query import Query
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import BreakEvent
-from reconciler.report.model import OpenItem, Report, ResolvedItem
+from reconciler.report.model import BreakType, OpenItem, Report, ResolvedItem
 from reconciler.report.work import Worklist
 
 STATUSES: Final = ("break", "timing", "resolved", "all")
@@ -57,7 +57,13 @@ class Wanted:
             raise UsageError(f"least: {least[:60]!r} is no amount; write 10 or 10.50") from None
         if not amount.is_finite():
             raise UsageError("least: write an amount such as 10 or 10.50")
-        return cls(status, query.text("type"), query.text("currency"), query.text("owner"), amount)
+        return cls(
+            status,
+            query.one_of("type", [each.value for each in BreakType]),
+            query.text("currency"),
+            query.text("owner"),
+            amount,
+        )
 
     def passes(self, each: Listed) -> bool:
         item = each.item

@@ -149,14 +149,50 @@ def test_who_reads_no_further_than_he_wants_is_told_nothing(config_file: Path) -
     assert (ran.returncode, ran.stderr) == (1, ""), "as everything that is built with click ends then"
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "2>&-", "<&- >&- 2>&-"])
+def test_who_closes_an_output_wants_nothing_from_it(config_file: Path, closed: str) -> None:
+    """Neither an error of ours, nor talk among the data, nor an output's number for the ledger's file."""
+    command = f'exec "$0" -m reconciler --config "$1" status --format json {closed}'
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, str(config_file)],
+        cwd=ROOT, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (_status(config_file, subprocess.DEVNULL).returncode, "")
+    assert bool(ran.stdout) == (closed == "2>&-")
+
+
 def _status(
-    config_file: Path, output: IO[bytes], *options: str, **environment: str
+    config_file: Path, output: IO[bytes] | int, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "reconciler", "--config", str(config_file), "status", *options],
         cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True, timeout=180, check=False,
         env=os.environ | environment,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("breaks", "list", "--status", "nope"), "Invalid value for '--status': 'nope' is not one of 'break'"),
+        (("changes", "--limit", "-1"), "Invalid value for '--limit': expected greater than or equal to 0"),
+        (
+            ("breaks", "list", "--type", "nope"),
+            "--type nope: there is no such type of break; known are MISSING_IN_STRIPE",
+        ),
+        (("--account", "main"), "a backfill needs to know where to begin"),
+        (("--yes",), "a backfill needs to know where to begin"),
+        (("--account", "main", "report"), "what stands before 'report' belongs to a backfill; write it behind"),
+        (("--kind", "charge", "changes"), "write it behind 'changes'"),
+        (("--since", "2h", "status"), "--since is a command of its own; leave out 'status'"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_our_words(config_file: Path, arguments: tuple[str, ...], said: str) -> None:
+    """An account before the command narrowed nothing down: the report was of all of them, and nobody noticed."""
+    ran = run_here("--config", str(config_file), *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in " ".join(ran.err.split())
+    assert "Value error" not in ran.err
 
 
 def test_the_configuration_is_found_by_its_variable_and_overridden_by_the_environment(tmp_path: Path) -> None:

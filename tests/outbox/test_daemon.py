@@ -195,6 +195,12 @@ def test_a_replay_says_how_much_before_it_does(reconcile: Callable[..., Ran], le
         ledger.telling.prune(before=now, now=now)
     preview = reconcile("subscriptions", "replay", "mail", "--since", "2h", "--preview", "--format", "json").json
     assert preview == {"subscription": "mail", "changes": 1, "resources": 1, "replayed": 0}
+    for wrong, said in (
+        (("--since", "1h", "--until", "2h"), "before it begins"),
+        (("--since", "2h", "--kind", "chrage"), "did you mean 'charge'"),
+    ):
+        refused = reconcile("subscriptions", "replay", "mail", *wrong)
+        assert (refused.code, refused.out, said in refused.err) == (2, "", True), refused.err
     assert reconcile("subscriptions", "retry", "mail", str(ref("ch_1"))).code == 0
     assert reconcile("subscriptions", "dead", "mail", "--format", "json").json["dead"] == []
 

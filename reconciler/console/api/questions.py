@@ -37,6 +37,7 @@ from reconciler.ledger import listing
 from reconciler.ledger.listing import CONDITIONS, ListedDelivery
 from reconciler.model import ResourceRef
 from reconciler.report import canonical
+from reconciler.report.model import BreakType
 from reconciler.status import instant, status_document
 
 _REF: Final = {"type": "string", "minLength": 7, "maxLength": 600, "pattern": "^[^/\\s]+/[^/]+/[^/]+/.+$"}
@@ -333,7 +334,7 @@ QUESTIONS: Final = (
             TO,
             *PAGED,
             Parameter("status", "Default: break.", {"type": "string", "enum": list(STATUSES)}),
-            Parameter("type", "Only of this type."),
+            Parameter("type", "Only of this type.", {"type": "string", "enum": [each.value for each in BreakType]}),
             Parameter("currency", "Only in this currency."),
             Parameter("owner", "Only this owner's; `nobody` for those without one."),
             Parameter("least", "Only differences of at least this much, in major units."),

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
+from reconciler.errors import UsageError
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.subscriptions import subscriber
 from reconciler.ledger.transaction import Transaction
@@ -24,6 +25,11 @@ class Replay:
     until: datetime
     only: Filter = Filter()  # noqa: RUF009 - frozen, so sharing it is safe
     """Narrows what the subscription wants; fields are looked at when it is sent."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a window in which nothing can lie: it would look done."""
+        if self.since >= self.until:
+            raise UsageError(f"the window ends ({self.until:%Y-%m-%d %H:%M:%S}Z) before it begins; since, then until")
 
 
 _REVIVE = """
