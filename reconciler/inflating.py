@@ -38,13 +38,17 @@ class Inflated:
         if self._encoding not in ("gzip", "x-gzip", "deflate"):
             raise Unreadable(f"it is packed as {self._encoding[:40]!r}, which nobody asked for")
         try:
-            while piece:
+            more = False
+            while piece or more:
                 stream = self._stream
                 if stream is None or (stream.eof and piece.startswith(_MEMBER)):
                     stream = self._stream = zlib.decompressobj(self._window(piece))
                 elif stream.eof:
                     return  # padding behind the end
-                yield stream.decompress(piece, _STEP_BYTES)
+                part = stream.decompress(piece, _STEP_BYTES)
+                yield part
+                # zlib may have taken the last byte and hold what it stands for: a whole step is not the end of it.
+                more = len(part) == _STEP_BYTES and not stream.eof
                 piece = stream.unused_data if stream.eof else stream.unconsumed_tail
         except zlib.error as error:
             raise Unreadable(str(error)) from error

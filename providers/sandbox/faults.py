@@ -26,6 +26,11 @@ class Chance:
     after: int = 0
     """Matching chances that are spared first."""
 
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if not 0 <= self.rate <= 1:
+            raise UsageError(f"{self.rate:g} is no chance: write a rate from 0 to 1")
+
     @classmethod
     def parse(cls, value: Any) -> Chance:
         """A rate, or an object with this class's fields. Raises UsageError."""

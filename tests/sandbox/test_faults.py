@@ -160,5 +160,8 @@ def test_plan_reads_json_and_names_the_nearest_fault() -> None:
         FaultPlan.parse({"duplicates": 0.5})
     with pytest.raises(UsageError, match="no chance"):
         FaultPlan.parse({"drop": True})
+    for rate in (5, -0.1, float("nan")):
+        with pytest.raises(UsageError, match="is no chance: write a rate from 0 to 1"):
+            FaultPlan.parse({"drop": rate})
     with pytest.raises(UsageError, match="takes a number"):
         FaultPlan.parse({"delay_seconds": "2s"})
