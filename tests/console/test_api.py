@@ -108,7 +108,8 @@ def test_a_program_works_on_a_break_under_its_own_name(console: Served) -> None:
         resolve = {"act": "resolve", "text": "x", "reason": "data_entry", "difference": first["difference"]["minor"]}
         for wrong, status in (
             ({"reason": "write_off"}, 400), ({"difference": None}, 400), ({"difference": "1"}, 400),
-            ({"difference": True}, 400), ({"difference": 1.0}, 400), ({"difference": 2**63}, 409),
+            ({"act": "nope"}, 400), ({"difference": True}, 400), ({"difference": 1.0}, 400),
+            ({"difference": 2**63}, 409),
             ({"difference": first["difference"]["minor"] + 1}, 409), ({"act": "assign"}, 400),
             ({"act": "assign", "owner": "x" * 101}, 400), ({"act": "reopen"}, 409), ({"act": []}, 400),
         ):  # fmt: skip
