@@ -21,11 +21,10 @@ from reconciler.ledger.finance import BalanceKey
 from reconciler.ledger.itemised import itemised
 from reconciler.ledger.transaction import Transaction
 from reconciler.money import CURRENCIES
-from reconciler.report.engine import report as answer
 from reconciler.report.facts import AccountTerms, Facts, terms_of_providers
 from reconciler.report.formats.accounts import BookAccounts
 from reconciler.report.formats.dossier import Dossier, EntryLine, Evidence
-from reconciler.report.gathering import gather
+from reconciler.report.making import make
 from reconciler.report.model import Amount, FeeRule, Params, Report, Rules
 from reconciler.report.periods import Calendar
 from reconciler.times import YEARS, parse_instant
@@ -111,8 +110,8 @@ def answer_in(tx: Transaction, at: Desk, question: Question) -> Answer:
     """Inside a transaction of the caller's: what is decided on the answer is decided on the same facts."""
     terms = terms_of(at)
     params = params_of(tx, at, question, [term.name for term in terms])
-    facts = gather(tx, terms, params)
-    return Answer(answer(facts, params), facts, tx, book_of(at.config))
+    report, facts = make(tx, terms, params)
+    return Answer(report, facts, tx, book_of(at.config))
 
 
 def terms_of(at: Desk) -> tuple[AccountTerms, ...]:

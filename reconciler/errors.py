@@ -47,6 +47,10 @@ class LedgerSaturated(LedgerUnavailable):
     """More calls are waiting than the bounded queue may hold; the sender should come back later."""
 
 
+class TooLargeToSum(LedgerError, UsageError):
+    """Amounts that each fit into 64 bits, and whose sum does not."""
+
+
 class SchemaMismatch(LedgerError, UsageError):
     """The ledger's schema is older or newer than this program; run `reconcile migrate`, or upgrade."""
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Self
 
-_LEAST, _MOST = -(2**63), 2**63 - 1
-"""What both databases hold."""
+LARGEST: Final = 10**16
+"""Minor units. A hundred times as much money as there is, in a currency with cents; and 64 bits, which is what both
+databases hold, still take the sum of nine hundred of them."""
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -30,8 +31,8 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        if not _LEAST <= self.minor <= _MOST:
-            raise ValueError("an amount does not fit into 64 bits: no ledger holds it, and nobody owes that much")
+        if not -LARGEST <= self.minor <= LARGEST:
+            raise ValueError("an amount is beyond 10^16 minor units: nobody owes that much, and sums would not hold it")
         if not _CURRENCY.fullmatch(self.currency):
             raise ValueError(f"currency {self.currency!r} is not three upper-case letters")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.money import CurrencyMismatch, Exponents, Money
+from reconciler.money import LARGEST, CurrencyMismatch, Exponents, Money
 
-LEAST, MOST = -(2**63), 2**63 - 1
+LEAST, MOST = -LARGEST, LARGEST
 MINOR = st.integers(LEAST // 2, MOST // 2)
 NEAR = st.integers(-2, 2)
 EXPONENTS = Exponents("2026", {"JPY": 0, "KWD": 3})
@@ -39,12 +39,12 @@ def test_what_is_no_code_of_a_currency_is_refused(code: str) -> None:
         Money(1, code)
 
 
-def test_an_amount_that_no_ledger_holds_is_refused_also_where_it_is_a_sum() -> None:
+def test_an_amount_that_nobody_owes_is_refused_also_where_it_is_a_sum() -> None:
     least, most, one = Money(LEAST, "EUR"), Money(MOST, "EUR"), Money(1, "EUR")
     assert most - one + one == most
-    too_much: list[Callable[[], Money]] = [lambda: most + one, lambda: least - one, lambda: -least, lambda: abs(least)]
+    too_much: list[Callable[[], Money]] = [lambda: most + one, lambda: least - one, lambda: most - least]
     for beyond in too_much:
-        with pytest.raises(ValueError, match="does not fit into 64 bits"):
+        with pytest.raises(ValueError, match=r"beyond 10\^16 minor units"):
             beyond()
 
 

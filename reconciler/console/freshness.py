@@ -18,11 +18,10 @@ from reconciler.desk import Desk
 from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger import View
 from reconciler.ledger.transaction import Transaction
-from reconciler.report.engine import report
 from reconciler.report.formats.columns import Sheet
 from reconciler.report.formats.dossier import Dossier
 from reconciler.report.formats.sheets import sheets
-from reconciler.report.gathering import gather
+from reconciler.report.making import make
 from reconciler.report.model import Params, Report
 from reconciler.status import Status, observe, status_of
 
@@ -168,8 +167,8 @@ class Reports:
     def made(self, params: Params) -> Report:
         """Now and here, by whoever asks."""
         with self._desk.ledger.store.read() as tx:
-            facts = gather(tx, terms_of(self._desk), params)
-        return report(facts, params)
+            report, _ = make(tx, terms_of(self._desk), params)
+        return report
 
     def sheets(self, report: Report) -> Mapping[str, Sheet]:
         """Every section of a report, by name; made once for each."""

@@ -19,6 +19,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
+from reconciler.ledger.sums import summed
 from reconciler.ledger.transaction import Transaction
 
 DAY = 86_400_000_000
@@ -316,11 +317,12 @@ def _carried(tx: Transaction, own: Balances, since: int, until: int) -> Carried:
         own.account,
         Span(since, until, max(at for at in known if at is not None)),
         tuple(
-            CarriedBalance(row.balance_type, row.currency, row.first_at, int(row.net)) for row in tx.run(_SUMS, given)
+            CarriedBalance(row.balance_type, row.currency, row.first_at, int(row.net))
+            for row in summed(tx, _SUMS, given)
         ),
         tuple(
             CarriedPaid(row.balance_type, row.currency, row.category, row.paid_by, row.pays, int(row.n), int(row.net))
-            for row in tx.run(_PAID, given)
+            for row in summed(tx, _PAID, given)
         ),
     )
 

@@ -19,6 +19,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
 from reconciler.ledger.coverage import Coverage, coverage
+from reconciler.ledger.sums import summed
 from reconciler.ledger.transaction import Transaction
 
 KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
@@ -148,13 +149,14 @@ def day_sums(
     }
     return [
         DaySum(_key(row), row.category, int(row.number), int(row.n), int(row.gross), int(row.fee), int(row.net))
-        for row in tx.run(_DAY_SUMS[tx.dialect.name], given)
+        for row in summed(tx, _DAY_SUMS[tx.dialect.name], given)
     ]
 
 
 def net_between(tx: Transaction, key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> int:
     """The sum of one balance's entries, `since <= effective < until`."""
-    return int(tx.run(_NET, _between(key, since, until, as_of)).scalar_one())
+    ((net,),) = summed(tx, _NET, _between(key, since, until, as_of))
+    return int(net)
 
 
 def _between(key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> dict[str, Any]:

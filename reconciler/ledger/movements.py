@@ -179,7 +179,7 @@ def named_in_rows(tx: Transaction, account: str, names: Collection[str], as_of: 
 
 # --- one reading as text --------------------------------------------------------------------------
 
-FORMAT = 1
+FORMAT = 2
 """Of `encoded`; another one makes every reading be kept anew."""
 
 

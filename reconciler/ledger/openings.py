@@ -16,6 +16,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import carried
 from reconciler.ledger.carried import BEFORE_ALL, IN_RANGE, PAID_BY, PAYER, PAYS, Balances, Span, over
 from reconciler.ledger.finance import KNOWN, BalanceKey
+from reconciler.ledger.sums import summed
 from reconciler.ledger.transaction import Transaction
 
 _MOST_GAPS = 400
@@ -118,7 +119,7 @@ class Openings:
         if parts.spans is not None:
             statements.append((_CARRIED_PAID, parts.spans))
         for statement, given in statements:
-            for row in self._tx.run(statement, given):
+            for row in summed(self._tx, statement, given):
                 place = (BalanceKey(account, row.balance_type, row.currency), row.category, row.paid_by, row.pays)
                 counts[place] += int(row.n)
                 nets[place] += int(row.net)
@@ -139,7 +140,7 @@ class Openings:
         if own.balances.types and until > begin:
             statements.append((_BALANCES, own.balances.given(begin, until) | {"as_of": known}, False))
         for statement, given, is_before in statements:
-            for row in self._tx.run(statement, given):
+            for row in summed(self._tx, statement, given):
                 key = BalanceKey(account, row.balance_type, row.currency)
                 nets[key] += int(row.net) if is_before else 0
                 firsts[key] = min(firsts.get(key, row.first_at), row.first_at)

@@ -19,7 +19,7 @@ from functools import partial
 import orjson
 
 from reconciler.clock import to_micros
-from reconciler.errors import BadReply
+from reconciler.errors import BadReply, TooLargeToSum
 from reconciler.ledger import Ledger, aside, carried
 from reconciler.ledger.aside import Group, Kept, Unread
 from reconciler.ledger.finance import EntryFact, entries_by_source
@@ -184,7 +184,10 @@ class SettingAside:
         if newest is None:
             return None
         for term in self._terms:
-            found = carried.next_days(tx, term.name, before=newest - self._still, limit=_SPANS)
+            try:
+                found = carried.next_days(tx, term.name, before=newest - self._still, limit=_SPANS)
+            except TooLargeToSum:
+                continue  # a report that has to do with it names the amount
             if found:
                 return Step(turn, partial(carried.keep, some=found), place, len(found), "days carried forward")
         return None

@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 
 from reconciler.clock import require_utc
+from reconciler.errors import TooLargeToSum
+from reconciler.ledger.sums import fits
 from reconciler.report.model import Amount, CoverageLine, OpenItem, Params, Report
 
 
@@ -43,7 +45,12 @@ _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_
 
 def _dumped(content: dict[str, Any]) -> bytes:
     """Values become JSON one at a time, while they are written: a month may hold a hundred thousand pairs."""
-    return orjson.dumps(content, default=_one, option=_OPTIONS)
+    try:
+        return orjson.dumps(content, default=_one, option=_OPTIONS)
+    except TypeError as error:
+        if isinstance(error.__cause__, TooLargeToSum):  # orjson makes a TypeError of whatever `default` raises
+            raise error.__cause__ from None
+        raise
 
 
 def _content(report: Report) -> dict[str, Any]:
@@ -116,6 +123,8 @@ def _parts(value: Any) -> dict[str, Any]:
 def _one(value: Any) -> Any:
     """One step: what it holds may still be values of the report."""
     if isinstance(value, Amount):
+        if not fits(value.minor):
+            raise TooLargeToSum
         return {"minor": value.minor, "currency": value.currency, "exponent": value.exponent, "amount": value.text}
     if is_dataclass(value):
         return _parts(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -110,6 +111,15 @@ def test_a_file_that_can_be_read_in_two_ways_is_refused(content: str, more: dict
     with pytest.raises(UsageError) as refused:
         delimited.read(content.encode(), **({"statement": "2026-01"} | more))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "named"), [("1" + 17 * "0" + ",", "1" + 17 * "0"), ("5.00,-100000000000.000001", "-100000000005.000001")]
+)
+def test_an_amount_that_no_account_holds_is_refused_by_name(row: str, named: str) -> None:
+    content = f"booked_on,amount,balance\n2026-01-12,{row}\n"
+    with pytest.raises(UsageError, match=re.escape(f"statement 2026-01: {named} USD is beyond 1e+16")):
+        delimited.read(content.encode(), statement="2026-01", currency="USD")
 
 
 # --- in the ledger and in the report ------------------------------------------------------------------

@@ -15,9 +15,8 @@ from providers.stripe.finance import FINANCE as STRIPE
 from reconciler.ledger import Coverage, Ledger, PageRow
 from reconciler.model import Cause, ControlTotal, ResourceRef, Snapshot, Window
 from reconciler.money import Money
-from reconciler.report.engine import report
 from reconciler.report.facts import AccountTerms
-from reconciler.report.gathering import gather
+from reconciler.report.making import make
 from reconciler.report.model import BalanceBlock, MatchLine, Params, Report, Rules
 
 STRIPE_TERMS = AccountTerms("main", "stripe", STRIPE_EXPONENTS, STRIPE)
@@ -283,8 +282,8 @@ class Books:
             code_version="test",
         )
         with self.ledger.store.read() as tx:
-            facts = gather(tx, self.terms, params)
-        return report(facts, params)
+            report, _ = make(tx, self.terms, params)
+        return report
 
 
 def block(of: Report, currency: str = "USD", balance_type: str = "payments") -> BalanceBlock:

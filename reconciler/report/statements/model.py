@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 
 from reconciler.errors import UsageError
+from reconciler.money import LARGEST
 
 MOST_DECIMALS = 6
 
@@ -40,6 +41,7 @@ class Statement:
 
     def require_footing(self) -> None:
         """Raises UsageError that names the figures."""
+        self._require_size()
         if self.opening is None or self.closing is None:
             return
         total = sum((line.amount for line in self.lines), Decimal(0))
@@ -49,6 +51,15 @@ class Statement:
                 f" = {self.opening + total} {self.currency}, but it closes with {self.closing}"
                 f" (off by {self.closing - self.opening - total}); ask the bank for a whole statement"
             )
+
+    def _require_size(self) -> None:
+        known = [each for each in (self.opening, self.closing) if each is not None]
+        for each in (*(line.amount for line in self.lines), *known):
+            if abs(each.scaleb(self.exponent)) > LARGEST:
+                raise UsageError(
+                    f"statement {self.id}: {each} {self.currency} is beyond {LARGEST:.0e} of the smallest unit that it"
+                    " is written in; no account holds that much"
+                )
 
 
 def require_sum(statement: str, what: str, said: Decimal | int | None, found: Decimal | int) -> None:
