@@ -30,6 +30,8 @@ class Role(StrEnum):
     """A processor's attempt at a payment; moves nothing, but links what does."""
     DISPUTE = "dispute"
     INVOICE = "invoice"
+    PRICE = "price"
+    """A shop's own word of one amount in two currencies; moves nothing, but says what a sale counts as."""
     PAYOUT = "payout"
     CONVERSION = "conversion"
     """The exchange rate that an entry was booked at."""
@@ -112,6 +114,8 @@ class Movement:
     """Conversion: settlement amount over presentment amount, in major units."""
     payments: tuple[tuple[str, int], ...] = ()
     """Invoice: the payment intents or charges that paid it, each with the minor units that it paid."""
+    counts_as: Money | None = None
+    """Sale, price: the same amount in the currency that the shop counts in, by the shop's own word."""
 
 
 OTHER = "other"
@@ -147,7 +151,8 @@ class FinanceReader:
     """The reporting categories that the provider publishes, `climate_*` for all that begin so: money of any other one
     is counted like all money, and named as unclassified. Empty: the provider publishes none."""
     orders: tuple[str, Callable[[Snapshot], Sold | None]] | None = None
-    """The kind whose bodies are a shop's orders, and what one of them sold; None: the provider has none."""
+    """The kind whose bodies are a shop's orders, and what one of them sold; None: the provider has none. What
+    `read` says of such a body (`Role.PRICE`) holds for good: it was the order's word when somebody paid."""
     revision: int = 1
     """To be raised with every change of what `read` says of a body: whatever was kept of earlier readings is then
     read again."""

@@ -93,7 +93,13 @@ class Api:
         return answered or self._settings.api_version
 
     def _headers(self, token: str, content: bytes | None) -> dict[str, str]:
-        headers = {"X-Shopify-Access-Token": token, "Accept": "application/json", "User-Agent": _USER_AGENT}
+        headers = {
+            "X-Shopify-Access-Token": token,
+            "Accept": "application/json",
+            "User-Agent": _USER_AGENT,
+            # Without it `currency_exchange_adjustment` of a transaction is always null.
+            "X-Shopify-Api-Features": "include-currency-exchange-adjustments",
+        }
         if content is not None:
             headers["Content-Type"] = "application/json"
         return headers

@@ -1,4 +1,4 @@
-"""What finance compares, read out of Shopify's bodies: order transactions, Shopify Payments' movements and payouts."""
+"""What finance compares, read out of Shopify's bodies: order transactions, foreign orders' totals, own payments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from providers.shopify import sold
+from providers.shopify.amounts import amounts
 from providers.shopify.currencies import EXPONENTS
 from reconciler.clock import require_utc
 from reconciler.errors import BadReply
@@ -47,22 +48,21 @@ def read(snapshot: Snapshot) -> tuple[Movement, ...]:
     if reading is None or snapshot.body.get("test") is True:
         return ()
     try:
-        movement = reading(snapshot, snapshot.body)
+        return tuple(reading(snapshot, snapshot.body))
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise BadReply(f"{snapshot.ref}: finance cannot read it: {error!r}") from error
-    return () if movement is None else (movement,)
 
 
-def _transaction(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None:
+def _transaction(snapshot: Snapshot, body: Mapping[str, Any]) -> Iterator[Movement]:
     kind = body.get("kind")
     sign = _SIGN.get(str(kind))
     if sign is None:
-        return None
+        return
     amount = _money(body)
     order = _text(body.get("order_id"))
     bare = _text(body.get("id")) or snapshot.ref.id
     receipt = body.get("receipt")
-    return Movement(
+    yield Movement(
         ref=snapshot.ref,
         role=Role.SALE,
         condition=_TRANSACTION.get(str(body.get("status")), Condition.PENDING),
@@ -79,7 +79,43 @@ def _transaction(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None
         order=order,
         gateway=str(body.get("gateway") or ""),
         traits=tuple(_traits(body, receipt)),
+        counts_as=_adjusted(body, sign),
     )
+
+
+def _adjusted(body: Mapping[str, Any], sign: int) -> Money | None:
+    """What came of it in the shop's currency after the exchange rate moved, where Shopify says that it did.
+
+    Its own signs are of no help: the published words leave open whether a refund's amounts are negative.
+    """
+    said = body.get("currency_exchange_adjustment")
+    if said is None:
+        return None
+    final = abs(EXPONENTS.parse(str(said["final_amount"]), str(said["currency"]).upper()))
+    return final if sign > 0 else -final
+
+
+def _order(snapshot: Snapshot, body: Mapping[str, Any]) -> Iterator[Movement]:
+    """What the whole order comes to in the customer's currency and in the shop's, as ordered and as it stands now.
+
+    Nothing where both are one currency, as they nearly always are.
+    """
+    if body.get("presentment_currency") in (None, body.get("currency")):
+        return
+    for name in ("total_price", "current_total_price"):
+        both = amounts(body, name)
+        if both is None or both.shop.currency == both.presentment.currency:
+            continue
+        yield Movement(
+            ref=snapshot.ref,
+            role=Role.PRICE,
+            condition=Condition.SETTLED,
+            status=name,
+            amount=both.presentment,
+            occurred_at=_instant(body["created_at"]),
+            order=_text(body.get("id")),
+            counts_as=both.shop,
+        )
 
 
 def _processor_clues(kind: str, authorization: object, receipt: object) -> tuple[Clue, ...]:
@@ -120,13 +156,13 @@ def _traits(body: Mapping[str, Any], receipt: object) -> Iterator[str]:
         yield found
 
 
-def _payment(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None:
+def _payment(snapshot: Snapshot, body: Mapping[str, Any]) -> Iterator[Movement]:
     """A balance transaction of Shopify Payments: `source_order_transaction_id` is the exact key to the order's side."""
     role = {"charge": Role.CHARGE, "refund": Role.REFUND}.get(str(body.get("type")).lower())
     transaction = _text(body.get("source_order_transaction_id"))
     if role is None or transaction is None:
-        return None
-    return Movement(
+        return
+    yield Movement(
         ref=snapshot.ref,
         role=role,
         condition=Condition.SETTLED,
@@ -140,9 +176,9 @@ def _payment(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None:
     )
 
 
-def _payout(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
+def _payout(snapshot: Snapshot, body: Mapping[str, Any]) -> Iterator[Movement]:
     day = _instant(f"{body['date']}T00:00:00+00:00")
-    return Movement(
+    yield Movement(
         ref=snapshot.ref,
         role=Role.PAYOUT,
         condition=_PAYOUT.get(str(body.get("status")).lower(), Condition.PENDING),
@@ -155,10 +191,10 @@ def _payout(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
     )
 
 
-def _dispute(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
+def _dispute(snapshot: Snapshot, body: Mapping[str, Any]) -> Iterator[Movement]:
     """An inquiry moves nothing; only a chargeback holds money back."""
     condition = _DISPUTE.get(str(body.get("status")).lower(), Condition.VOID)
-    return Movement(
+    yield Movement(
         ref=snapshot.ref,
         role=Role.DISPUTE,
         condition=Condition.VOID if body.get("type") == "inquiry" else condition,
@@ -169,7 +205,8 @@ def _dispute(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
     )
 
 
-_READINGS: Final[Mapping[str, Callable[[Snapshot, Mapping[str, Any]], Movement | None]]] = {
+_READINGS: Final[Mapping[str, Callable[[Snapshot, Mapping[str, Any]], Iterator[Movement]]]] = {
+    sold.ORDER: _order,
     "transaction": _transaction,
     "balance_transaction": _payment,
     "payout": _payout,
@@ -211,7 +248,7 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"order", "transaction"}),
     read=read,
-    revision=4,
+    revision=5,
     sells=True,
     orders=(sold.ORDER, sold.read),
 )

@@ -90,6 +90,7 @@ _MONEY: Final = frozenset(
     {
         "id", "order_id", "parent_id", "kind", "type", "status", "gateway", "amount", "currency", "test",
         "authorization", "created_at", "processed_at", "updated_at", "transaction_ids",
+        "currency_exchange_adjustment",
     }
 )  # fmt: skip
 """What the books need of a transaction; its receipt and payment details may name the person."""
@@ -97,7 +98,8 @@ _PROCESSOR_IDS: Final = re.compile(r"(ch|py|pi|re|pyr)_[A-Za-z0-9]{6,}", re.ASCI
 """Stripe's ids inside a receipt, by which a sale finds its charge; without the secrets that some carry."""
 _ORDER_KEPT: Final = frozenset(
     {
-        "id", "name", "order_number", "currency", "presentment_currency", "total_price", "current_total_price",
+        "id", "name", "order_number", "currency", "presentment_currency", "total_price", "total_price_set",
+        "current_total_price", "current_total_price_set",
         "financial_status", "fulfillment_status", "created_at", "updated_at", "processed_at", "cancelled_at",
         "closed_at", "test", "taxes_included", "line_items.price", "line_items.quantity", "line_items.gift_card",
         *(
@@ -110,7 +112,7 @@ _ORDER_KEPT: Final = frozenset(
         ),
     }
 )  # fmt: skip
-"""The amounts are what `sold.py` reads: a report of sales says afterwards what it said before."""
+"""The amounts are what `sold.py` and `finance.py` read: a report says afterwards what it said before."""
 _KEPT: Final[Mapping[str, frozenset[str] | None]] = MappingProxyType(
     {
         **dict.fromkeys(("order", "draft_order"), _ORDER_KEPT),

@@ -30,7 +30,7 @@ _CHUNK = 1000
 
 Read = Callable[[Snapshot], tuple[Movement, ...]]
 
-GROUPED = frozenset({Role.SALE, Role.CHARGE, Role.REFUND, Role.INTENT, Role.INVOICE})
+GROUPED = frozenset({Role.SALE, Role.CHARGE, Role.REFUND, Role.INTENT, Role.INVOICE, Role.PRICE})
 """Roles whose movements belong to each other, and can be set aside together once they are settled."""
 UNGROUPED = -1
 OPEN = 0
@@ -210,6 +210,8 @@ def encoded(each: Movement) -> str:
         each.trace,
         each.return_entry_id,
         None if each.rate is None else str(each.rate),
+        None if each.counts_as is None else each.counts_as.minor,
+        None if each.counts_as is None else each.counts_as.currency,
     ]
     while len(values) > _ALWAYS and values[-1] in (None, [], (), 0):  # an empty text is not absent
         values.pop()
@@ -218,9 +220,9 @@ def encoded(each: Movement) -> str:
 
 def decoded(ref: ResourceRef, reading: str) -> Movement:
     values = orjson.loads(reading)
-    values += [None] * (20 - len(values))
+    values += [None] * (22 - len(values))
     (role, condition, status, minor, currency, occurred_at, entry_id, clues, parent, order, gateway, country, traits,
-     payments, arrives_at, automatic, itemised, trace, return_entry_id, rate) = values  # fmt: skip
+     payments, arrives_at, automatic, itemised, trace, return_entry_id, rate, counted, counted_in) = values  # fmt: skip
     return Movement(
         ref=ref,
         role=_ROLES[role],
@@ -242,6 +244,7 @@ def decoded(ref: ResourceRef, reading: str) -> Movement:
         trace=trace,
         return_entry_id=return_entry_id,
         rate=None if rate is None else Decimal(rate),
+        counts_as=None if counted_in is None else Money(counted, counted_in),
     )
 
 

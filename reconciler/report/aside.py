@@ -201,6 +201,11 @@ def names_met(each: Unread, movements: Iterable[Movement], sources: Iterable[str
     return met
 
 
+def _stands(each: Kept) -> bool:
+    """Whether a report still reads it: the last word about everything, and every word of an order about its price."""
+    return each.superseded_at is None or each.known.movement.role is Role.PRICE
+
+
 class _Crowd:
     """Some resources and all that share names with them, directly or through one another."""
 
@@ -277,7 +282,7 @@ class _Settled:
         self._gateways = gateways
         self._groups = [_Members([each for some in group.values() for each in some]) for group in groups]
         for members in self._groups:
-            members.movements = [each.known.movement for each in members.kept if each.superseded_at is None]
+            members.movements = [each.known.movement for each in members.kept if _stands(each)]
         movements = sorted((each for members in self._groups for each in members.movements), key=lambda each: each.ref)
         causes: dict[str, set[str]] = defaultdict(set)
         for members in self._groups:

@@ -211,9 +211,12 @@ class _Gathering:
         found = [
             each
             for term in self._terms
-            for kind in sorted(term.finance.kinds - {STREAM, "dispute"})
+            for kind in sorted(term.finance.kinds - {STREAM, "dispute", _orders_of(term)})
             for each in self._known(term, kind, self._params.as_of)
         ]
+        for term in self._terms:
+            if _orders_of(term) in term.finance.kinds:
+                found += [known.movement for known in self._history(term, _orders_of(term))]
         if self._sells:
             found += self._own_payments()
         members = movements.of_groups(self._tx, self._cut, self._params.as_of)
@@ -295,7 +298,7 @@ class _Gathering:
         for term in self._terms:
             if "dispute" not in term.finance.kinds:
                 continue
-            for known in self._dispute_history(term):
+            for known in self._history(term, "dispute"):
                 movement = known.movement
                 if known.recorded_at >= self._period.end:
                     if movement.occurred_at < self._period.end:
@@ -311,15 +314,16 @@ class _Gathering:
             tuple(sorted(unseen, key=lambda each: each.ref)),
         )
 
-    def _dispute_history(self, term: AccountTerms) -> Iterator[Known]:
+    def _history(self, term: AccountTerms, kind: str) -> Iterator[Known]:
+        """What every version said, in order."""
         tx, as_of = self._tx, self._params.as_of
         if self._rows_hold:
-            yield from movements.history_from_rows(tx, term.name, "dispute", as_of)
+            yield from movements.history_from_rows(tx, term.name, kind, as_of)
         ever = Unreadable()
         read = ever.or_else((), term.finance.read)
-        yield from movements.history_from_bodies(tx, term.name, "dispute", as_of, read, unread=self._rows_hold)
+        yield from movements.history_from_bodies(tx, term.name, kind, as_of, read, unread=self._rows_hold)
         if ever.refs:  # perhaps only in a version that another one has replaced by now
-            deque(self._known(term, "dispute", as_of), maxlen=0)
+            deque(self._known(term, kind, as_of), maxlen=0)
 
     def _entries(self, things: Iterable[Movement]) -> dict[tuple[str, str], tuple[EntryFact, ...]]:
         caused = (Role.CHARGE, Role.REFUND, Role.DISPUTE, Role.PAYOUT)
@@ -442,3 +446,8 @@ class _Gathering:
         return tuple(
             each for term in self._terms if PAYOUT in term.finance.kinds for each in self._known(term, PAYOUT, as_of)
         )
+
+
+def _orders_of(term: AccountTerms) -> str:
+    """The kind of a shop's orders; empty where the provider has none."""
+    return term.finance.orders[0] if term.finance.orders else ""

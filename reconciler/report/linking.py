@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.ledger.finance import EntryFact
 from reconciler.movements import Condition, Key, Movement, Role
 from reconciler.report.facts import Facts
+from reconciler.report.prices import Prices
 from reconciler.report.scope import Scope
 
 REVERSAL = "partial_capture_reversal"
@@ -27,10 +28,17 @@ class Leg:
     at: datetime
     minor: int
     ref: str
+    counted: tuple[Leg, ...] = ()
+    """A sale as the shop counts it in other currencies than the one it was paid in."""
 
     @classmethod
-    def of(cls, movement: Movement, at: datetime, minor: int) -> Leg:
-        return cls(movement, at, minor, str(movement.ref))
+    def of(cls, movement: Movement, at: datetime, minor: int, counted: tuple[Leg, ...] = ()) -> Leg:
+        return cls(movement, at, minor, str(movement.ref), counted)
+
+    def beside(self, others: Iterable[Leg]) -> Leg:
+        """As it can be held against these, which are of one currency; itself where nobody says what it counts as."""
+        currencies = {other.currency for other in others}
+        return next((each for each in self.counted if {each.currency} == currencies), self)
 
     @property
     def currency(self) -> str:
@@ -79,13 +87,18 @@ def right_time(movement: Movement, entries: Iterable[EntryFact]) -> datetime:
 def legs(scope: Scope, facts: Facts) -> tuple[list[Leg], list[Leg]]:
     """Both sides' population, as known: settled, on a gateway that runs over an account of ours."""
     gateways = scope.params.rules.gateways
+    prices = Prices(facts.movements)
     lefts, rights = [], []
     for movement in facts.movements:
         if movement.condition is not Condition.SETTLED:
             continue
         minor = scope.shared(movement.ref.account, movement.amount)
         if movement.role is Role.SALE and movement.gateway in gateways:
-            lefts.append(Leg.of(movement, movement.occurred_at, minor))
+            counted = tuple(
+                Leg.of(replace(movement, amount=each), movement.occurred_at, scope.shared(movement.ref.account, each))
+                for each in prices.of(movement)
+            )
+            lefts.append(Leg.of(movement, movement.occurred_at, minor, counted))
         elif movement.role in (Role.CHARGE, Role.REFUND) and movement.gateway in (None, *gateways):
             entries = facts.entries.get((movement.ref.account, movement.ref.id), ())
             if any(entry.id == movement.entry_id and entry.category == REVERSAL for entry in entries):
@@ -105,7 +118,8 @@ def link(lefts: Sequence[Leg], rights: Sequence[Leg], movements: Sequence[Moveme
     links: list[Link] = []
     ambiguous: dict[str, tuple[str, ...]] = {}
     for key, names in _ranks(chain):
-        for some_lefts, some_rights in _components(open_lefts.values(), open_rights.values(), names):
+        for met_lefts, some_rights in _components(open_lefts.values(), open_rights.values(), names):
+            some_lefts = tuple(leg.beside(some_rights) for leg in met_lefts)
             if _certain(some_lefts, some_rights):
                 links.append(Link(key, some_lefts, some_rights))
                 for leg in some_lefts:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from providers.shopify.amounts import amounts
 from providers.shopify.currencies import EXPONENTS
+from providers.shopify.finance import FINANCE
 from reconciler.errors import BadReply
 from reconciler.model import Snapshot
 from reconciler.money import Money
+from reconciler.movements import Movement, Role
 from tests.shopify.server import offline, ref, sample
 
 _ROW = {
@@ -96,3 +98,37 @@ def test_an_amount_without_its_set_is_the_shop_s() -> None:
     assert amounts({}, "total_price") is None
     with pytest.raises(TypeError):
         amounts({"total_price": 1.0, "currency": "USD"}, "total_price")
+
+
+def _read(kind: str, body: dict[str, Any]) -> tuple[Movement, ...]:
+    return FINANCE.read(Snapshot(ref(kind, body["id"]), body))
+
+
+def test_an_order_at_home_has_no_price_and_a_foreign_one_has_both_of_its_totals() -> None:
+    order = sample("order", "orders/450789469.json")["order"]
+    assert _read("order", order) == ()
+    total = {"shop_money": {"amount": "598.94", "currency_code": "USD"},
+             "presentment_money": {"amount": "550.00", "currency_code": "EUR"}}  # fmt: skip
+    less = {"shop_money": {"amount": "389.94", "currency_code": "USD"},
+            "presentment_money": {"amount": "358.00", "currency_code": "EUR"}}  # fmt: skip
+    foreign = order | {"presentment_currency": "EUR", "total_price_set": total, "current_total_price_set": less}
+    assert [(each.role, each.order, each.amount, each.counts_as) for each in _read("order", foreign)] == [
+        (Role.PRICE, "450789469", Money(55000, "EUR"), Money(59894, "USD")),
+        (Role.PRICE, "450789469", Money(35800, "EUR"), Money(38994, "USD")),
+    ]
+    assert _read("order", foreign | {"test": True}) == ()
+    with pytest.raises(BadReply):
+        _read("order", foreign | {"total_price_set": {"shop_money": {"amount": 1}, "presentment_money": {}}})
+
+
+def test_a_transaction_counts_as_what_the_rate_made_of_it_where_shopify_says_so() -> None:
+    published = sample("transaction", "orders/450789469/transactions/389404469.json")["transaction"]
+    body = published | {"kind": "sale", "currency": "EUR"}
+    (plain,) = _read("transaction", body)
+    assert plain.counts_as is None
+    said = {"id": 1, "adjustment": "-0.01", "original_amount": "-53.62", "final_amount": "-53.63", "currency": "USD"}
+    (sold,) = _read("transaction", body | {"currency_exchange_adjustment": said})
+    (given_back,) = _read("transaction", body | {"kind": "refund", "currency_exchange_adjustment": said})
+    assert (sold.counts_as, given_back.counts_as) == (Money(5363, "USD"), Money(-5363, "USD"))
+    with pytest.raises(BadReply):
+        _read("transaction", body | {"currency_exchange_adjustment": {"final_amount": None}})

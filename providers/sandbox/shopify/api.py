@@ -74,6 +74,10 @@ class Luck:
         return hit
 
 
+_ADJUSTMENTS = b"include-currency-exchange-adjustments"
+"""Who does not ask for this feature is never told what a moved exchange rate did to a transaction."""
+
+
 class Refused(Exception):
     def __init__(self, status: int, errors: Any, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(str(errors))
@@ -148,7 +152,7 @@ class ShopApi:
         if last == "count" and head in _COLLECTIONS:
             return _json({"count": len(self._rows(call, _COLLECTIONS[head], at))})
         if match := re.fullmatch(r"orders/(\d+)/transactions", path):
-            return self._transactions(int(match[1]), at)
+            return self._transactions(call, int(match[1]), at)
         if head in _COLLECTIONS and _COLLECTIONS[head].singular:
             return self._one(_COLLECTIONS[head], last, at)
         raise Refused(404, "Not Found")
@@ -160,12 +164,14 @@ class ShopApi:
             raise Refused(404, "Not Found")
         return _json({collection.singular: body})
 
-    def _transactions(self, order: int, at: datetime | None) -> Answer:
+    def _transactions(self, call: Call, order: int, at: datetime | None) -> Answer:
         self._need("read_orders")
         body = self._shop.shelf.get("order", order, at)
         if body is None or not self._shop.sees(body):
             raise Refused(404, "Not Found")
         rows = [row for _, row in self._shop.shelf.all("transaction", at) if row["order_id"] == order]
+        if _ADJUSTMENTS not in call.headers.get(b"x-shopify-api-features", b"").split(b","):
+            rows = [{**row, "currency_exchange_adjustment": None} for row in rows]
         return _json({"transactions": rows})
 
     def _write(self, call: Call, path: str) -> Answer:

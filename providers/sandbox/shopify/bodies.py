@@ -149,6 +149,13 @@ def transaction(
     }  # fmt: skip
 
 
+def exchange_adjustment(number: int, currency: str, *, original: int, final: int) -> Body:
+    return {
+        "id": number, "adjustment": decimal(final - original, currency), "original_amount": decimal(original, currency),
+        "final_amount": decimal(final, currency), "currency": currency,
+    }  # fmt: skip
+
+
 def refund(number: int, at: datetime, *, order: Body, transactions: Sequence[Body], note: str) -> Body:
     """As an order holds it; a single read of Shopify's has `return` and `refund_shipping_lines` besides."""
     nothing = both(Price(0, order["currency"], 0, order["presentment_currency"]))

@@ -208,10 +208,10 @@ class Shop:
 
     def refund(
         self, order: int, minor: int, *, authorization: str | None = None, receipt: Mapping[str, Any] | None = None,
-        touch: bool = True, silent: bool = False,
+        settles: int | None = None, touch: bool = True, silent: bool = False,
     ) -> Body:  # fmt: skip
-        """`minor` is in the customer's currency. `touch` False: the order's `updated_at` stays, which happens.
-        `silent`: nobody is told either."""
+        """`minor` is in the customer's currency; `settles`, in the shop's, what it costs the shop where the rate has
+        moved since. `touch` False: the order's `updated_at` stays, which happens. `silent`: nobody is told either."""
         body = self.shelf.need("order", order)
         paid = [row for row in self._transactions(order) if row["kind"] == "sale" and row["status"] == "success"]
         sale = paid[0] if paid else None
@@ -219,7 +219,7 @@ class Shop:
             raise ActionRefused(f"order {order} has not been paid")
         self._begin()
         made = self._transact(body, "refund", minor, sale["gateway"], authorization, receipt, parent=sale["id"],
-                              silent=silent)  # fmt: skip
+                              settles=settles, silent=silent)  # fmt: skip
         number = self._number()
         refund = bodies.refund(number, self.clock.now(), order=body, transactions=[made], note="")
         price, currency = presented(body)
@@ -410,7 +410,8 @@ class Shop:
 
     def _transact(
         self, order: Body, kind: str, minor: int, gateway: str, authorization: str | None,
-        receipt: Mapping[str, Any] | None, *, parent: int | None = None, pending: bool = False, silent: bool = False,
+        receipt: Mapping[str, Any] | None, *, parent: int | None = None, pending: bool = False,
+        settles: int | None = None, silent: bool = False,
     ) -> Body:  # fmt: skip
         number = self._number()
         made = bodies.transaction(
@@ -419,6 +420,10 @@ class Shop:
             status="pending" if pending else "success", parent=parent, authorization=authorization,
             receipt=receipt or {}, unsettled=0,
         )  # fmt: skip
+        if settles is not None:
+            made["currency_exchange_adjustment"] = bodies.exchange_adjustment(
+                number, self.currency, original=-self._counted(made), final=-settles
+            )
         self.shelf.put("transaction", f"{order['id']}/{number}", made)
         if not silent:
             self._tell("order_transactions/create", made)
@@ -436,10 +441,24 @@ class Shop:
         if not silent:
             self._tell("tender_transactions/create", tender)
         if made["gateway"] == SHOPIFY_PAYMENTS and self.payments:
-            here = sign * self._price(abs(minor), currency).minor
+            here = sign * self._settled(made)
             fee = 0 if sign < 0 else here * _FEE_PERCENT // 100
             kind = "refund" if sign < 0 else "charge"
             self._enter(kind, here, fee, order, made["id"], (made["id"], kind))
+
+    def _settled(self, made: Body) -> int:
+        """What a payment or refund comes to in the shop's currency, as its balance is moved."""
+        adjusted = made["currency_exchange_adjustment"]
+        if adjusted is not None:
+            return abs(minor_of(adjusted["final_amount"], self.currency))
+        return self._counted(made)
+
+    def _counted(self, made: Body) -> int:
+        """At the order's own rate: what is paid or given back in one piece is the order's total."""
+        order, paid = self.shelf.need("order", made["order_id"]), minor_of(made["amount"], made["currency"])
+        if paid == presented(order)[0]:
+            return minor_of(order["total_price"], self.currency)
+        return self._price(paid, made["currency"]).minor
 
     def _enter(
         self, kind: str, minor: int, fee: int, order: int | None, source: int | None, cause: tuple[int, str]
