@@ -35,4 +35,11 @@ def prepare(at: Desk) -> None:
         left = at.ledger.looked(aside.behind)
         talk(f"{', '.join(f'{count:,} {what}' for what, count in done.items())}; {left:,} versions left to read")
 
-    SettingAside(terms_of(at), at.config.report.gateways).run(at.ledger, told=tell)
+    setting = SettingAside(terms_of(at), at.config.report.gateways)
+    setting.run(at.ledger, told=tell)
+    if setting.is_left_to_newer(at.ledger):
+        talk(
+            "A newer version of this program keeps this ledger ready for its reports. This one leaves that alone and"
+            " reads every body: the report is the same, and takes longer. Upgrade here; to stay with this version for"
+            " good, see docs/decisions/0108."
+        )

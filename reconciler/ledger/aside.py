@@ -6,12 +6,11 @@ whatever is unread, open, or cut by their period, and get the same answer at any
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
@@ -26,78 +25,6 @@ from reconciler.movements import Movement
 
 def _ids(sql: str) -> Any:
     return text(sql).bindparams(bindparam("ids", expanding=True))
-
-
-# --- whose turn it is, and under which terms --------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    readings: str
-    """What the rows of each account were read with: the reader's revision and the rows' form (`stated`)."""
-    terms: str
-    """What they were set aside under: the accounts, and which gateways are in the match."""
-    turn: int
-
-
-_STATE = text("SELECT readings, terms, turn FROM aside_state WHERE id = 1")
-_INSERT_STATE = insert_into(
-    "aside_state", {"id": WHOLE, "readings": WORDS, "terms": WORDS, "turn": WHOLE}, "ON CONFLICT (id) DO NOTHING"
-)
-_NEW_TERMS = text("UPDATE aside_state SET readings = :readings, terms = :terms, turn = turn + 1 WHERE id = 1")
-_TAKE_TURN = text("UPDATE aside_state SET turn = turn + 1 WHERE id = 1 AND turn = :turn")
-_FORGET_GROUPS = (
-    text("DELETE FROM aside_flow"),
-    text("DELETE FROM aside_group"),
-    text(f"UPDATE movement SET group_id = NULL WHERE group_id >= {OPEN}"),
-)
-_FORGET_READINGS = (
-    "DELETE FROM movement_name WHERE resource_id IN (SELECT id FROM resource WHERE account IN :accounts)",
-    "DELETE FROM movement WHERE account IN :accounts",
-    "INSERT INTO unread (resource_id, version) SELECT v.resource_id, v.version"
-    " FROM version v JOIN resource r ON r.id = v.resource_id WHERE r.account IN :accounts"
-    " ON CONFLICT (resource_id, version) DO NOTHING",
-)
-
-
-def stated(readings: Mapping[str, str]) -> str:
-    """Account -> what its rows were read with, as `State.readings` has it."""
-    return orjson.dumps(readings, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def _read_otherwise(before: str, now: str) -> list[str]:
-    """Accounts whose rows were read with something else, or not at all."""
-    kept = orjson.loads(before) if before.startswith("{") else {}  # else: one word for all accounts, by older programs
-    return sorted(account for account, readings in orjson.loads(now).items() if kept.get(account) != readings)
-
-
-def state(tx: Transaction) -> State | None:
-    row = tx.run(_STATE).one_or_none()
-    return None if row is None else State(row.readings, row.terms, row.turn)
-
-
-def begin(tx: Transaction, readings: str, terms: str) -> int:
-    """The turn to go on from. What was kept under other terms is forgotten, in this one transaction: the readings of
-    the accounts that are read otherwise now, and every group."""
-    _INSERT_STATE.run(tx, [{"id": 1, "readings": readings, "terms": terms, "turn": 0}])
-    before = state(tx)
-    assert before is not None, "it was inserted a statement ago"
-    if (before.readings, before.terms) == (readings, terms):
-        return before.turn
-    tx.run(_NEW_TERMS, {"readings": readings, "terms": terms})  # first: whoever forgets a body locks in this order
-    for statement in _FORGET_GROUPS:
-        tx.run(statement)
-    # Empty: somebody took a turn, nothing was kept yet.
-    anew = _read_otherwise(before.readings, readings) if before.readings else []
-    if anew:
-        for sql in _FORGET_READINGS:
-            tx.run(text(sql).bindparams(bindparam("accounts", expanding=True)), {"accounts": anew})
-    return before.turn + 1
-
-
-def take_turn(tx: Transaction, turn: int) -> bool:
-    """Whether nobody else changed anything here since `turn`: what was worked out from it may then be written."""
-    return tx.run(_TAKE_TURN, {"turn": turn}).rowcount == 1
 
 
 # --- reading ----------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ import orjson
 
 from reconciler.clock import to_micros
 from reconciler.errors import BadReply, TooLargeToSum
-from reconciler.ledger import Ledger, aside, carried
+from reconciler.ledger import Ledger, anew, aside, carried
+from reconciler.ledger.anew import Forgetting
 from reconciler.ledger.aside import Group, Kept, Unread
 from reconciler.ledger.finance import EntryFact, entries_by_source
-from reconciler.ledger.movements import FORMAT, OPEN, name_of, names_of, snapshot_of
+from reconciler.ledger.movements import OPEN, name_of, names_of, snapshot_of
 from reconciler.ledger.transaction import Transaction
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report.facts import AccountTerms, Facts
@@ -43,6 +44,7 @@ _SPANS = 7
 _MOST = 20_000
 """Resources that are looked at together; a name that more of them share says nothing about who belongs to whom."""
 _RIGHTS = (Role.CHARGE, Role.REFUND)
+_FORGOTTEN = "rows of earlier readings forgotten"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
 _LAST_DAY = date(2200, 1, 1)
@@ -50,14 +52,14 @@ _FAR = datetime(2200, 1, 2, tzinfo=UTC)
 """After everything that any ledger knows."""
 
 
-def readings_hash(terms: Sequence[AccountTerms]) -> str:
+def readings_stated(terms: Sequence[AccountTerms]) -> str:
     """By what the rows of each account were read: under another one they may say something else than the bodies."""
-    return aside.stated({term.name: _hash([FORMAT, term.provider, term.finance.revision]) for term in terms})
+    return anew.stated({term.name: (term.provider, term.finance.revision) for term in terms})
 
 
 def terms_hash(terms: Sequence[AccountTerms], gateways: Sequence[str]) -> str:
     """Groups that were set aside under another one are of no use to a report."""
-    return _hash([readings_hash(terms), [term.finance.sells for term in terms], sorted(gateways)])
+    return _hash([readings_stated(terms), [term.finance.sells for term in terms], sorted(gateways)])
 
 
 def _hash(content: object) -> str:
@@ -84,7 +86,7 @@ class Step:
     def carry_out(self, ledger: Ledger) -> bool:
         """False: another process was faster, and nothing was written."""
         with ledger.store.write() as tx:
-            if not aside.take_turn(tx, self.turn):
+            if not anew.take_turn(tx, self.turn):
                 return False
             self.write(tx)
             return True
@@ -115,22 +117,38 @@ class SettingAside:
         return done
 
     def begin(self, ledger: Ledger) -> None:
-        """Once before the steps: what was kept under another configuration is forgotten."""
+        """Once before the steps: from now on what is kept is of this configuration, unless a newer version keeps it."""
         if self._terms:
             with ledger.store.write() as tx:
-                aside.begin(tx, readings_hash(self._terms), terms_hash(self._terms, self._gateways))
+                anew.begin(tx, readings_stated(self._terms), terms_hash(self._terms, self._gateways))
+
+    def is_left_to_newer(self, ledger: Ledger) -> bool:
+        """Whether a newer version keeps this ledger's readings, so that none are kept for this one."""
+        with ledger.store.read() as tx:
+            state = anew.state(tx)
+        return state is not None and anew.is_newer(state.readings, readings_stated(self._terms))
 
     def next_step(self, ledger: Ledger, place: Place) -> Step | None:
         """Reads only. None: nothing is left to do, or the ledger speaks of another configuration by now."""
         with ledger.store.read() as tx:
-            state = aside.state(tx)
-            if state is None or state.terms != terms_hash(self._terms, self._gateways):
+            state, own = anew.state(tx), terms_hash(self._terms, self._gateways)
+            if state is not None and state.forgetting is not None and state.forgetting.terms == own:
+                return self._forgetting(tx, state.turn, state.forgetting, place)
+            if state is None or state.terms != own:
                 return None
             return (
                 self._reading(tx, state.turn, place)
                 or self._looking(tx, state.turn, place)
                 or self._carrying(tx, state.turn, place)
             )
+
+    # --- forgetting ---
+
+    def _forgetting(self, tx: Transaction, turn: int, at: Forgetting, place: Place) -> Step:
+        found = anew.to_forget(tx, at, self._batch)
+        if found is None:
+            return Step(turn, partial(anew.conclude, at=at), place, 0, _FORGOTTEN)
+        return Step(turn, partial(anew.forget, found=found), place, len(found.rows), _FORGOTTEN)
 
     # --- reading ---
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from reconciler.errors import BadReply
-from reconciler.ledger import aside
+from reconciler.ledger import anew
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import ResourceRef, Snapshot
-from reconciler.report.aside import readings_hash, terms_hash
+from reconciler.report.aside import readings_stated, terms_hash
 from reconciler.report.facts import AccountTerms
 from reconciler.report.model import Params
 
@@ -32,8 +32,8 @@ class Kept:
     @classmethod
     def of(cls, tx: Transaction, terms: Sequence[AccountTerms], params: Params) -> Kept:
         known = tuple(sorted(terms, key=lambda term: term.name))
-        state = aside.state(tx)
-        rows = state is not None and state.readings == readings_hash(known)
+        state = anew.state(tx)
+        rows = state is not None and state.forgetting is None and state.readings == readings_stated(known)
         groups = rows and state is not None and state.terms == terms_hash(known, params.rules.gateways)
         return cls(rows, groups, set(params.accounts) == {term.name for term in known})
 

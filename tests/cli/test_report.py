@@ -49,6 +49,19 @@ def broken(books: Books) -> Books:
     return books
 
 
+def test_a_report_beside_a_newer_version_says_why_it_takes_longer(reconcile: Reconcile, balanced: Books) -> None:
+    """And leaves what that one keeps as it is."""
+    assert "newer version" not in reconcile(*JANUARY, *AS_OF).err
+    with balanced.ledger.together() as tx:
+        tx.run(text("UPDATE aside_state SET readings = :newer"), {"newer": '{"main":["stripe",99,1]}'})
+
+    ran = reconcile(*JANUARY, *AS_OF)
+
+    assert (ran.code, "newer version of this program" in ran.err) == (0, True)
+    with balanced.ledger.store.read() as tx:
+        assert tx.run(text("SELECT readings FROM aside_state")).scalar_one() == '{"main":["stripe",99,1]}'
+
+
 # --- the question ---------------------------------------------------------------------------------
 
 

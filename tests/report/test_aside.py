@@ -20,6 +20,7 @@ from reconciler.movements import trait
 from reconciler.report import canonical
 from reconciler.report.aside import BEGINNING, SettingAside
 from reconciler.report.engine import report
+from reconciler.report.facts import AccountTerms
 from reconciler.report.gathering import gather
 from reconciler.report.model import FeeRule, Params, Report, Rules
 from tests.databases import as_shipped, plain_address
@@ -36,14 +37,20 @@ QUESTIONS: tuple[Question, ...] = tuple(product(PERIODS, INSTANTS, (("main", "sh
 some_questions = st.lists(st.sampled_from(QUESTIONS), min_size=4, max_size=4, unique=True)
 
 
-def ask(ledger: Ledger, days: tuple[date, date], as_of: datetime, accounts: tuple[str, ...]) -> Report:
+def ask(
+    ledger: Ledger,
+    days: tuple[date, date],
+    as_of: datetime,
+    accounts: tuple[str, ...],
+    terms: tuple[AccountTerms, ...] = TERMS,
+) -> Report:
     params = Params(*days, as_of=as_of, accounts=accounts, rules=RULES)
     with ledger.store.read() as tx:
-        return report(gather(tx, TERMS, params), params)
+        return report(gather(tx, terms, params), params)
 
 
-def answers(ledger: Ledger, questions: Iterable[Question]) -> list[bytes]:
-    return [canonical.encode(ask(ledger, *question)) for question in questions]
+def answers(ledger: Ledger, questions: Iterable[Question], terms: tuple[AccountTerms, ...] = TERMS) -> list[bytes]:
+    return [canonical.encode(ask(ledger, *question, terms)) for question in questions]
 
 
 def forget(ledger: Ledger) -> None:
@@ -307,13 +314,74 @@ def test_only_an_account_that_is_read_otherwise_is_read_again(ledger: Ledger) ->
     shop = replace(TERMS[1], finance=replace(TERMS[1].finance, revision=TERMS[1].finance.revision + 1))
     upgraded = SettingAside((TERMS[0], shop), RULES.gateways)
     upgraded.begin(ledger)
+    assert count(ledger, "movement", "account = 'shop'") == 1, "not in one transaction with the decision"
+    while (step := upgraded.next_step(ledger, BEGINNING)) is not None and step.what.endswith("forgotten"):
+        assert step.carry_out(ledger)
     assert count(ledger, "unread") == count(ledger, "resource", "account = 'shop'")
     assert count(ledger, "movement", "account = 'main'") == 1
     upgraded.run(ledger)
     assert (count(ledger, "unread"), count(ledger, "aside_group")) == (0, 1)
-
-    SettingAside(TERMS, RULES.gateways).run(ledger)
     assert answers(ledger, QUESTIONS[:3]) == plain
+
+
+def later(by: int) -> tuple[AccountTerms, ...]:
+    """As a version reads that is newer by so many upgrades of the shop's provider."""
+    shop = replace(TERMS[1], finance=replace(TERMS[1].finance, revision=TERMS[1].finance.revision + by))
+    return TERMS[0], shop
+
+
+def turn(ledger: Ledger) -> int:
+    with ledger.store.read() as tx:
+        return int(tx.run(text("SELECT turn FROM aside_state")).scalar_one())
+
+
+@pytest.mark.parametrize("far", [None, 0, 1, 2], ids=["done", "begun", "one step", "two steps"])
+def test_two_versions_side_by_side_do_not_undo_each_other(ledger: Ledger, far: int | None) -> None:
+    books = Books(ledger)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    older, newer = SettingAside(TERMS, RULES.gateways), SettingAside(later(1), RULES.gateways, batch=1)
+    older.run(ledger)
+    plain = answers(ledger, QUESTIONS[:3])
+    newer.run(ledger, steps=far)
+    before = turn(ledger)
+
+    assert older.run(ledger) == 0
+    assert older.is_left_to_newer(ledger)
+    assert turn(ledger) == before
+    assert answers(ledger, QUESTIONS[:3]) == plain, "which the older one reads from bodies"
+
+    newer.run(ledger)
+    assert not newer.is_left_to_newer(ledger)
+    assert (count(ledger, "unread"), count(ledger, "aside_group"), count(ledger, "movement")) == (0, 1, 2)
+    done = turn(ledger)
+    assert (older.run(ledger), newer.run(ledger), turn(ledger)) == (0, 0, done), "and so it stays"
+
+
+@pytest.mark.long
+@PROPERTY
+@given(
+    story=stories,
+    upgrades=st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 9)), min_size=1, max_size=5),
+)
+def test_a_report_does_not_depend_on_how_far_an_upgrade_got(
+    ledger: Ledger, story: Story, upgrades: list[tuple[int, bool, int]]
+) -> None:
+    """Of any version, begun anew by another before it was done, under other gateways too. What the first version kept
+    is spoilt, so that it shows wherever any of it is still taken."""
+    fill(ledger, Teller().tell(story))
+    asked = QUESTIONS[::7]
+    plain = answers(ledger, asked)
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    with ledger.together() as tx:
+        tx.run(text("""UPDATE movement SET reading = '["sale","settled","",7,"USD",0]'"""))
+        tx.run(text("UPDATE aside_flow SET minor = minor + 1"))
+    for by, widely, steps in [*upgrades, (4, False, None)]:
+        terms = tuple(replace(term, finance=replace(term.finance, revision=100 + by)) for term in TERMS)
+        SettingAside(terms, ("gift_card",) if widely else RULES.gateways, batch=3).run(ledger, steps=steps)
+        assert answers(ledger, asked, terms) == plain
+        assert answers(ledger, asked) == plain
+    assert count(ledger, "unread") == 0
 
 
 def test_postgres_does_not_end_a_report_that_thinks_for_long(postgres_ledger_url: str) -> None:

@@ -36,6 +36,7 @@ from reconciler.model import ControlTotal, Entry, Redaction, ResourceRef, Snapsh
 from reconciler.money import Money
 from reconciler.report import canonical, signoff
 from reconciler.report.aside import SettingAside
+from reconciler.report.facts import AccountTerms
 from reconciler.report.model import Report
 from tests.databases import sqlite_url
 from tests.ledger.factories import settle
@@ -78,6 +79,8 @@ class Later:
     rest: list[Fact]
     dice: Random
     happened: list[str] = field(default_factory=list)
+    terms: tuple[AccountTerms, ...] = TERMS
+    """As the newest version reads that was here."""
 
     def happen(self) -> None:
         acts: Sequence[Callable[[], None]] = (
@@ -165,7 +168,7 @@ class Later:
             record_statement(tx, lines, self.now, opening=self.dice.choice([None, 0, 700]))
 
     def _report(self) -> Report:
-        return ask(self.ledger, self.dice.choice(DAYS), self.now, ("main", "shop"))
+        return ask(self.ledger, self.dice.choice(DAYS), self.now, ("main", "shop"), self.terms)
 
     def people_work_on_breaks(self) -> None:
         found = self._report()
@@ -197,16 +200,16 @@ class Later:
     def readings_are_kept(self) -> None:
         still = timedelta(days=self.dice.choice([0, 10]))
         steps = self.dice.choice([None, 1, 3])
-        SettingAside(TERMS, RULES.gateways, batch=40, still=still).run(self.ledger, steps=steps)
+        SettingAside(self.terms, RULES.gateways, batch=40, still=still).run(self.ledger, steps=steps)
 
     def readings_are_thrown_away(self) -> None:
         """An upgrade that reads bodies in another way begins them anew, and does not get far."""
         revision = 100 + len(self.happened)
-        terms = [replace(term, finance=replace(term.finance, revision=revision)) for term in TERMS]
-        SettingAside(terms, RULES.gateways, batch=40).run(self.ledger, steps=self.dice.randint(0, 2))
+        self.terms = tuple(replace(term, finance=replace(term.finance, revision=revision)) for term in TERMS)
+        SettingAside(self.terms, RULES.gateways, batch=40).run(self.ledger, steps=self.dice.randint(0, 2))
 
     def other_gateways_are_configured(self) -> None:
-        SettingAside(TERMS, ("gift_card",)).run(self.ledger, steps=2)
+        SettingAside(self.terms, ("gift_card",)).run(self.ledger, steps=2)
 
 
 def _more(value: Any) -> Any:
@@ -257,7 +260,7 @@ def test_what_was_said_of_an_instant_is_said_ever_after(
     for _ in range(dice.randint(1, 8)):
         later.happen()
         for question, said in zip(questions, issued, strict=True):
-            assert canonical.encode(ask(ledger, *question)) == said, later.happened
+            assert canonical.encode(ask(ledger, *question, later.terms)) == said, later.happened
     with closing(moved(ledger, tmp_path, f"moved-{uuid4()}", max(later.now, KNOWN) + LAST)) as other:
         for question, said in zip(questions, issued, strict=True):
             assert canonical.encode(ask(other, *question)) == said, later.happened
