@@ -108,6 +108,8 @@ class Movement:
     """Payout: the provider says that its list of members is complete."""
     trace: str | None = None
     """Payout: the bank's reference."""
+    destination: str | None = None
+    """Payout: the bank account that it goes to, by the provider's name for it."""
     return_entry_id: str | None = None
     """Of what failed: the entry that took its money back."""
     rate: Decimal | None = None

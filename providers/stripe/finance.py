@@ -146,6 +146,7 @@ def _payout(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
         automatic=bool(body.get("automatic")),
         itemised=body.get("reconciliation_status") == "completed",
         trace=_text(trace.get("value") if isinstance(trace, Mapping) else trace),
+        destination=_id(body.get("destination")),
         return_entry_id=_id(body.get("failure_balance_transaction")),
     )
 
@@ -255,5 +256,5 @@ FINANCE: Final = FinanceReader(
     categories=_CATEGORIES,
     streams=frozenset({"balance_transaction", "charge", "refund", "dispute", "payout"}),
     read=read,
-    revision=3,
+    revision=4,
 )

@@ -212,6 +212,7 @@ def encoded(each: Movement) -> str:
         None if each.rate is None else str(each.rate),
         None if each.counts_as is None else each.counts_as.minor,
         None if each.counts_as is None else each.counts_as.currency,
+        each.destination,
     ]
     while len(values) > _ALWAYS and values[-1] in (None, [], (), 0):  # an empty text is not absent
         values.pop()
@@ -220,9 +221,10 @@ def encoded(each: Movement) -> str:
 
 def decoded(ref: ResourceRef, reading: str) -> Movement:
     values = orjson.loads(reading)
-    values += [None] * (22 - len(values))
+    values += [None] * (23 - len(values))
     (role, condition, status, minor, currency, occurred_at, entry_id, clues, parent, order, gateway, country, traits,
-     payments, arrives_at, automatic, itemised, trace, return_entry_id, rate, counted, counted_in) = values  # fmt: skip
+     payments, arrives_at, automatic, itemised, trace, return_entry_id, rate, counted, counted_in,
+     destination) = values  # fmt: skip
     return Movement(
         ref=ref,
         role=_ROLES[role],
@@ -245,6 +247,7 @@ def decoded(ref: ResourceRef, reading: str) -> Movement:
         return_entry_id=return_entry_id,
         rate=None if rate is None else Decimal(rate),
         counts_as=None if counted_in is None else Money(counted, counted_in),
+        destination=destination,
     )
 
 

@@ -45,6 +45,8 @@ class BankMatch:
         for line in self._lines:
             since, through = self._read.get(line.currency, (line.booked_on, line.booked_on))
             self._read[line.currency] = (min(since, line.booked_on), max(through, line.booked_on))
+        self._tied: dict[tuple[str, str | None], set[str]] = defaultdict(set)
+        """Where a provider sends money to -> the statements' accounts on which it was seen to arrive."""
         self._holes = tuple(holes(self._lines, facts.bank_openings))
         for payout in sorted(self._payouts, key=lambda each: (each.occurred_at, each.ref)):
             self._take(payout)
@@ -85,6 +87,7 @@ class BankMatch:
             return
         self._payout_of[named[0]] = payout.ref
         self._banked[payout.ref] = self._banked_as(payout, named[0])
+        self._tied[payout.ref.account, payout.destination].add(named[0].bank_account)
 
     def _is_as_much(self, line: BankLine, payout: Movement) -> bool:
         paid = self._scope.own(payout.amount.minor, payout.ref.account, payout.amount.currency)
@@ -149,10 +152,17 @@ class BankMatch:
         if payout.arrives_at is None:
             return None
         arrived, grace = payout.arrives_at.date(), self._scope.params.rules.grace_days
-        of_currency = (hole for hole in self._holes if hole.currency == payout.amount.currency)
-        return next(
-            (hole for hole in of_currency if hole.is_certain is certain and hole.may_hold(arrived, grace)), None
+        where = self._where(payout)
+        near = (
+            hole
+            for hole in self._holes
+            if hole.currency == payout.amount.currency and (not where or hole.bank_account in where)
         )
+        return next((hole for hole in near if hole.is_certain is certain and hole.may_hold(arrived, grace)), None)
+
+    def _where(self, payout: Movement) -> set[str]:
+        """The accounts on which payouts to the same destination stand; none: nobody can say."""
+        return set() if payout.destination is None else self._tied.get((payout.ref.account, payout.destination), set())
 
     def _is_overdue(self, payout: Movement) -> bool:
         """Whether the statements of its currency reach from before its arrival to after its grace."""

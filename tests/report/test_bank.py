@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 import pytest
@@ -10,16 +11,29 @@ from reconciler.ledger.bank import BankLine, record_statement
 from tests.report.books import BEGINNING, END, LATER, Books, break_types, on, standing
 
 
-@pytest.fixture
-def paid(books: Books) -> Books:
-    """Payouts of 100.00, 200.00 and 300.00, due on the 7th, the 14th and the 21st."""
+def pays(books: Books, destinations: Mapping[int, str]) -> Books:
+    """Payouts of 100.00, 200.00 and 300.00, due on the 7th, the 14th and the 21st; `destinations` by the day on which
+    they were made."""
     books.states(0, at=BEGINNING)
     for day, minor in ((5, 10000), (12, 20000), (19, 30000)):
         entry = books.entry("charge", minor, at=on(day))
-        books.payout(minor, at=on(day), members=[entry], arrives=on(day + 2), trace_id={"value": f"TRACE{day}"})
+        books.payout(
+            minor,
+            at=on(day),
+            members=[entry],
+            arrives=on(day + 2),
+            trace_id={"value": f"TRACE{day}"},
+            destination=destinations.get(day),
+        )
     books.states(0, at=END)
     books.covers()
     return books
+
+
+@pytest.fixture
+def paid(books: Books) -> Books:
+    """By a provider that does not say where to."""
+    return pays(books, {})
 
 
 def brings(
@@ -30,10 +44,11 @@ def brings(
     opening: int | None,
     currency: str = "USD",
     known: int = 31,
+    account: str = "giro",
 ) -> None:
-    """A statement of `giro`: day -> (minor units, reference)."""
+    """A statement: day -> (minor units, reference)."""
     found = [
-        BankLine("giro", name, ordinal, currency, minor, 2, date(2026, 1, day), None, reference)
+        BankLine(account, name, ordinal, currency, minor, 2, date(2026, 1, day), None, reference)
         for ordinal, (day, (minor, reference)) in enumerate(lines.items(), start=1)
     ]
     with books.ledger.together() as tx:
@@ -135,6 +150,53 @@ def test_a_hole_elsewhere_says_nothing(paid: Books) -> None:
     brings(paid, "e2", {30: (5, "x")}, opening=99, currency="EUR")
 
     assert break_types(paid.report()) == ["BANK_MISSING"]
+
+
+ONE, OTHER = "ba_1", "ba_2"
+
+
+@pytest.mark.parametrize(
+    ("destinations", "types"),
+    [
+        ({5: ONE, 12: ONE, 19: ONE}, ["BANK_MISSING"]),
+        ({5: ONE, 12: OTHER, 19: ONE}, []),
+        ({5: ONE, 12: OTHER, 19: OTHER}, ["BANK_MISSING"]),
+        ({5: ONE, 19: ONE}, []),
+        ({12: ONE}, []),
+        ({}, []),
+    ],
+    ids=["the same", "one that nobody saw", "the same as a later one", "not said", "said of this one only", "never"],
+)
+def test_only_a_statement_of_the_account_that_a_payout_goes_to_can_hold_it(
+    books: Books, destinations: dict[int, str], types: list[str]
+) -> None:
+    """`giro` is whole and has the payouts of the 7th and the 21st; of `savings` a statement is missing, where the
+    payout of the 14th may stand: unless others to the same place stand in `giro`."""
+    pays(books, destinations)
+    brings(books, "g", {2: (1, "x"), 7: (10000, "TRACE5"), 21: (30000, "TRACE19"), 30: (1, "x")}, opening=0)
+    brings(books, "s1", {2: (5, "x"), 10: (5, "x")}, opening=0, account="savings")
+    brings(books, "s3", {18: (5, "x"), 30: (5, "x")}, opening=20010, account="savings")
+
+    report = books.report()
+
+    assert break_types(report) == types
+    assert standing(report) == ("BREAKS" if types else "UNPROVEN")
+
+
+def test_a_hole_of_the_account_that_a_payout_goes_to_still_speaks_for_it(books: Books) -> None:
+    pays(books, dict.fromkeys((5, 12, 19), ONE))
+    brings_the_outer_ones(books, opens=0, reopens=30500)
+
+    assert (break_types(books.report()), standing(books.report())) == ([], "UNPROVEN")
+
+
+def test_an_account_that_was_imported_under_two_names_is_both_of_them(books: Books) -> None:
+    pays(books, dict.fromkeys((5, 12, 19), ONE))
+    brings(books, "1", {2: (500, "rent"), 7: (10000, "TRACE5"), 8: (1, "x")}, opening=0)
+    brings(books, "1", {9: (1, "x"), 10: (1, "x")}, opening=10501, account="giro new")
+    brings(books, "3", {21: (30000, "TRACE19"), 30: (1, "x")}, opening=30502, account="giro new")
+
+    assert (break_types(books.report()), standing(books.report())) == ([], "UNPROVEN")
 
 
 def test_what_a_statement_opens_with_can_be_said_later_and_changes_no_earlier_answer(paid: Books) -> None:
