@@ -10,7 +10,7 @@ from reconciler.ledger.finance import BalanceKey, DaySum, EntryChange
 from reconciler.movements import Role
 from reconciler.report.facts import BalanceFacts, Facts
 from reconciler.report.model import BalanceBlock, BalanceLine, Bar, DayPoint
-from reconciler.report.payouts import came_back
+from reconciler.report.payouts import came_back, own_fee
 from reconciler.report.scope import Scope
 
 PAYOUTS = ("payout", "payout_reversal")
@@ -139,7 +139,7 @@ def _on_the_way(scope: Scope, facts: Facts, key: BalanceKey) -> int:
     if key.balance_type != _PAYMENTS:
         return 0
     return sum(
-        each.amount.minor
+        each.amount.minor + own_fee(scope, facts, each)
         for each in facts.movements
         if each.role is Role.PAYOUT
         and each.automatic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.ledger.finance import BalanceKey, EntryFact
@@ -44,7 +45,8 @@ def _line(scope: Scope, facts: Facts, bank: BankMatch, movement: Movement) -> Pa
     account, payout_id = movement.ref.account, movement.ref.id
     composition = _composition(facts, movement)
     components = None if composition is None else scope.own(composition.net, account, movement.amount.currency)
-    gap = None if composition is None else movement.amount.minor - composition.net
+    fee = own_fee(scope, facts, movement)
+    gap = None if composition is None else movement.amount.minor + fee - composition.net
     line = bank.of(movement.ref)
     return PayoutLine(
         account=account,
@@ -53,6 +55,7 @@ def _line(scope: Scope, facts: Facts, bank: BankMatch, movement: Movement) -> Pa
         status=movement.status,
         state=_state(scope, facts, movement, gap),
         amount=scope.own(movement.amount.minor, account, movement.amount.currency),
+        fee=scope.own(fee, account, movement.amount.currency),
         components=components,
         difference=None if gap is None else scope.own(gap, account, movement.amount.currency),
         count=None if composition is None else composition.found,
@@ -64,6 +67,16 @@ def _line(scope: Scope, facts: Facts, bank: BankMatch, movement: Movement) -> Pa
         bank_line=None if line is None else line.reference,
         bank_difference=None if line is None else line.difference,
         implied_rate=None if line is None else line.implied_rate,
+    )
+
+
+def own_fee(scope: Scope, facts: Facts, movement: Movement) -> int:
+    """What the payout's own entry cost: its members come to that and its amount, and the bank sees the amount alone."""
+    return sum(
+        entry.fee
+        for entry in facts.entries.get((movement.ref.account, movement.ref.id), ())
+        if (entry.category, entry.key.currency) == (_PAYOUT, movement.amount.currency)
+        and entry.effective_at < scope.end
     )
 
 
@@ -115,11 +128,12 @@ def unlisted(lines: Sequence[PayoutLine]) -> list[str]:
 
 
 def payout_breaks(scope: Scope, lines: Sequence[PayoutLine]) -> list[OpenItem]:
-    """P2: left is the payout, right its components; difference = payout - components."""
+    """P2: left is the payout, right its components less what it cost; difference = payout - components."""
     found = []
     for line in lines:
         if line.state is PayoutState.DIFF and line.components is not None:
-            found.append(_break(scope, line, BreakType.PAYOUT_DIFF, line.components))
+            paid = replace(line.components, minor=line.components.minor - line.fee.minor)
+            found.append(_break(scope, line, BreakType.PAYOUT_DIFF, paid))
         elif line.state is PayoutState.FAILED_UNRETURNED:
             nothing = Amount(0, line.amount.currency, line.amount.exponent)
             found.append(_break(scope, line, BreakType.PAYOUT_FAILED_UNRETURNED, nothing))

@@ -174,10 +174,12 @@ class Books:
         currency: str = "usd",
         payout_id: str | None = None,
         automatic: bool = True,
+        fee: int = 0,
         **more: Any,
     ) -> str:
+        """`fee`: what the payout itself cost, on top of what reaches the bank."""
         name = payout_id or self.next_id("po")
-        entry = self.entry("payout", -amount, at=at, currency=currency, source=name)
+        entry = self.entry("payout", -amount, at=at, fee=fee, currency=currency, source=name)
         body = {
             "id": name,
             "object": "payout",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
+
+import pytest
 
 from reconciler.ledger.bank import BankLine, record_statement
 from reconciler.report.model import Amount, PayoutState
@@ -319,3 +321,54 @@ def test_a_balance_read_at_a_full_second_precedes_what_is_dated_in_it(books: Boo
 
     assert (net(report, "opening"), net(report, "difference")) == (50000, 0)
     assert "uncertain" not in " ".join(block(report).notes)
+
+
+# --- a payout that costs something itself ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sold", "sent", "fee"), [(10000, 9900, 100), (-4000, -4100, 100), (10000, 10050, -50)])
+def test_a_payout_with_a_fee_of_its_own_foots_with_it(books: Books, sold: int, sent: int, fee: int) -> None:
+    """What it paid out is what reaches the bank and what that cost; a bank debit takes in the fee as well."""
+    books.states(0, at=BEGINNING)
+    entry = books.entry("charge" if sold > 0 else "dispute", sold, at=on(5))
+    books.payout(sent, at=on(6), members=[entry], fee=fee, trace_id={"value": "TRACE"})
+    books.states(0, at=END)
+    books.covers()
+    with books.ledger.together() as tx:
+        line = BankLine("giro", "1", 1, "USD", sent, 2, date(2026, 1, 8), None, "TRACE")
+        record_statement(tx, [line], on(31))
+
+    report = books.report()
+
+    (payout,) = report.payouts
+    assert payout.components is not None
+    assert payout.difference is not None
+    assert (payout.state, payout.amount.minor, payout.fee.minor) == (PayoutState.FOOTED, sent, fee)
+    assert (payout.components.minor, payout.difference.minor) == (sold, 0)
+    assert (payout.bank_difference and payout.bank_difference.minor, break_types(report)) == (0, [])
+    assert [total.difference.minor for total in report.unsettled_totals] == [0]
+    assert (net(report, "closing"), standing(report)) == (0, "BALANCED")
+
+
+def test_a_payout_that_is_off_by_its_fee_is_a_difference_of_so_much(books: Books) -> None:
+    """Its members come to what reached the bank, and the balance paid the fee besides."""
+    books.states(0, at=BEGINNING)
+    entry = books.entry("charge", 10000, at=on(5))
+    books.payout(10000, at=on(6), members=[entry], fee=100)
+    books.states(-100, at=END)
+    books.covers()
+
+    (found,) = books.report().breaks
+
+    assert (found.type.value, found.left_amount.minor, found.right_amount.minor) == ("PAYOUT_DIFF", 10000, 9900)
+    assert found.difference.minor == 100
+
+
+def test_the_bridge_counts_what_a_payout_on_its_way_took_from_the_balance(books: Books) -> None:
+    books.states(0, at=BEGINNING)
+    entry = books.entry("charge", 10000, at=on(29))
+    books.payout(9900, at=on(30), members=[entry], fee=100, arrives=on(3, month=2), status="in_transit")
+    books.states(0, at=END)
+    books.covers()
+
+    assert (net(books.report(), "closing"), net(books.report(), "bridge")) == (0, 10000)

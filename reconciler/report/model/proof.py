@@ -158,8 +158,11 @@ class PayoutLine:
     status: str
     state: PayoutState
     amount: Amount
+    fee: Amount
+    """What the payout itself cost, on top of its amount."""
     components: Amount | None
     difference: Amount | None
+    """Amount and fee less the components."""
     count: int | None
     created_at: datetime
     arrival_on: date | None

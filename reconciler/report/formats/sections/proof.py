@@ -118,6 +118,7 @@ def proof(report: Report) -> Iterator[Sheet]:
             ("arrival_date", DAY, "arrival_on"),
             ("automatic", TRUTH),
             ("entries", COUNT, "count"),
+            ("fee", AMOUNT),
             ("components", AMOUNT),
             ("difference", AMOUNT),
             ("trace_id", TEXT),
