@@ -62,6 +62,16 @@ def test_a_report_beside_a_newer_version_says_why_it_takes_longer(reconcile: Rec
         assert tx.run(text("SELECT readings FROM aside_state")).scalar_one() == '{"main":["stripe",99,1]}'
 
 
+def test_amounts_that_no_sum_holds_end_the_command_with_a_name(reconcile: Reconcile, balanced: Books) -> None:
+    with balanced.ledger.together() as tx:
+        tx.run(text(f"UPDATE entry SET gross = {2**62}, fee = 0, net = {2**62}"))
+
+    ran = reconcile(*JANUARY, *AS_OF)
+
+    assert ran.code == 2
+    assert f"the largest of them is {2**62} minor units of USD, of stripe/main/balance_transaction/" in ran.err
+
+
 # --- the question ---------------------------------------------------------------------------------
 
 

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.shopify.kinds import KINDS as SHOPIFY_KINDS
 from reconciler.ledger import Ledger
+from reconciler.ledger.redaction import Asked
+from reconciler.model import Redaction
 from reconciler.report import canonical
 from reconciler.report.aside import SettingAside
 from reconciler.report.model import Report
@@ -158,6 +161,20 @@ def test_an_order_that_is_edited_later_has_said_what_was_paid_before(shop: Abroa
 
     assert (standing(report), report.pairs) == ("BALANCED", before.pairs)
     assert count(shop.books.ledger, "aside_group") == 1, "and stays set aside"
+
+
+def test_when_a_person_is_forgotten_their_order_still_says_what_it_counts(shop: Abroad) -> None:
+    shop.orders(email="ann@example.com")
+    shop.pays(EUR, USD)
+    shop.refunds("20.00", "21.50", final="-21.50")
+    shop.states(8850)
+    before = ask(shop)
+    kept = {name: kind.kept_when_redacted for name, kind in SHOPIFY_KINDS.items()}
+    asked = Asked("shop", Redaction("", ""), "evt_1")
+
+    shop.books.ledger.redact_versions(asked, kept, after=(-(2**63), 0), limit=100)
+
+    assert (standing(before), canonical.encode(ask(shop))) == ("BALANCED", canonical.encode(before))
 
 
 # --- whatever comes when ------------------------------------------------------------------------------
