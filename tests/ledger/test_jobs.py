@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.clock import ManualClock
 from reconciler.ledger import Job, JobLost, Ledger, open_ledger
+from reconciler.ledger.jobs import account_of
 from tests.ledger.factories import LEASE, seconds, table
 
 
@@ -201,3 +202,15 @@ def test_two_who_move_one_job_at_once_lose_no_place(ledger_url: str, clock: Manu
         with ThreadPoolExecutor(2) as threads:
             assert [*threads.map(move, (one, other))] == [None, None]
         assert one.job_progress("sweep") == {"pages": 40}
+
+
+@pytest.mark.parametrize(
+    ("name", "account"),
+    [
+        ("recent/main/charge", "main"), ("deadlines/main", "main"), ("watch/main", "main"), ("feed/main", "main"),
+        ("backfill/b9e06aaf4fcb/main/charge", "main"), ("retention/reads", None), ("outbox/watch", None),
+        ("alerts", None), ("aside", None), ("room", None), ("secrets/main", "main"), ("redact/main", "main"),
+    ],
+)  # fmt: skip
+def test_whose_a_job_is_stands_in_its_name(name: str, account: str | None) -> None:
+    assert account_of(name) == account

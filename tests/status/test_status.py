@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from reconciler.alerts import Rules
 from reconciler.alerts.conditions import conditions
 from reconciler.clock import ManualClock
@@ -16,7 +14,6 @@ from reconciler.config import Sweep
 from reconciler.ledger import Coverage, Ledger, Rejection, Release
 from reconciler.ledger.anomalies import Anomalies
 from reconciler.ledger.findings import FEED_AGED_OUT
-from reconciler.ledger.jobs import account_of
 from reconciler.model import Cause, Finding, Notice, Severity, Window
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status import Followed, Status, observe, report_document, status_document, status_of
@@ -243,18 +240,6 @@ def test_what_was_known_of_an_account_that_is_configured_no_more_is_not_told_as_
         ("former", "charge"): "in the ledger, but not in the configuration"
     }
     assert [each.code for each in conditions(after, Anomalies(), Rules())] == ["not-looked-at"]
-
-
-@pytest.mark.parametrize(
-    ("name", "account"),
-    [
-        ("recent/main/charge", "main"), ("deadlines/main", "main"), ("watch/main", "main"), ("feed/main", "main"),
-        ("backfill/b9e06aaf4fcb/main/charge", "main"), ("retention/reads", None), ("outbox/watch", None),
-        ("alerts", None), ("aside", None), ("room", None), ("secrets/main", "main"), ("redact/main", "main"),
-    ],
-)  # fmt: skip
-def test_whose_a_job_is_stands_in_its_name(name: str, account: str | None) -> None:
-    assert account_of(name) == account
 
 
 # --- deadlines ------------------------------------------------------------------------------------
