@@ -111,8 +111,10 @@ class Seal:
 
 
 def key_id_of(sealed: bytes) -> str:
-    """Which key it takes. Raises CannotOpen for what no version of this program sealed."""
-    if sealed[:1] != _NAMED or len(sealed) < 1 + _ID_BYTES + _NONCE_BYTES:
+    """Which key it takes. Raises CannotOpen for what no version of this program sealed; Altered where it is cut off."""
+    if len(sealed) < 1 + _ID_BYTES + _NONCE_BYTES:
+        raise Altered("it is cut off")
+    if sealed[:1] != _NAMED:
         raise CannotOpen("this was sealed by another version of the program")
     return sealed[1 : 1 + _ID_BYTES].hex()
 

@@ -20,7 +20,7 @@ from reconciler.cli.printing import print_json, talk
 from reconciler.cli.refs import read_refs
 from reconciler.desk import Desk
 from reconciler.errors import LedgerError, LedgerUnavailable
-from reconciler.ledger import GroupCommit, Job
+from reconciler.ledger import GroupCommit, Job, JobLost
 from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.breaks import audit_length
 from reconciler.ledger.redaction import BY, left_unreadable
@@ -106,12 +106,14 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
     writer = GroupCommit(at.ledger, at.clock, again=AT_LEISURE)
     try:
         redactors = {name: Redactor(name, at.accounts[name].kinds, writer, at.clock) for name in at.accounts}
-        known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
         accounts = sorted({ref.account for ref in refs})
-        for name in accounts:
-            asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
-            now = at.clock.now()
-            AT_LEISURE(partial(at.ledger.ask_redaction, name, asked, event_id=f"{BY}{at_the_terminal()}", now=now))
+        try:
+            known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
+        finally:  # where a key is missing it stays asked for
+            for name in accounts:
+                asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
+                now = at.clock.now()
+                AT_LEISURE(partial(at.ledger.ask_redaction, name, asked, event_id=f"{BY}{at_the_terminal()}", now=now))
         return known, sum([await _account(at, writer, redactors[name].periodic(), name) for name in accounts])
     finally:
         await writer.close()
@@ -124,7 +126,7 @@ async def _account(at: Desk, writer: GroupCommit, periodic: Periodic, name: str)
     async def run(job: Job) -> Ended:
         try:
             return await periodic.run(job)
-        except LedgerUnavailable:
+        except (LedgerUnavailable, JobLost):
             raise
         except LedgerError as error:
             refused.append(error)

@@ -17,7 +17,11 @@ else:
 
 
 class DamagedBody(LedgerError):
-    """Stored bytes that are not what was written: no key and no version of the program that is at hand reads them."""
+    """Stored bytes that are not what was written: no key and no version of the program reads them."""
+
+
+class UnknownFormat(LedgerError):
+    """Stored bytes that a newer version of the program wrote, as far as anybody can tell here: it may read them."""
 
 
 _RAW = b"r"
@@ -54,7 +58,7 @@ def pack(content: bytes) -> bytes:
 
 
 def unpack(stored: bytes) -> bytes:
-    """Raises DamagedBody when the bytes are not what `pack` wrote, now or in any earlier version."""
+    """Raises DamagedBody when the bytes are not what `pack` wrote, now or in any earlier version; UnknownFormat."""
     form, content = stored[:1], stored[1:]
     if form == _RAW:
         return content
@@ -73,7 +77,7 @@ def unpack(stored: bytes) -> bytes:
         raise DamagedBody(
             f"stored bytes are damaged ({error}); restore from a backup or read the resource again"
         ) from error
-    raise DamagedBody(f"stored bytes have the unknown format {form!r}; was this ledger written by a newer version?")
+    raise UnknownFormat(f"stored bytes have the unknown format {form!r}; was this ledger written by a newer version?")
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, islice
@@ -159,18 +158,26 @@ class Lane:
             self._gathered = len(self._waiting)
             loop.call_soon(self._look)
             return
-        self._pack()
+        if not self._pack(loop.time() + TURN_SECONDS):
+            loop.call_soon(self._look)
+            return
         rejections = [self._rejections.popleft() for _ in range(min(GROUP_BOUND, len(self._rejections)))]
         self._thread.submit(self._run, loop, rejections)
 
-    def _pack(self) -> None:
-        """The bodies of what is there, now that no commit runs: packing lets go of the interpreter's lock, which a
-        commit beside it would take each time and hold."""
-        packing = self._ledger.store.packing
+    def _pack(self, until: float) -> bool:
+        """The bodies of what is there, now that no commit of ours runs: packing lets go of the interpreter's lock,
+        which a commit beside it would take each time and hold. False: some are left, and the loop has others to serve.
+        """
+        loop, packing = asyncio.get_running_loop(), self._ledger.store.packing
         for waiting in islice(self._waiting, GROUP_BOUND):
             if waiting.receipt is not None and waiting.receipt.packed is None:
-                with suppress(Exception):  # its commit packs it then, or says to whom it belongs what is wrong
+                if loop.time() > until:
+                    return False
+                try:
                     waiting.receipt.pack(packing)
+                except Exception:
+                    return True  # a key that cannot be read: the commit tries again, and says so to whom it belongs
+        return True
 
     def _drop(self, rejections: Sequence[Rejection], why: str) -> None:
         """They were answered and stay unstored: that is all there is to say of them, and no more of what they held."""

@@ -137,8 +137,11 @@ class Connection(asyncio.Protocol):
         self.writable.set()
         turns = list(self._turns)
         self._turns.clear()
-        self._current = None
+        self._current = self._timed = None
         self._deaf = True
+        # It holds us as we hold it: with the last head both would wait for a collection of garbage.
+        self._parser = cast("httptools.HttpRequestParser", None)
+        self._headers = []
         for turn in turns:
             turn.lose()
         if not listener.connections:

@@ -402,6 +402,15 @@ def test_a_file_whose_name_an_address_would_write_otherwise_is_the_one_that_is_k
         assert manifest.tables["resource"].rows == marked
 
 
+@pytest.mark.parametrize("name", ["ledger.db", "backup.part", "manifest.json"])
+def test_a_backup_may_be_called_as_what_it_is_made_of(places: Iterator[str], tmp_path: Path, name: str) -> None:
+    with ledger_at(next(places)) as ledger:
+        ledger.mark([by_hand(ref("ch_9"))], NOON)
+        take(ledger.store, tmp_path / name, now=NOON)
+    assert verify(tmp_path / name).tables["resource"].rows == 1
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
 def test_backup_replaces_no_file_and_leaves_none_behind(kept: Path, places: Iterator[str]) -> None:
     before = kept.read_bytes()
     with ledger_at(next(places)) as ledger:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import threading
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import pytest
 
-from reconciler.clock import ManualClock
+from reconciler.app import backfill_of, backfilling
+from reconciler.clock import ManualClock, SystemClock
+from reconciler.config import load
 from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import GroupCommit, Ledger, Verdict
 from reconciler.ledger.inline import Inline
@@ -60,3 +68,24 @@ def test_what_fails_fails_its_caller_and_nobody_else(ledger: Ledger, clock: Manu
         await writer.close()
 
     run(story())
+
+
+def test_a_backfill_has_no_thread_for_its_ledger_on_sqlite_and_one_on_postgres(
+    ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"[ledger]\nurl = {json.dumps(ledger_url)}\n", encoding="utf-8")
+    threads = []
+
+    def noted(*given: Any, **more: Any) -> GroupCommit:
+        threads.extend([type(each) for each in more.values()])
+        return GroupCommit(*given, **more)
+
+    monkeypatch.setattr(backfilling, "GroupCommit", noted)
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            await backfill_of(stack, load(config, {}), {}, SystemClock(), random.Random(1), watch=lambda _: None)
+
+    run(story())
+    assert set(threads) == ({Inline} if ledger_url.startswith("sqlite") else {NoneType})

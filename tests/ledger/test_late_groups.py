@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from sqlalchemy import event
 
 from reconciler.clock import ManualClock
 from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import GroupCommit, Ledger, Rejection, Verdict, open_ledger
+from reconciler.ledger.lane import TURN_SECONDS
+from reconciler.ledger.packing import Packing, Place
 from reconciler.ledger.store import Store
 from reconciler.ledger.turn import FileTurn
 from tests.ledger.factories import delivery, receipt, ref, webhook
@@ -127,3 +132,31 @@ def test_who_holds_the_turn_is_not_kept_from_answering_by_a_checkpoint(
         ledger.store.tidy()
         ledger.tick()
         assert journal.stat().st_size == grown
+
+
+def test_bodies_are_packed_on_the_loop_and_others_have_their_turns_meanwhile(
+    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no commit wants the interpreter's lock, and never longer at a time than a commit may take calls."""
+    threads, turns = list[int](), 0
+
+    def slowly(self: Packing, content: bytes, place: Place) -> bytes:
+        threads.append(threading.get_ident())
+        time.sleep(TURN_SECONDS)  # as large bodies take it
+        return pack(self, content, place)
+
+    pack = Packing.pack
+    monkeypatch.setattr(Packing, "pack", slowly)
+
+    async def story() -> None:
+        nonlocal turns
+        writer = GroupCommit(ledger, clock)
+        waiting = [asyncio.create_task(writer.receive(receipt(f"evt_{n}", webhook(CHARGE)))) for n in range(10)]
+        while not all(each.done() for each in waiting):
+            turns += len(threads) < 10
+            await asyncio.sleep(0)
+        await writer.close()
+
+    asyncio.run(story())
+    assert threads == [threading.get_ident()] * 10
+    assert turns >= 9

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from reconciler.clock import ManualClock
 from reconciler.ledger import GroupCommit, Job, Ledger, Packing, PageRow, Receipt, Rejection, Verdict, open_ledger
 from reconciler.ledger.breaks import audit_rows, verify_audit
-from reconciler.ledger.codec import pack
+from reconciler.ledger.codec import UnknownFormat, pack
 from reconciler.ledger.moving import export_lines
 from reconciler.ledger.packing import SealedElsewhere
 from reconciler.model import Cause, Redaction, ResourceRef, Snapshot
@@ -275,3 +275,14 @@ def test_a_repeated_request_empties_its_own_delivery_too(ledger: Ledger, clock: 
     bodies = [each["delivery"]["body"] for each in told if "delivery" in each]
     assert len(bodies) == 2
     assert len(set(map(str, bodies))) == 1
+
+
+def test_what_a_newer_version_wrote_is_not_taken_for_damage(ledger: Ledger, clock: ManualClock) -> None:
+    """A node that can read it may be beside this one: nothing of it is passed by or emptied, and it stays asked for."""
+    _store(ledger, "customer", "2")
+    with ledger.store.write() as tx:
+        tx.run(text("UPDATE version SET body = :body"), {"body": b"Nof a later form"})
+    _receive(ledger, "e1", redact=(Redaction("customer", "2"),))
+    with pytest.raises(UnknownFormat, match="newer version"):
+        _run(ledger, clock)
+    assert [each.what for each in ledger.pending_redactions("main")] == [Redaction("customer", "2")]

@@ -15,6 +15,7 @@ from reconciler.clock import ManualClock
 from reconciler.errors import UsageError
 from reconciler.ledger import Coverage, Ledger, open_ledger
 from reconciler.ledger.moving import Imported, import_lines
+from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, Snapshot, State, Window
 from tests.ledger.factories import by_hand, claim_one, receipt, ref, settle, table, versions, webhook
@@ -342,6 +343,20 @@ def test_the_planner_knows_what_an_import_brings_while_it_brings_it(postgres_led
     with closing(open_ledger(postgres_ledger_url)) as ledger, ledger.together() as tx:
         import_lines(ledger.store, brought(tx), READERS, NOW)
         assert known[1:] == [1000, 2000]
+
+
+def test_an_import_does_not_wait_for_whoever_vacuums_what_it_fills(postgres_ledger_url: str) -> None:
+    lines = [orjson.dumps(version(ref=f"stripe/main/charge/ch_{number}")) for number in range(1200)]
+    with (
+        closing(Store(postgres_ledger_url, busy_seconds=0.05)) as store,
+        closing(open_ledger(postgres_ledger_url)) as other,
+        other.together() as vacuum,
+    ):
+        vacuum.run(text("LOCK TABLE version IN SHARE UPDATE EXCLUSIVE MODE"))
+        with store.write() as tx:
+            tx.run(text("SET LOCAL lock_timeout = '50ms'"))
+            import_lines(store, iter(numbered(lines)), READERS, NOW)
+            assert tx.run(text("SELECT count(*) FROM version")).scalar_one() == len(lines)
 
 
 def test_a_delivery_is_one_line_however_many_resources_it_named(ledger: Ledger) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from reconciler.ledger import open_ledger
+from reconciler.ledger import Job, JobLost, open_ledger
 from reconciler.ledger.breaks import audit_rows, verify_audit
 from reconciler.ledger.codec import pack
+from reconciler.model import Redaction
+from reconciler.periodic import Ended
+from reconciler.redaction import Redactor
 from tests.cli.running import run_here
 
 ADA = ("ada.lovelace@example.com", "Ada Lovelace")
@@ -285,6 +288,40 @@ def test_a_key_that_is_missing_is_named_at_once(books: _Books, tmp_path: Path) -
     assert (ran.code, "encryption.keys" in ran.err, "another node" in ran.err) == (2, True, False)
     sealed = _Books(tmp_path, books.url, ["env:SEAL"])
     assert sealed.run("redact", "stripe/main/customer/cus_ada")["done"], "it stayed asked for"
+
+
+def test_a_request_for_a_guest_stays_asked_for_where_a_key_is_missing(
+    tmp_path: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has no record of their own is found in bodies, which nobody can open."""
+    monkeypatch.setenv("SEAL", base64.b64encode(bytes(32)).decode())
+    books = _Books(tmp_path, sqlite_ledger_url, ["env:SEAL"])
+    of_a_guest = [
+        _version(f"stripe/main/{ref}", body)
+        for ref, body in _stripe("ada", "cus_ada", _person())
+        if not ref.startswith("customer/")
+    ]
+    (tmp_path / "lines.jsonl").write_text("\n".join(of_a_guest), encoding="utf-8")
+    books.run("import", str(tmp_path / "lines.jsonl"))
+    without = _Books(tmp_path, sqlite_ledger_url, [])
+    assert run_here("--config", str(without.config), "redact", "stripe/main/customer/cus_ada").code == 2
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        assert [each.what for each in ledger.pending_redactions("main")] == [Redaction("customer", "cus_ada")]
+
+
+def test_a_lease_that_was_lost_is_waited_out(books: _Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine slept, and another node may be at it: it is nothing that no further run would get past."""
+    run, lost = Redactor.run, [JobLost("the lease of job redact/main has ended")]
+
+    async def once_too_late(self: Redactor, job: Job) -> Ended:
+        if lost:
+            with closing(open_ledger(books.url)) as ledger, ledger.store.write() as tx:
+                tx.run(text("UPDATE job SET lease_until = 0 WHERE name = 'redact/main'"))
+            raise lost.pop()
+        return await run(self, job)
+
+    monkeypatch.setattr(Redactor, "run", once_too_late)
+    assert books.run("redact", "stripe/main/customer/cus_ada")["done"]
 
 
 def _unfollowed(number: int, account: str, body: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def take(store: Store, out: Path, *, now: datetime) -> Manifest:
         raise UsageError("there is no ledger to back up")
     try:
         with room_beside(out) as room:
-            unfinished = room / out.name
+            unfinished = room / "backup.part"  # and not as it will be called, which may be the name of the copy
             with writing(unfinished) as archive:
                 if store.dialect.is_postgres:
                     manifest = _from_postgres(store, archive, revision, now)
