@@ -29,6 +29,8 @@ class Inflated:
         """`encoding`: the `Content-Encoding`."""
         self._encoding = encoding.strip().lower()
         self._stream: zlib._Decompress | None = None
+        self._held = b""
+        """The first byte of what may be gzip's next member."""
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Raises Unreadable."""
@@ -37,6 +39,7 @@ class Inflated:
             return
         if self._encoding not in ("gzip", "x-gzip", "deflate"):
             raise Unreadable(f"it is packed as {self._encoding[:40]!r}, which nobody asked for")
+        piece, self._held = self._held + piece, b""
         try:
             more = False
             while piece or more:
@@ -44,6 +47,7 @@ class Inflated:
                 if stream is None or (stream.eof and piece.startswith(_MEMBER)):
                     stream = self._stream = zlib.decompressobj(self._window(piece))
                 elif stream.eof:
+                    self._held = piece if piece == _MEMBER[:1] else b""
                     return  # padding behind the end
                 part = stream.decompress(piece, _STEP_BYTES)
                 yield part

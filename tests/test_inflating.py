@@ -47,3 +47,15 @@ def test_what_zlib_still_holds_when_the_last_byte_has_come_is_part_of_the_body()
 def test_a_bomb_is_handed_out_in_steps() -> None:
     packed = gzip.compress(b"\0" * 50_000_000)
     assert max(len(each) for each in Inflated("gzip").feed(packed)) <= STEP
+
+
+def test_a_body_of_two_members_is_whole_wherever_it_is_cut() -> None:
+    """Also between the two bytes that say that another member begins."""
+    packed = gzip.compress(b'{"a":[1,2') + gzip.compress(b",3]}")
+    for cut in range(1, len(packed)):
+        found = Inflated("gzip")
+        assert (
+            b"".join([part for piece in (packed[:cut], packed[cut:]) for part in found.feed(piece)]) == b'{"a":[1,2,3]}'
+        )
+        found.end()
+    assert unpacked("gzip", packed, 1) == b'{"a":[1,2,3]}'

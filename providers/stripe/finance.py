@@ -160,17 +160,17 @@ def _invoice(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement:
         status=str(body.get("status")),
         amount=_money(body.get("amount_paid") or 0, body),
         occurred_at=_instant(body["created"]),
-        payments=tuple(_invoice_payments(payments)),
+        payments=tuple(_invoice_payments(payments, body)),
     )
 
 
-def _invoice_payments(payments: Any) -> Iterator[tuple[str, int]]:
+def _invoice_payments(payments: Any, body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Since 2025-03-31.basil this is the only road from an invoice to its charge: `charge.invoice` is gone."""
     for each in payments:
         payment = each.get("payment") or {}
         paid_with = _id(payment.get("payment_intent")) or _id(payment.get("charge"))
         if paid_with:
-            yield paid_with, each.get("amount_paid") or 0
+            yield paid_with, _money(each.get("amount_paid") or 0, body).minor
 
 
 def _conversion(snapshot: Snapshot, body: Mapping[str, Any]) -> Movement | None:

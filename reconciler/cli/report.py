@@ -131,7 +131,7 @@ def report(
         if found.report.params.as_of > at.clock.now():
             talk("--as-of lies in the future: what becomes known until then will change this report")
         if signing.closes:
-            tell_of_now(_status(tx, at, since))
+            tell_of_now(_status(tx, at, since), at.accounts)
         signing.sign(at, found.report)
         status = None if question.as_of is not None else _status(tx, at, since)
         _deliver(found.dossier(None if status is None else evidence_of(status)), formats, section or (), out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.cli.printing import talk
@@ -70,9 +71,10 @@ class Signing:
             )
 
 
-def tell_of_now(status: Status) -> None:
+def tell_of_now(status: Status, accounts: Collection[str]) -> None:
     """What nobody has read yet, to whoever signs: the report speaks for its own instant and cannot say it."""
-    dirty, dead = status.resources.dirty, status.resources.dead
+    waiting = [each for each in status.kinds if each.account in accounts]
+    dirty, dead = sum([each.dirty for each in waiting]), sum([each.dead for each in waiting])
     if dirty or dead:
         talk(
             f"at this moment {dirty:,} {'resource is' if dirty == 1 else 'resources are'} dirty and {dead:,}"

@@ -33,6 +33,8 @@ def parse(url: str) -> URL:
 
 _NUMBERS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 """What libpq looks at only once it has a socket to a server."""
+_REFUSED = ("invalid ", "weak ", "definition of service")
+"""How libpq begins what it says of settings; all else is about a server."""
 _NOWHERE = {"host": "/nonexistent", "hostaddr": ""}
 
 
@@ -52,7 +54,7 @@ def _require_settings(url: URL) -> None:
         said = PGconn.connect_start(make_conninfo("", **(given | _NOWHERE)).encode()).error_message.decode()
     except ProgrammingError as error:
         raise _not_understood(str(error)) from error
-    if said.startswith("invalid "):
+    if said.startswith(_REFUSED):
         raise _not_understood(said)
     for name in _NUMBERS:
         if not re.fullmatch(r"\s*-?[0-9]+\s*", given.get(name, "0")):

@@ -87,7 +87,9 @@ _STATE = text("SELECT readings, terms, turn FROM aside_state WHERE id = 1")
 _INSERT_STATE = insert_into(
     "aside_state", {"id": WHOLE, "readings": WORDS, "terms": WORDS, "turn": WHOLE}, "ON CONFLICT (id) DO NOTHING"
 )
-_NEW_TERMS = text("UPDATE aside_state SET readings = :readings, terms = :terms, turn = turn + 1 WHERE id = 1")
+_NEW_TERMS = text(
+    "UPDATE aside_state SET readings = :readings, terms = :terms, turn = turn + 1 WHERE id = 1 AND turn = :turn"
+)
 _TAKE_TURN = text("UPDATE aside_state SET turn = turn + 1 WHERE id = 1 AND turn = :turn")
 _SET_TERMS = text("UPDATE aside_state SET terms = :terms WHERE id = 1")
 
@@ -122,8 +124,8 @@ def begin(tx: Transaction, readings: str, terms: str) -> None:
         accounts |= set(before.forgetting.accounts) & own.keys()
     at = Forgetting(terms, tuple(sorted(accounts)))
     # First of all: whoever forgets a body locks in this order.
-    tx.run(_NEW_TERMS, {"readings": readings, "terms": _encoded(at)})
-    if to_forget(tx, at, 1) is None:
+    given = {"readings": readings, "terms": _encoded(at), "turn": before.turn}
+    if tx.run(_NEW_TERMS, given).rowcount == 1 and to_forget(tx, at, 1) is None:
         conclude(tx, at)
 
 

@@ -129,10 +129,13 @@ _READ = "NOT EXISTS (SELECT 1 FROM unread u WHERE u.resource_id = m.resource_id)
 _ROWS = f"SELECT {ROW} FROM movement m WHERE m.account = :account AND m.kind = :kind AND {KNOWN} AND {_READ}"
 _ALL_ROWS = text(_ROWS)
 _OPEN_ROWS = text(f"{_ROWS} AND (m.group_id IS NULL OR m.group_id <= {OPEN})")
-_ROW_HISTORY = text(
+_EVER_KNOWN = (
     f"SELECT {ROW} FROM movement m WHERE m.account = :account AND m.kind = :kind AND m.recorded_at <= :as_of"
-    f" AND {_READ} ORDER BY m.remote_id, m.version"
+    f" AND {_READ}"
 )
+_ROW_HISTORY = text(f"{_EVER_KNOWN} ORDER BY m.remote_id, m.version")
+_OPEN_HISTORY = text(f"{_EVER_KNOWN} AND (m.group_id IS NULL OR m.group_id <= {OPEN}) ORDER BY m.remote_id, m.version")
+_GROUP_HISTORY = text(f"{_EVER_KNOWN} AND m.group_id IN :ids").bindparams(bindparam("ids", expanding=True))
 _GROUP_ROWS = text(f"SELECT {ROW} FROM movement m WHERE m.group_id IN :ids AND {KNOWN} AND {_READ}").bindparams(
     bindparam("ids", expanding=True)
 )
@@ -145,10 +148,16 @@ def from_rows(tx: Transaction, account: str, kind: str, as_of: datetime, *, only
         yield known(row)
 
 
-def history_from_rows(tx: Transaction, account: str, kind: str, as_of: datetime) -> Iterator[Known]:
+def history_from_rows(
+    tx: Transaction, account: str, kind: str, as_of: datetime, *, groups: Collection[int] | None = None
+) -> Iterator[Known]:
+    """What every version said, in order; with `groups` of what is in none that is set aside, and of these."""
     given = {"account": account, "kind": kind, "as_of": to_micros(as_of)}
-    for row in tx.run(_ROW_HISTORY, given).yield_per(_CHUNK):
+    for row in tx.run(_ROW_HISTORY if groups is None else _OPEN_HISTORY, given).yield_per(_CHUNK):
         yield known(row)
+    for some in chunks(groups or ()):
+        for row in tx.run(_GROUP_HISTORY, given | {"ids": some}):
+            yield known(row)
 
 
 def of_groups(tx: Transaction, groups: Collection[int], as_of: datetime) -> Iterator[Known]:

@@ -216,7 +216,10 @@ class _Gathering:
         ]
         for term in self._terms:
             if _orders_of(term) in term.finance.kinds:
-                found += [known.movement for known in self._history(term, _orders_of(term))]
+                found += [
+                    known.movement
+                    for known in self._history(term, _orders_of(term), self._cut if self._groups_hold else None)
+                ]
         if self._sells:
             found += self._own_payments()
         members = movements.of_groups(self._tx, self._cut, self._params.as_of)
@@ -314,11 +317,11 @@ class _Gathering:
             tuple(sorted(unseen, key=lambda each: each.ref)),
         )
 
-    def _history(self, term: AccountTerms, kind: str) -> Iterator[Known]:
-        """What every version said, in order."""
+    def _history(self, term: AccountTerms, kind: str, groups: set[int] | None = None) -> Iterator[Known]:
+        """What every version said, in order; with `groups` not of what is set aside in others."""
         tx, as_of = self._tx, self._params.as_of
         if self._rows_hold:
-            yield from movements.history_from_rows(tx, term.name, kind, as_of)
+            yield from movements.history_from_rows(tx, term.name, kind, as_of, groups=groups)
         ever = Unreadable()
         read = ever.or_else((), term.finance.read)
         yield from movements.history_from_bodies(tx, term.name, kind, as_of, read, unread=self._rows_hold)

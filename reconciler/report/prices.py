@@ -20,7 +20,7 @@ class Prices:
 
     def of(self, sale: Movement) -> Iterator[Money]:
         """One amount for each other currency. Where an order says two things of one amount, it says nothing."""
-        if sale.counts_as is not None:
+        if sale.counts_as is not None and sale.counts_as.currency != sale.amount.currency:
             yield sale.counts_as
             return
         by_currency: dict[str, set[Money]] = defaultdict(set)

@@ -284,9 +284,10 @@ def resolve(
         evidence_sha256=evidence_sha256,
     )
     take_turn(tx)
-    standing = Worklist(events_of_break(tx, broken.break_id)).resolution(broken)
+    events = events_of_break(tx, broken.break_id)
+    standing = Worklist(events).resolution(broken)
     if standing is None:
-        record_break_event(tx, event)
+        record_break_event(tx, _behind(event, events))
     elif replace(standing, at=now) != event:
         raise Conflict(f"{broken.break_id} is resolved already, by {standing.actor}; reopen it first")
 
@@ -300,8 +301,13 @@ def reopen_break(tx: Transaction, broken: OpenItem, *, by: str, words: str, now:
     take_turn(tx)
     events = events_of_break(tx, broken.break_id)
     if Worklist(events).resolution(broken) is not None:
-        record_break_event(tx, event)
+        record_break_event(tx, _behind(event, events))
         return
     decided = [each for each in events if each.action in (BreakAction.RESOLVE, BreakAction.REOPEN)]
     if not decided or replace(decided[-1], at=now) != event:
         raise Conflict(f"{broken.break_id} is open already")
+
+
+def _behind(event: BreakEvent, events: Sequence[BreakEvent]) -> BreakEvent:
+    """What is decided last counts, also where the clock of whoever decides is behind the one before."""
+    return replace(event, at=max([event.at, *(each.at for each in events)]))

@@ -113,11 +113,13 @@ class LedgerGauges:
             self._alerts,
         ):
             each.clear()
+        ours = {followed.account for followed in self._followed}
         for holding in status.kinds:
+            waits = holding.account in ours  # nobody reads what is of an account that is configured no more
             for state, count in (
                 ("total", holding.total),
-                ("dirty", holding.dirty),
-                ("dead", holding.dead),
+                ("dirty", holding.dirty if waits else 0),
+                ("dead", holding.dead if waits else 0),
                 ("deleted", holding.deleted),
             ):
                 self._resources.labels(holding.account, holding.kind, state).set(count)

@@ -44,6 +44,7 @@ def test_what_it_says_of_postgres_holds_and_the_rest_is_ours(postgres_ledger_url
         ("sslmode=abc", 'invalid sslmode value: "abc"'), ("sslmode=abc&host=/tmp", "sslmode"),
         ("target_session_attrs=master&sslmode=require", "target_session_attrs"), ("port=abc", '"port"'),
         ("keepalives_idle=soon", "keepalives_idle is 'soon', and no whole number"),
+        ("sslrootcert=system&sslmode=require", "weak sslmode"), ("service=none", "definition of service"),
     ],
 )  # fmt: skip
 def test_a_setting_that_no_connection_to_postgres_has_is_named(said: str, named: str) -> None:

@@ -53,6 +53,23 @@ def test_amounts_at_the_bound_add_up_to_the_unit(
     assert (net(report, "opening"), net(report, "closing")) == (sum(before), sum(before + inside))
 
 
+def test_a_payment_of_an_invoice_beyond_it_is_named_and_ends_no_report(books: Books) -> None:
+    absurd = {"amount_paid": LARGEST * 10, "payment": {"payment_intent": "pi_1"}}
+    books.charge(100, at=on(3), payment_intent="pi_1")
+    books.read(
+        "invoice",
+        {
+            "id": "in_1", "status": "paid", "amount_paid": 100, "currency": "usd", "created": int(on(3).timestamp()),
+            "payments": {"data": [absurd]},
+        },
+        at=on(3),
+    )  # fmt: skip
+    books.states(0, at=BEGINNING)
+    books.states(100, at=END)
+    books.covers()
+    assert standing(books.report()) == "UNPROVEN"
+
+
 @pytest.mark.parametrize("minor", [LARGEST + 1, -LARGEST - 1, MOST])
 def test_an_amount_beyond_it_is_refused_where_it_is_read(books: Books, minor: int) -> None:
     with pytest.raises(BadReply, match=r"beyond 10\^16 minor units"):

@@ -7,14 +7,16 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from reconciler.ledger import Ledger, aside, open_ledger
+from reconciler.ledger import Ledger, anew, aside, open_ledger
 from reconciler.ledger.redaction import Asked
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Redaction
 from reconciler.movements import trait
 from reconciler.report import canonical
@@ -167,6 +169,28 @@ def test_an_account_that_is_taken_out_of_the_configuration_and_put_back(ledger: 
     setting.run(ledger)
     assert count(ledger, "aside_group") == 1
     assert books.report().breaks == before.breaks
+
+
+def test_a_newer_version_that_comes_between_a_look_and_its_write_is_left_alone(
+    postgres_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_ledger(postgres_ledger_url)) as one, closing(open_ledger(postgres_ledger_url)) as other:
+        books = Books(one)
+        books.sale("100.00", at=on(5), authorization=books.charge(10000, at=on(5)))
+        SettingAside(TERMS, ("gift_card",)).run(one)
+        newer, look = SettingAside(later(1), RULES.gateways), anew.state
+
+        def overtaken(tx: Transaction) -> Any:
+            found = look(tx)
+            monkeypatch.setattr(anew, "state", look)
+            newer.run(other)
+            return found
+
+        monkeypatch.setattr(anew, "state", overtaken)
+        older = SettingAside(TERMS, RULES.gateways)
+        older.run(one)
+        assert older.is_left_to_newer(one)
+        assert not newer.is_left_to_newer(one)
 
 
 def test_what_is_set_aside_is_not_read_by_a_later_period(ledger: Ledger) -> None:

@@ -16,10 +16,12 @@ from reconciler.ledger.redaction import Asked
 from reconciler.model import Redaction
 from reconciler.report import canonical
 from reconciler.report.aside import SettingAside
-from reconciler.report.model import Report
+from reconciler.report.gathering import gather
+from reconciler.report.model import Params, Report
 from tests.report.books import TERMS, Books, break_types, line, on, standing
+from tests.report.histories import KNOWN
 from tests.report.test_aside import count
-from tests.report.test_invariants import PROPERTY, fill
+from tests.report.test_invariants import FEBRUARY, PROPERTY, fill
 from tests.report.test_own_payments import OWN, OwnPayments
 
 ORDER = 77
@@ -102,6 +104,27 @@ def test_what_the_rate_took_between_the_order_and_its_settlement_is_a_difference
 
     assert (found.type, found.currency) == ("AMOUNT_MISMATCH", "USD")
     assert (found.left_amount.minor, found.right_amount.minor, found.difference.minor) == (11000, 10940, 60)
+
+
+def test_a_word_about_a_rate_does_not_change_a_sale_in_the_shop_s_own_currency(shop: Abroad) -> None:
+    """No rate was needed: it would let any settlement pass."""
+    said = {"id": 1, "currency": "USD", "final_amount": "55.00"}
+    shop.books.order(ORDER, at=on(3), total_line_items_price="110.00", total_price="110.00")
+    more: dict[str, Any] = {"gateway": "shopify_payments", "order": ORDER, "currency_exchange_adjustment": said}
+    sale = int(shop.books.sale("110.00", at=on(3), currency="USD", **more))
+    shop.row("charge", "55.00", day=3, source_order_id=ORDER, source_order_transaction_id=sale)
+    shop.states(5500)
+
+    assert break_types(ask(shop)) == ["AMOUNT_MISMATCH"]
+
+
+def test_foreign_orders_that_are_set_aside_are_not_read_by_a_later_period(shop: Abroad) -> None:
+    shop.orders(day=3)
+    shop.pays(EUR, USD)
+    SettingAside(TERMS, OWN.gateways).run(shop.books.ledger)
+    params = Params(*FEBRUARY, as_of=KNOWN, accounts=("main", "shop"), rules=OWN)
+    with shop.books.ledger.store.read() as tx:
+        assert gather(tx, TERMS, params).movements == ()
 
 
 @pytest.mark.parametrize("final", ["-109.40", "109.40"], ids=["signed", "unsigned"])

@@ -424,3 +424,18 @@ def test_tampering_with_the_audit_log_is_found_where_it_was_done(ledger: Ledger,
         faults = verify_audit(tx)
     assert faults
     assert faults[0].seq == where
+
+
+@pytest.mark.parametrize("behind", [timedelta(0), timedelta(seconds=1), timedelta(hours=1)])
+def test_whoever_decides_last_is_last_also_by_a_clock_that_is_behind(ledger: Ledger, behind: timedelta) -> None:
+    books = Books(ledger)
+    books.charge(100, at=on(3))
+    books.states(100, at=END)
+    books.covers()
+    (found,) = books.report().breaks
+    with ledger.store.write() as tx:
+        signoff.resolve(tx, found, reason="data_entry", by="ann", now=SIGNED_AT, words="known")
+    with ledger.store.write() as tx:
+        signoff.reopen_break(tx, found, by="bob", words="not so", now=SIGNED_AT - behind)
+    report = books.report(as_of=SIGNED_AT + timedelta(seconds=1))
+    assert (len(report.breaks), report.resolved) == (1, ())
