@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from reconciler.clock import Clock, ManualClock
 from reconciler.fetcher import AT_ONCE
 from reconciler.ledger import Answer, Applied, GroupCommit, Ledger, Receipt, Verdict
+from reconciler.ledger.inline import Inline
 from reconciler.provider import Reply, Request, Transport
 from reconciler.taking import IDLE_POLL
 
@@ -114,18 +114,6 @@ class UnderWay:
             calm += 1
 
 
-class AtOnce(Executor):
-    """Runs what it is given where it is given: a call to another thread and back costs more than most commits."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        done: Future[T] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            done.set_exception(error)
-        return done
-
-
 class WatchedLedger(GroupCommit):
     """The real door to the ledger, with its calls accounted for.
 
@@ -135,7 +123,7 @@ class WatchedLedger(GroupCommit):
 
     def __init__(self, ledger: Ledger, clock: Clock, under_way: UnderWay) -> None:
         alone = isinstance(clock, ManualClock) and not ledger.store.dialect.is_postgres
-        super().__init__(ledger, clock, thread=AtOnce() if alone else None, readers=AtOnce() if alone else None)
+        super().__init__(ledger, clock, thread=Inline() if alone else None, readers=Inline() if alone else None)
         self._under_way = under_way
         self.calls = 0
         self.before_call: Callable[[], None] = lambda: None
