@@ -84,11 +84,16 @@ def _leaves_nothing(url: str, story: Callable[[Served], Coroutine[Any, Any, None
     async def told() -> Counter[str]:
         async with serving(url) as served:
             await story(served)
-        return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in _OF_A_REQUEST)
+        return Counter(type(each).__name__ for each in _of_requests() if not any(each is other for other in before))
 
     gc.collect()
+    before = _of_requests()  # what other tests' stories still hold
     gc.disable()
     try:
         assert asyncio.run(told()) == {}
     finally:
         gc.enable()
+
+
+def _of_requests() -> list[object]:
+    return [each for each in gc.get_objects() if type(each) in _OF_A_REQUEST]
