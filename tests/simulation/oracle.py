@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
 import orjson
@@ -284,11 +285,17 @@ class Oracle:
         dirty = row["generation"] > row["settled_generation"]
         return not dirty and row["content_hash"] not in self._history.contents_since(told.kind, told.id, told.number)
 
-    def differences(self) -> list[str]:
-        """How the ledger differs from the truth now, one line each."""
+    def differences(self, *, changed_before: float = inf) -> list[str]:
+        """How the ledger differs from the truth now, one line each; in what has been true since `changed_before`.
+
+        Payouts and the feed follow from all of it, so they are looked at when nothing has changed since then.
+        """
         rows = {(row["kind"], row["remote_id"]): row for row in self._rows()}
-        found = []
+        found, moving = [], False
         for key in self._history.resources():
+            if self._history.since(*key) >= changed_before:
+                moving = True
+                continue
             row, truth = rows.get(key), self._history.current(*key)
             name = "/".join(key)
             if truth == GONE:
@@ -302,7 +309,7 @@ class Oracle:
                 found.append(
                     f"{name} is dirty ({self._one('SELECT last_error FROM resource WHERE id = ?', row['id'])})"
                 )
-        return found + self._unlike_payouts() + self.feed.differences()
+        return found if moving else found + self._unlike_payouts() + self.feed.differences()
 
     def members_recorded(self, payout: ResourceRef, members: Collection[ResourceRef]) -> None:
         """A payout is said to be itemised: nothing asks again."""

@@ -67,6 +67,10 @@ class History:
         states = self._states.get((kind, object_id))
         return GONE if states is None else states[-1].content(self._volatile[kind])
 
+    def since(self, kind: str, object_id: str) -> float:
+        """Since when it is as it is."""
+        return self._states[kind, object_id][-1].since
+
     def contents_after(self, kind: str, object_id: str, instant: float) -> set[str]:
         """What was true at the instant or later."""
         states = self._states[kind, object_id]
