@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from reconciler.clock import Clock
 from reconciler.config import Config, account_settings, require_known
-from reconciler.errors import ConfigurationError, Unavailable
+from reconciler.errors import ConfigurationError, Unavailable, UsageError
+from reconciler.ledger import Ledger
 from reconciler.model import Entry, ResourceRef, Snapshot
 from reconciler.provider import DeadlineRule, Kind, Provider, ProviderSettings, Reply, Request, Transport
 from reconciler.status import Followed
@@ -33,6 +34,10 @@ class Account:
     rules: tuple[DeadlineRule, ...]
 
     @property
+    def provider_name(self) -> str:
+        return self.provider.name
+
+    @property
     def kinds(self) -> Mapping[str, Kind]:
         return self.provider.kinds
 
@@ -42,6 +47,26 @@ class Account:
     def offline(self, clock: Clock) -> Provider:
         """For the provider's pure parts only: whatever would send a request raises Unavailable."""
         return self.connect(_NoTransport(), clock)
+
+
+@dataclass(frozen=True, slots=True)
+class PastAccount:
+    """An account that the ledger holds and the configuration no more: no settings, no key, and nobody who reads it."""
+
+    name: str
+    provider_name: str
+    provider: type[Provider] | None
+    """None: only a configuration says where its class is, and this one does not."""
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Raises UsageError where nobody can tell them."""
+        if self.provider is None:
+            raise UsageError(
+                f"account {self.name!r} is at {self.provider_name}, which no configured account names any more; add "
+                f'[accounts.{self.name}] with its provider = "package.module:Class" again'
+            )
+        return self.provider.kinds
 
 
 @runtime_checkable
@@ -122,6 +147,16 @@ def load_accounts(config: Config, *, with_secrets: bool = True) -> Mapping[str, 
     if accounts:
         require_known(config, sorted({kind for account in accounts.values() for kind in account.kinds}))
     return accounts
+
+
+def past_accounts(ledger: Ledger, configured: Mapping[str, Account]) -> Mapping[str, PastAccount]:
+    """Those of which the ledger holds anything, though they were taken out of the configuration."""
+    with ledger.view() as view:
+        held = view.providers()
+    past = {name: provider for name, provider in held.items() if name not in configured}
+    classes = {account.provider_name: account.provider for account in configured.values()}
+    classes |= {name: load_provider(name) for name in past.values() if name in SHIPPED}
+    return {name: PastAccount(name, provider, classes.get(provider)) for name, provider in past.items()}
 
 
 def _require_different_sources(config: Config, accounts: Mapping[str, Account]) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger
-from reconciler.loading import Account
+from reconciler.loading import Account, PastAccount
 from reconciler.model import ResourceRef
 
 ID_CHARACTERS = 255
 """No provider has longer ones; what is longer was never an id."""
 
 
-def checked(text: str, accounts: Mapping[str, Account]) -> ResourceRef:
-    """Raises UsageError unless the configuration has the account, and its provider the kind."""
+def checked(text: str, accounts: Mapping[str, Account | PastAccount]) -> ResourceRef:
+    """Raises UsageError unless one of `accounts` is meant, and its provider has the kind."""
     try:
         ref = ResourceRef.parse(text)
     except ValueError as error:
@@ -23,8 +23,8 @@ def checked(text: str, accounts: Mapping[str, Account]) -> ResourceRef:
     account = accounts.get(ref.account)
     if account is None:
         raise UsageError(f"{ref}: no account {ref.account!r} is configured{_nearest(ref.account, accounts)}")
-    if ref.provider != account.provider.name:
-        raise UsageError(f"{ref}: account {ref.account!r} is at {account.provider.name}, not at {ref.provider}")
+    if ref.provider != account.provider_name:
+        raise UsageError(f"{ref}: account {ref.account!r} is at {account.provider_name}, not at {ref.provider}")
     if ref.kind not in account.kinds:
         raise UsageError(f"{ref}: {ref.provider} has no kind {ref.kind!r}{_nearest(ref.kind, account.kinds)}")
     if not ref.id.isprintable() or len(ref.id) > ID_CHARACTERS:

@@ -33,7 +33,7 @@ from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.schema import current, newest, refuse_unknown
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
-from reconciler.loading import Account, load_accounts
+from reconciler.loading import Account, load_accounts, past_accounts
 from reconciler.model import Severity
 from reconciler.outbox.configured import keys_of, subscriptions_of
 from reconciler.retry import describe
@@ -169,6 +169,7 @@ def _ledger(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
             lines += _console(Desk(config, accounts, ledger, SystemClock()))
             lines += [_open(each) for each in _open_findings(ledger)]
             lines += _unnamed(ledger, accounts)
+            lines += _not_forgotten(ledger, accounts)
             lines += _doubled(ledger, accounts)
         if not ledger.store.dialect.is_postgres:
             lines.append(_sqlite())
@@ -250,6 +251,20 @@ def _unnamed(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
         )
         for name, total in sorted(held.items())
         if name not in accounts
+    ]
+
+
+def _not_forgotten(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
+    """What was asked for before the account was taken out: daemons forget in the accounts that they have."""
+    return [
+        Checked(
+            name,
+            f"somebody of account {name} is to be forgotten, and no daemon does it while it is not configured",
+            Severity.ERROR,
+            "run `reconcile redact` with a resource of the account; it carries out all that was asked for there",
+        )
+        for name in sorted(past_accounts(ledger, accounts))
+        if ledger.pending_redactions(name, limit=1)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -24,6 +24,7 @@ from reconciler.ledger import GroupCommit, Job, JobLost
 from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.breaks import audit_length
 from reconciler.ledger.redaction import BY, left_unreadable
+from reconciler.loading import Account, PastAccount, past_accounts
 from reconciler.model import Redaction, ResourceRef
 from reconciler.periodic import Ended, Periodic, Runner
 from reconciler.redaction import Redactor
@@ -47,7 +48,7 @@ def redact(
     states, times and ids stay, so reports say what they said. The audit log keeps who did it. It cannot be undone. Ask
     the provider to forget them first: what it still tells is read again. Exits with 2 for a reference of which nothing
     is stored, because it may be mistyped (the others are forgotten all the same), and with 3 if it is not done yet, or
-    a damaged body could not be read.
+    a damaged body could not be read. Works as well for an account that was taken out of the configuration.
 
     \b
     Examples:  reconcile redact stripe/main/customer/cus_123
@@ -56,13 +57,15 @@ def redact(
     options = options_of(context)
     output = options.format_among("table", "json")
     with desk(options) as at:
-        wanted = read_refs(refs, at.accounts)
+        past = past_accounts(at.ledger, at.accounts)  # the right to be forgotten outlives a configuration
+        accounts: dict[str, Account | PastAccount] = {**past, **at.accounts}
+        wanted = read_refs(refs, accounts)
         named = ", ".join(map(str, wanted))
         if not yes and sys.stdin.isatty():
             typer.confirm(f"Forget what is stored of {named}, for ever?", abort=True, err=True)
         with at.ledger.store.read() as tx:
             before = audit_length(tx)
-        known, left = asyncio.run(_carried_out(at, wanted))
+        known, left = asyncio.run(_carried_out(at, accounts, wanted))
         with at.ledger.store.read() as tx:
             damaged = left_unreadable(tx, at_the_terminal(), after=before)
         if not left:
@@ -75,6 +78,11 @@ def redact(
             f"forgotten: {', '.join(_words(known))}; `reconcile audit list` says what it was. Older backups and "
             "exports still hold it"
         )
+    for account in sorted({ref.account for ref in wanted} & past.keys()):
+        talk(
+            f"account {account} is configured no more: what {past[account].provider_name} itself still holds has to be "
+            "forgotten there, nobody reads that it was, and no daemon ends what is left to do here"
+        )
     for ref in unknown:
         talk(
             f"nothing of {ref} is stored, and nothing was done: see that the account and the id are right, as the "
@@ -86,7 +94,7 @@ def redact(
             "backup has brought them back, or nobody needs them any more, forget them by their own references"
         )
     if left:
-        talk("another node is at it; `reconcile audit list` will say when it is done")
+        talk("another node is at it; `reconcile audit list` will say when it is done, and to run this again is safe")
     if left or damaged:
         raise typer.Exit(UNPROVEN)
     if unknown:
@@ -97,7 +105,9 @@ def _words(refs: Sequence[ResourceRef]) -> list[str]:
     return [str(ref) for ref in refs]
 
 
-async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[ResourceRef], int]:
+async def _carried_out(
+    at: Desk, of: Mapping[str, Account | PastAccount], refs: Sequence[ResourceRef]
+) -> tuple[list[ResourceRef], int]:
     """Asked for, and done: by this process under the job's lease, or by the node that has it.
 
     Of which of them anything was stored, and how much is left to do. Also those of which nothing was are asked for:
@@ -105,8 +115,8 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
     """
     writer = GroupCommit(at.ledger, at.clock, again=AT_LEISURE)
     try:
-        redactors = {name: Redactor(name, at.accounts[name].kinds, writer, at.clock) for name in at.accounts}
         accounts = sorted({ref.account for ref in refs})
+        redactors = {name: Redactor(name, of[name].kinds, writer, at.clock) for name in accounts}
         try:
             known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
         finally:  # where a key is missing it stays asked for

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from reconciler.errors import UsageError
-from reconciler.loading import Account
+from reconciler.loading import Account, PastAccount
 from reconciler.model import ResourceRef
 from reconciler.refs import checked
 
 
 def read_refs(
-    given: Sequence[str], accounts: Mapping[str, Account], also: Collection[ResourceRef] = ()
+    given: Sequence[str], accounts: Mapping[str, Account | PastAccount], also: Collection[ResourceRef] = ()
 ) -> list[ResourceRef]:
     """Every reference, each once, in order. Raises UsageError that names all which cannot be used.
 

@@ -139,7 +139,8 @@ _DELIVERIES_OF = text(
     """
 )
 _NEXT_KIND = text(
-    "SELECT account, kind FROM resource WHERE (account, kind) > (:account, :kind) ORDER BY account, kind LIMIT 1"
+    "SELECT account, kind, provider FROM resource"
+    " WHERE (account, kind) > (:account, :kind) ORDER BY account, kind LIMIT 1"
 )
 _HOLDINGS = text(
     """
@@ -286,13 +287,17 @@ class View:
     def held(self) -> list[tuple[str, str]]:
         """Every account with each of its kinds of which the ledger has any: a step over an index for each of them,
         where `holdings` counts every row."""
-        found: list[tuple[str, str]] = []
-        place: tuple[str, str] | None = ("", "")
-        while place is not None:
-            row = self._tx.run(_NEXT_KIND, {"account": place[0], "kind": place[1]}).one_or_none()
-            place = None if row is None else (str(row.account), str(row.kind))
-            found += [] if place is None else [place]
-        return found
+        return [(account, kind) for account, kind, _ in self._held()]
+
+    def providers(self) -> dict[str, str]:
+        """At which provider each account is of which the ledger holds anything, by the account's name."""
+        return {account: provider for account, _, provider in self._held()}
+
+    def _held(self) -> Iterator[tuple[str, str, str]]:
+        account = kind = ""
+        while (row := self._tx.run(_NEXT_KIND, {"account": account, "kind": kind}).one_or_none()) is not None:
+            account, kind = str(row.account), str(row.kind)
+            yield account, kind, str(row.provider)
 
     def holdings(self) -> list[Holding]:
         return [

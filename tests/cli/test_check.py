@@ -15,7 +15,8 @@ from providers.sandbox import ApiKey, SandboxServer, ThreadedSandbox
 from reconciler.ageing import fingerprint
 from reconciler.clock import SystemClock
 from reconciler.ledger import PageRow, open_ledger
-from reconciler.model import Cause, Finding, ResourceRef, Severity
+from reconciler.ledger.redaction import Done
+from reconciler.model import Cause, Finding, Redaction, ResourceRef, Severity
 from tests.cli.running import Ran, run_here
 from tests.ledger.factories import NOON, SETTLE, by_hand, snapshot
 from tests.sandbox_fixtures import a_world
@@ -196,6 +197,21 @@ def test_what_the_ledger_holds_of_an_account_that_is_not_configured_is_named(
     (line,) = [each for each in check().json["checks"] if each["what"] == "old"]
     assert (line["severity"], "[accounts.old]" in line["remedy"]) == ("info", True)
     assert "holds 1 resources of an account old, and none is configured" in line["text"]
+
+
+def test_who_is_to_be_forgotten_in_an_account_that_is_configured_no_more_is_said(
+    check: Check, sqlite_ledger_url: str
+) -> None:
+    now, person = datetime(2026, 5, 5, tzinfo=UTC), Redaction("customer", "cus_1")
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.mark([by_hand(ResourceRef("stripe", "old", "customer", "cus_1"))], now)
+        ledger.ask_redaction("old", [person], event_id="evt_1", now=now)
+    (line,) = [each for each in check().json["checks"] if each["what"] == "old" and each["severity"] == "error"]
+    assert "`reconcile redact`" in line["remedy"]
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        asked = ledger.pending_redactions("old")
+        ledger.conclude_redaction(asked[0], Done(), now)
+    assert [each["severity"] for each in check().json["checks"] if each["what"] == "old"] == ["info"]
 
 
 def test_two_keys_of_one_account_are_found_by_what_both_read(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from reconciler.ledger import Job, JobLost, open_ledger
+from reconciler.ledger import Job, JobLost, Mark, open_ledger
 from reconciler.ledger.breaks import audit_rows, verify_audit
 from reconciler.ledger.codec import pack
-from reconciler.model import Redaction
+from reconciler.model import Cause, Redaction, ResourceRef
 from reconciler.periodic import Ended
 from reconciler.redaction import Redactor
 from tests.cli.running import run_here
@@ -113,13 +114,18 @@ def _lines() -> Iterator[str]:
         yield _delivery(number, ref, body)
 
 
+_TABLES = {
+    "main": '[accounts.main]\nprovider = "stripe"\napi_key = "env:NOT_SET"\n',
+    "shop": '[accounts.shop]\nprovider = "shopify"\nshop = "example.myshopify.com"\naccess_token = "env:NOT_SET"\n',
+}
+
+
 class _Books:
-    def __init__(self, folder: Path, url: str, keys: list[str]) -> None:
+    def __init__(self, folder: Path, url: str, keys: list[str], accounts: Collection[str] = ("main", "shop")) -> None:
         self.config = folder / "c.toml"
         self.config.write_text(
             f'[ledger]\nurl = "{url}"\n[encryption]\nkeys = {json.dumps(keys)}\n'
-            '[accounts.main]\nprovider = "stripe"\napi_key = "env:NOT_SET"\n'
-            '[accounts.shop]\nprovider = "shopify"\nshop = "example.myshopify.com"\naccess_token = "env:NOT_SET"\n',
+            + "".join(_TABLES[name] for name in accounts),
             encoding="utf-8",
         )
         self.url = url
@@ -377,3 +383,65 @@ def test_deliveries_of_types_that_nobody_follows_are_forgotten_too(tmp_path: Pat
     holding = {number for number, body in left.items() if any(each in body for each in ADA)}
     assert holding == set(), "of a rejected one nobody can say whose it is"
     assert {number for number, body in left.items() if BOB in body} == {2, 4}, "7 is no part of 77"
+
+
+def test_a_person_of_an_account_that_is_configured_no_more_is_forgotten(tmp_path: Path, ledger_url: str) -> None:
+    """The duty to forget outlives the configuration; whom a webhook asked for meanwhile is forgotten with them."""
+    books = _Books(tmp_path, ledger_url, [])
+    (tmp_path / "lines.jsonl").write_text("\n".join(_lines()), encoding="utf-8")
+    books.run("import", str(tmp_path / "lines.jsonl"))
+    with closing(open_ledger(ledger_url)) as ledger:
+        asked = [Redaction("payment_intent", "pi_guest")]
+        ledger.ask_redaction("main", asked, event_id="evt_1", now=datetime(2026, 3, 3, tzinfo=UTC))
+    books = _Books(tmp_path, ledger_url, [], accounts=("shop",))
+    ada = "stripe/main/customer/cus_ada"
+
+    ran = run_here("--config", str(books.config), "redact", ada, "shopify/shop/customer/7", "--format", "json")
+
+    assert (ran.code, ran.json["redacted"], ran.json["done"]) == (0, [ada, "shopify/shop/customer/7"], True), ran.err
+    assert "account main is configured no more" in ran.err
+    assert "account shop" not in ran.err
+    bodies = {line["ref"]: line["body"] for line in map(json.loads, books.exported().splitlines()) if "ref" in line}
+    for name in ("ch_ada", "ch_guest"):
+        body = bodies[f"stripe/main/charge/{name}"]
+        assert (body["amount"], body.get("redacted"), "billing_details" in body) == (5000, True, False), name
+    with closing(open_ledger(ledger_url)) as ledger:
+        assert ledger.pending_redactions("main") == []
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("stripe/mian/customer/cus_ada", "did you mean 'main'?"),
+        ("stripe/zebra/customer/cus_ada", "known are main, shop"),
+        ("shopify/main/customer/cus_ada", "account 'main' is at stripe, not at shopify"),
+        ("stripe/main/custmer/cus_ada", "did you mean 'customer'?"),
+    ],
+)
+def test_a_mistyped_name_is_refused_though_the_ledger_knows_more_accounts(
+    tmp_path: Path, sqlite_ledger_url: str, ref: str, said: str
+) -> None:
+    books = _Books(tmp_path, sqlite_ledger_url, [])
+    (tmp_path / "lines.jsonl").write_text(_version("stripe/main/customer/cus_ada", _person()), encoding="utf-8")
+    books.run("import", str(tmp_path / "lines.jsonl"))
+    books = _Books(tmp_path, sqlite_ledger_url, [], accounts=("shop",))
+
+    ran = run_here("--config", str(books.config), "redact", ref)
+
+    assert (ran.code, said in ran.err) == (2, True), ran.err
+    with closing(open_ledger(sqlite_ledger_url)) as ledger, ledger.store.read() as tx:
+        assert audit_rows(tx) == []
+
+
+def test_of_a_provider_that_nobody_names_any_more_it_is_said_what_is_missing(
+    tmp_path: Path, sqlite_ledger_url: str
+) -> None:
+    """Which fields the books need only its own class can say, and where that is only the configuration."""
+    books = _Books(tmp_path, sqlite_ledger_url, [])
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.require_current_schema()
+        ledger.mark([Mark(ResourceRef("acme", "old", "customer", "1"), Cause.MANUAL)], datetime(2026, 3, 3, tzinfo=UTC))
+
+    ran = run_here("--config", str(books.config), "redact", "acme/old/customer/1")
+
+    assert (ran.code, 'provider = "package.module:Class"' in ran.err, "acme" in ran.err) == (2, True, True), ran.err
