@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,11 +53,16 @@ _CONFIRM = text(
         AND r.state = 'present' AND (r.status IS NULL OR r.status NOT IN :open))
     """
 ).bindparams(bindparam("open", expanding=True))
-_ALL = text(
+_UNCONFIRMED = text(
     """
     SELECT provider, account, kind, remote_id, registered_at, due_at, note, looked_at, confirmed_at FROM expectation
-    WHERE confirmed_at IS NULL AND due_at <= :now ORDER BY due_at LIMIT :limit
+    WHERE account = :account AND kind IN :kinds AND confirmed_at IS NULL AND due_at <= :now
+    ORDER BY due_at LIMIT :limit
     """
+).bindparams(bindparam("kinds", expanding=True))
+_HOW_MANY = text(
+    "SELECT account, kind, count(*) AS total FROM expectation WHERE confirmed_at IS NULL AND due_at <= :now"
+    " GROUP BY account, kind"
 )
 
 
@@ -106,8 +111,11 @@ def confirm_expectations(tx: Transaction, account: str, kind: str, open_states: 
     return tx.run(_CONFIRM, parameters).rowcount
 
 
-def unconfirmed_expectations(tx: Transaction, now: datetime, *, limit: int) -> list[Expectation]:
-    """Expectations whose time is up without a confirmation, oldest first."""
+def unconfirmed_expectations(
+    tx: Transaction, account: str, kinds: Collection[str], now: datetime, *, limit: int
+) -> list[Expectation]:
+    """An account's expectations whose time is up without a confirmation, oldest first."""
+    bounds = {"account": account, "kinds": sorted(kinds), "now": to_micros(now), "limit": limit}
     return [
         Expectation(
             ResourceRef(row.provider, row.account, row.kind, row.remote_id),
@@ -117,5 +125,10 @@ def unconfirmed_expectations(tx: Transaction, now: datetime, *, limit: int) -> l
             None if row.looked_at is None else from_micros(row.looked_at),
             None,
         )
-        for row in tx.run(_ALL, {"now": to_micros(now), "limit": limit})
+        for row in tx.run(_UNCONFIRMED, bounds)
     ]
+
+
+def unconfirmed_by_kind(tx: Transaction, now: datetime) -> dict[tuple[str, str], int]:
+    """How many of them there are of each account and kind, of those that nobody reads any more too."""
+    return {(row.account, row.kind): int(row.total) for row in tx.run(_HOW_MANY, {"now": to_micros(now)})}

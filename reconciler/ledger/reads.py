@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -405,8 +405,13 @@ class View:
         """What is unusual about the deliveries of the last minutes."""
         return anomalies.anomalies(self._tx, now)
 
-    def unconfirmed_expectations(self, now: datetime, *, limit: int = 1000) -> list[expectations.Expectation]:
-        return expectations.unconfirmed_expectations(self._tx, now, limit=limit)
+    def unconfirmed_expectations(
+        self, account: str, kinds: Collection[str], now: datetime, *, limit: int = 1000
+    ) -> list[expectations.Expectation]:
+        return expectations.unconfirmed_expectations(self._tx, account, kinds, now, limit=limit)
+
+    def unconfirmed_by_kind(self, now: datetime) -> dict[tuple[str, str], int]:
+        return expectations.unconfirmed_by_kind(self._tx, now)
 
 
 def _limit(as_of: datetime | None) -> int:

@@ -211,6 +211,12 @@ def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach |
     for finding in observed.findings:
         if finding.code in HOLES:
             yield NotLookedAt(finding.account, EVERY_KIND, finding.text)
+    for (account, name), number in sorted(observed.expected.items()):
+        if (account, name) not in configured:
+            were = "was" if number == 1 else "were"
+            yield NotLookedAt(
+                account, name, f"{number:,} {were} expected and never confirmed, and it is not in the configuration"
+            )
     for holding in observed.holdings:
         if (holding.account, holding.kind) not in configured:
             yield NotLookedAt(holding.account, holding.kind, "in the ledger, but not in the configuration")

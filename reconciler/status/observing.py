@@ -63,6 +63,9 @@ class Observed:
     alerts: tuple[Alert, ...]
     late: tuple[Late, ...]
     overdue: tuple[Expectation, ...]
+    """Of what is configured."""
+    expected: Mapping[tuple[str, str], int]
+    """By account and kind: how many were expected by now and never confirmed, of what is configured no more too."""
     jobs: tuple[JobState, ...]
     changes_hour: tuple[Tally, ...]
     changes_day: tuple[Tally, ...]
@@ -87,7 +90,12 @@ def observe(
         findings=tuple(view.open_findings()),
         alerts=tuple(alert for alert in view.alerts() if alert.ended_at is None),
         late=tuple(late for account in followed for late in _late(view, account, now)),
-        overdue=tuple(view.unconfirmed_expectations(now, limit=LIMIT)),
+        overdue=tuple(
+            each
+            for account in followed
+            for each in view.unconfirmed_expectations(account.account, account.kinds, now, limit=LIMIT)
+        ),
+        expected=view.unconfirmed_by_kind(now),
         jobs=tuple(view.jobs()),
         changes_hour=tuple(view.changes_by_cause(now - HOUR)),
         changes_day=tuple(view.changes_by_cause(now - DAY)),

@@ -37,7 +37,7 @@ def asked(ledger: Ledger, clock: ManualClock, body: bytes, *, token: str = TOKEN
 
 def kept(ledger: Ledger, clock: ManualClock) -> list[Expectation]:
     with ledger.view() as view:
-        return view.unconfirmed_expectations(clock.now() + timedelta(days=40))
+        return view.unconfirmed_expectations(acme.ACCOUNT, acme.acme().kinds, clock.now() + timedelta(days=40))
 
 
 def test_expectation_is_kept_before_it_is_acknowledged_and_named_when_nothing_comes(
@@ -51,7 +51,7 @@ def test_expectation_is_kept_before_it_is_acknowledged_and_named_when_nothing_co
     (expectation,) = kept(ledger, clock)
     assert (str(expectation.ref), expectation.due_at) == (REF, due_at)
     with ledger.view() as view:
-        assert view.unconfirmed_expectations(clock.now()) == [], "not before its time is up"
+        assert view.unconfirmed_by_kind(clock.now()) == {}, "not before its time is up"
     assert asked(ledger, clock, body).status == 202, "safe to send again"
     assert len(kept(ledger, clock)) == 1
 

@@ -11,13 +11,13 @@ from reconciler.alerts import Rules
 from reconciler.alerts.conditions import conditions
 from reconciler.clock import ManualClock
 from reconciler.config import Sweep
-from reconciler.ledger import Coverage, Ledger, Rejection, Release
+from reconciler.ledger import Coverage, Ledger, Rejection, Release, expectations
 from reconciler.ledger.anomalies import Anomalies
 from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Severity, Window
 from reconciler.provider import DeadlineRule, Kind
 from reconciler.status import Followed, Status, observe, report_document, status_document, status_of
-from reconciler.status.observing import BEGINNING
+from reconciler.status.observing import BEGINNING, LIMIT
 from tests.ledger.factories import (
     answer,
     by_hand,
@@ -266,6 +266,36 @@ def test_an_expectation_that_nothing_confirmed_is_named(ledger: Ledger, clock: M
     clock.advance(5 * MINUTE)
     assert [(str(each.ref), each.rule) for each in look(ledger, clock).unconfirmed] == [
         (str(ref("ch_9")), "expectation")
+    ]
+
+
+def test_what_was_expected_of_an_account_that_is_configured_no_more_is_nobodys_fault(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """Nobody reads it, so it can never be confirmed: it is not looked at. Nor does it crowd out what is overdue."""
+    healthy(ledger, clock)
+    with ledger.store.write() as tx:
+        for number in range(LIMIT + 1):
+            past = ref(f"ch_{number}", account="former")
+            expectations.expect(tx, past, due_at=clock.now() + MINUTE, note="", now=clock.now())
+        gone = ref("x_1", kind="charge_of_old")
+        expectations.expect(tx, gone, due_at=clock.now() + MINUTE, note="", now=clock.now())
+    clock.advance(2 * MINUTE)
+    former = replace(FOLLOWED, account="former")
+
+    before, after = look(ledger, clock, FOLLOWED, former), look(ledger, clock)
+
+    assert (len(before.unconfirmed), before.more_unconfirmed) == (LIMIT, True)
+    assert "unconfirmed" in {each.code for each in conditions(before, Anomalies(), Rules())}
+    assert (after.unconfirmed, after.more_unconfirmed, after.broken, after.unproven) == ((), False, False, True)
+    assert {each.code for each in conditions(after, Anomalies(), Rules())} == {"not-looked-at"}
+    assert {(each.account, each.kind): each.reason for each in after.not_looked_at} == {
+        ("former", "charge"): "1,001 were expected and never confirmed, and it is not in the configuration",
+        ("main", "charge_of_old"): "1 was expected and never confirmed, and it is not in the configuration",
+    }
+    ledger.expect(ref("ch_late"), due_at=clock.now(), note="", now=clock.now())
+    assert [(str(each.ref), each.rule) for each in look(ledger, clock).unconfirmed] == [
+        (str(ref("ch_late")), "expectation")
     ]
 
 
