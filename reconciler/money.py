@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Self
@@ -11,6 +13,8 @@ from typing import Final, Self
 LARGEST: Final = 10**16
 """Minor units. A hundred times as much money as there is, in a currency with cents; and 64 bits, which is what both
 databases hold, still take the sum of nine hundred of them."""
+_WIDEST: Final = 2**63
+_as_stored: Final = ContextVar("as_stored", default=False)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -31,7 +35,7 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        if not -LARGEST <= self.minor <= LARGEST:
+        if not -LARGEST <= self.minor <= LARGEST and not (_as_stored.get() and -_WIDEST <= self.minor < _WIDEST):
             raise ValueError("an amount is beyond 10^16 minor units: nobody owes that much, and sums would not hold it")
         if not _CURRENCY.fullmatch(self.currency):
             raise ValueError(f"currency {self.currency!r} is not three upper-case letters")
@@ -64,6 +68,17 @@ class Money:
     def _require_same(self, other: Money) -> None:
         if other.currency != self.currency:
             raise CurrencyMismatch(f"{self.currency} and {other.currency} cannot be added or compared")
+
+
+@contextmanager
+def as_stored() -> Iterator[None]:
+    """Inside, an amount may be whatever the databases hold: to make anew what a version from before the bound made of a
+    body that the ledger holds. Never for what a provider says now."""
+    token = _as_stored.set(True)
+    try:
+        yield
+    finally:
+        _as_stored.reset(token)
 
 
 CURRENCIES: Final = frozenset((

@@ -19,7 +19,7 @@ from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import LoggedDelivery, Resource, Version
 from reconciler.model import Entry, ResourceRef, Snapshot, State
-from reconciler.money import Exponents, Money
+from reconciler.money import Exponents, Money, as_stored
 from reconciler.refs import checked
 from reconciler.status import instant
 from reconciler.times import parse_instant
@@ -86,7 +86,8 @@ def _look(at: Desk, ref: ResourceRef, as_of: datetime | None) -> Shown:
     account = at.accounts.get(ref.account)
     entries: Sequence[Entry] = ()
     if account is not None and versions and (body := versions[-1].body) is not None:
-        entries = account.offline(at.clock).entries(Snapshot(ref, body, api_version=versions[-1].api_version))
+        with as_stored():
+            entries = account.offline(at.clock).entries(Snapshot(ref, body, api_version=versions[-1].api_version))
     exponents = None if account is None else account.provider.exponents
     return Shown(resource, versions, deliveries, entries, exponents, as_of)
 

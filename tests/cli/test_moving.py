@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from sqlalchemy import text
 
 from providers.stripe import reading
+from providers.stripe.entries import entries
 from reconciler.clock import ManualClock
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.model import Snapshot
+from reconciler.money import LARGEST, as_stored
 from tests.cli.running import Ran, run_apart, run_here
-from tests.ledger.factories import by_hand, receipt, ref, settle, tombstone, webhook
+from tests.ledger.factories import answer, by_hand, claim_all, receipt, ref, settle, tombstone, webhook
 
 Reconcile = Callable[..., Ran]
 LINE = ref("txn_1", kind="balance_transaction")
@@ -59,6 +62,43 @@ def test_a_ledger_is_moved_and_nothing_is_lost(
     for command in (["show", str(LINE)], ["show", str(ref("ch_2"))], ["show", str(ref("ch_1"))]):
         shown = run_here("--config", str(new), *command, "--format", "json").json
         assert shown == reconcile(*command, "--format", "json").json
+
+
+def test_a_ledger_with_an_amount_from_before_there_was_a_bound_is_moved_as_it_is(
+    reconcile: Reconcile, ledger: Ledger, clock: ManualClock, tmp_path: Path
+) -> None:
+    absurd = BODY | {"id": "txn_2", "amount": LARGEST * 10, "net": LARGEST * 10 - 59}
+    other = ref("txn_2", kind="balance_transaction")
+    ledger.mark([by_hand(other)], clock.now())
+    (claim,) = claim_all(ledger, clock.now(), kind=other.kind)
+    read = reading.snapshot(other, absurd, "2026-10-28")
+    with as_stored():
+        answer(ledger, claim, read, now=clock.now(), entries=entries(read), least=timedelta(0))
+    out = tmp_path / "ledger.jsonl"
+    assert reconcile("export", "--out", str(out)).code == 0
+    new = configured(tmp_path, f"sqlite:///{tmp_path}/new.db")
+
+    ran = run_here("--config", str(new), "import", str(out))
+
+    assert (ran.code, ran.err) == (0, "")
+    assert run_here("--config", str(new), "export").out == out.read_text(encoding="utf-8")
+    shown = reconcile("show", str(other), "--format", "json").json
+    assert [each["gross"]["minor"] for each in shown["entries"]] == [LARGEST * 10], shown
+    assert run_here("--config", str(new), "show", str(other), "--format", "json").json == shown
+    month = (
+        "report",
+        "--from",
+        "2026-05-01",
+        "--to",
+        "2026-05-31",
+        "--as-of",
+        "2026-06-02T00:00:00Z",
+        "--format",
+        "json",
+    )
+    there, here = run_here("--config", str(new), *month), reconcile(*month)
+    assert (there.code, there.json["balance"]) == (here.code, here.json["balance"])
+    assert str(LARGEST * 10) in here.out
 
 
 def test_the_lines_are_the_documented_ones(reconcile: Reconcile, ledger: Ledger, clock: ManualClock) -> None:

@@ -26,6 +26,7 @@ from reconciler.ledger.moving.sorts import FACTS
 from reconciler.ledger.statistics import learn
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
+from reconciler.money import as_stored
 
 _OF_ANYBODY = frozenset({"delivery", "delivery_tally"})
 """A webhook may have named an account that nobody configured; the log keeps it."""
@@ -52,7 +53,7 @@ def import_lines(
     """Raises UsageError that names the wrong lines; then nothing of them was stored."""
     imported = Imported()
     wrong: list[str] = []
-    with store.write() as tx:
+    with as_stored(), store.write() as tx:
         tx.be_patient()
         resources.refuse_leases(tx, now)
         batch: dict[str, list[tuple[int, Row]]] = {}
