@@ -19,7 +19,7 @@ from reconciler.cli.preparing import prepare
 from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.errors import UsageError
 from reconciler.ledger.moving import export_lines, import_lines
-from reconciler.ledger.unfinished import room_beside
+from reconciler.ledger.unfinished import give_name, room_beside
 from reconciler.loading import StoredReader
 
 T = TypeVar("T")
@@ -58,7 +58,9 @@ def export(
                     count = _write(lines, file)
                     file.flush()
                     os.fsync(file.fileno())
-                unfinished.rename(out)
+                give_name(unfinished, out)
+        except FileExistsError:
+            raise UsageError(f"{out} exists by now; name another file, or remove it first") from None
         except OSError as error:
             raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     talk(f"{count:,} lines in {out}")

@@ -6,6 +6,7 @@ full. So it is locked for as long as its process lives, and whoever writes besid
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -18,6 +19,9 @@ from typing import Final
 import structlog
 
 PREFIX: Final = ".reconciler-unfinished-"
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+"""What file systems without links say: there, a file that comes at the very same moment is replaced."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,20 @@ def room_beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
         if held is not None:
             os.close(held)
+
+
+def give_name(unfinished: Path, out: Path) -> None:
+    """What is whole gets its name, unless something has it already. Raises FileExistsError; OSError."""
+    try:
+        out.hardlink_to(unfinished)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if out.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(out)) from None
+        unfinished.rename(out)
+    else:
+        unfinished.unlink()
 
 
 def _made(folder: Path) -> tuple[Path, int | None]:

@@ -17,6 +17,7 @@ from reconciler.ledger.breaks import LockState, audit_rows, period_locks, verify
 from reconciler.ledger.moving import export_lines
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.unfinished import PREFIX
 from reconciler.model import Cause
 from tests.crashes.commands import Commands, Ended, commands, moments
 from tests.databases import Postgres, sqlite_url
@@ -249,4 +250,4 @@ def test_a_restore_that_is_killed_may_be_run_again(
                 assert [each.action for each in audit_rows(tx)] == ["restore"]
                 assert tx.run(text("SELECT count(*) FROM version")).scalar_one() == rows
         assert again.code == 0 or "`reconcile audit list` says so" in again.err, again.err
-        assert list(tmp_path.glob("*.part*")) == []
+        assert list(tmp_path.glob(f"{PREFIX}*")) == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
-from reconciler.ledger.unfinished import PREFIX, room_beside
+import pytest
+
+from reconciler.ledger.unfinished import PREFIX, give_name, room_beside
 
 
 def test_what_a_killed_process_left_goes_with_the_next_one(tmp_path: Path) -> None:
@@ -38,3 +41,19 @@ def test_what_only_has_such_a_name_is_nobodys_to_clear_away(tmp_path: Path) -> N
     with room_beside(tmp_path / "new.zip"):
         pass
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "a file system without links"])
+def test_a_name_that_is_taken_is_not_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refused(_: Path, __: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    first, second, out = (tmp_path / name for name in ("first", "second", "out"))
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    give_name(first, out)
+    with pytest.raises(FileExistsError):
+        give_name(second, out)
+    assert (out.read_bytes(), first.exists(), second.read_bytes()) == (b"first", False, b"second")

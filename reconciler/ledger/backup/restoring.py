@@ -18,7 +18,7 @@ import os
 import sqlite3
 import zipfile
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from reconciler.ledger.findings import RESTORED, note_findings
 from reconciler.ledger.store import Store
 from reconciler.ledger.tables import metadata
 from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.unfinished import give_name, room_beside
 from reconciler.model import Finding, Severity
 
 Accounts = tuple[str, ...]
@@ -82,46 +83,49 @@ def restore(store: Store, file: Path, *, actor: str, now: datetime) -> Restored:
 
 def _into_sqlite(store: Store, archive: zipfile.ZipFile, manifest: Manifest, begin_epoch_in: Beginning) -> Accounts:
     target = Path(str(store.url.database))
-    for suffix in ("", "-wal", "-shm"):
-        found = Path(f"{target}{suffix}")
-        if found.exists() and (found.stat().st_size or not suffix):
-            raise UsageError(
-                f"{found} exists; stop every node and move it away first: a restore replaces nothing. One that was "
-                "killed at its very end may have done its work: `reconcile audit list` says so"
-            )
-    unfinished = target.with_name(f"{target.name}.part")
     try:
-        _clear_away(unfinished)  # a journal that a restore left when it was killed would be taken for this one's
-        with unfinished.open("wb") as out:
-            for piece in pieces(archive, DATABASE_FILE, manifest.members[DATABASE_FILE]):
-                out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
-        with closing(sqlite3.connect(unfinished)) as copy:
-            faults = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
-        if faults != ["ok"]:
-            raise BadBackup(f"{archive.filename}: the database in it is damaged ({'; '.join(faults)})")
-        with closing(store.at_file(unfinished)) as copy:
-            with copy.write() as tx:
-                accounts = begin_epoch_in(tx)
-            copy.empty_journal()
-        unfinished.rename(target)
-        make_durable(target.parent)
-        return accounts
+        with room_beside(target) as room:
+            _require_nothing_at(target)
+            unfinished = room / target.name
+            with unfinished.open("wb") as out:
+                for piece in pieces(archive, DATABASE_FILE, manifest.members[DATABASE_FILE]):
+                    out.write(piece)
+                out.flush()
+                os.fsync(out.fileno())
+            with closing(sqlite3.connect(unfinished)) as copy:
+                faults = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
+            if faults != ["ok"]:
+                raise BadBackup(f"{archive.filename}: the database in it is damaged ({'; '.join(faults)})")
+            with closing(store.at_file(unfinished)) as copy:
+                with copy.write() as tx:
+                    accounts = begin_epoch_in(tx)
+                copy.empty_journal()
+            _require_nothing_at(target)  # a journal of somebody else's would be taken for this one's
+            give_name(unfinished, target)
+            make_durable(target.parent)
+            return accounts
     except KeyError as error:
         raise BadBackup(f"{archive.filename}: {DATABASE_FILE} is missing") from error
     except sqlite3.Error as error:
         raise BadBackup(f"{archive.filename}: the database in it is damaged ({error})") from error
+    except FileExistsError:
+        raise _in_the_way(target) from None
     except OSError as error:
-        raise UsageError(f"{unfinished} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            _clear_away(unfinished)
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
-def _clear_away(unfinished: Path) -> None:
-    for suffix in ("", "-wal", "-shm", ".lock", ".lock.next"):
-        Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
+def _require_nothing_at(target: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        found = Path(f"{target}{suffix}")
+        if found.exists() and (found.stat().st_size or not suffix):
+            raise _in_the_way(found)
+
+
+def _in_the_way(found: Path) -> UsageError:
+    return UsageError(
+        f"{found} exists; stop every node and move it away first: a restore replaces nothing. One that was "
+        "killed at its very end may have done its work: `reconcile audit list` says so"
+    )
 
 
 def _into_postgres(store: Store, archive: zipfile.ZipFile, manifest: Manifest, begin_epoch_in: Beginning) -> Accounts:

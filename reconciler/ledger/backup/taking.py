@@ -16,7 +16,7 @@ from reconciler.ledger.backup.archive import Manifest, Table, Writing, verify, w
 from reconciler.ledger.schema import current
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Transaction
-from reconciler.ledger.unfinished import room_beside
+from reconciler.ledger.unfinished import give_name, room_beside
 
 DATABASE_FILE = "ledger.db"
 _ALEMBIC = "alembic_version"
@@ -43,8 +43,10 @@ def take(store: Store, out: Path, *, now: datetime) -> Manifest:
                 archive.finish(manifest)
             make_durable(unfinished)
             verify(unfinished)
-            unfinished.rename(out)
+            give_name(unfinished, out)
             make_durable(out.parent)
+    except FileExistsError:
+        raise UsageError(f"{out} exists by now; a backup never replaces a file") from None
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}") from error
     return manifest

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.errors import UsageError
+from reconciler.ledger.unfinished import room_beside
 
 
 def folder(path: Path) -> Path:
@@ -23,12 +23,17 @@ def folder(path: Path) -> Path:
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A reader sees the old file or the new one, never a part. Raises UsageError where it cannot be written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with replacing(path) as beside, beside.open("wb") as out:
+        yield out
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write it first, in a folder of its own; the same promise."""
     try:
-        with beside.open("wb") as out:
-            yield out
-        beside.replace(path)
+        with room_beside(path) as room:
+            beside = room / path.name
+            yield beside
+            beside.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from reconciler.errors import UsageError
 from reconciler.report.formats import words
 from reconciler.report.formats.columns import Column, Kind, Sheet, Value, shown
 from reconciler.report.formats.dossier import Dossier
+from reconciler.report.formats.files import replacing
 from reconciler.report.formats.sheets import parameters
 from reconciler.report.formats.totals import Totals
 from reconciler.report.model import Amount, Report
@@ -81,16 +82,13 @@ class _Written:
 
 def write(path: Path, dossier: Dossier, sheets: Sequence[Sheet]) -> Path:
     """Raises UsageError where the file cannot be written. The same report gives the same bytes."""
-    beside = path.with_name(f".{path.name}.part")
     try:
-        workbook = xlsxwriter.Workbook(str(beside), dict(_OPTIONS))
-        _Book(workbook, dossier.report).fill(sheets)
-        workbook.close()
-        beside.replace(path)
-    except (OSError, FileCreateError) as error:
+        with replacing(path) as beside:
+            workbook = xlsxwriter.Workbook(str(beside), _OPTIONS | {"tmpdir": str(beside.parent)})
+            _Book(workbook, dossier.report).fill(sheets)
+            workbook.close()
+    except FileCreateError as error:
         raise UsageError(f"{path} cannot be written: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger import Ledger
 from reconciler.report import canonical
 from reconciler.report.formats import outputs
+from reconciler.report.formats.columns import Column, Kind, Row, Sheet
 from reconciler.report.formats.dossier import Dossier
 from reconciler.report.formats.sheets import chosen, sheets
 from reconciler.report.model import Rules
@@ -117,3 +122,31 @@ def test_any_ledger_fits_every_text_format(ledger: Ledger, story: Story) -> None
             assert "".join(outputs.text(name, month, sheets(month)))
         for sheet in sheets(month):
             assert "".join(outputs.text("csv", month, (sheet,))).startswith(sheet.columns[0].name)
+
+
+@pytest.mark.parametrize("format_", ["xlsx", "csv"])
+def test_what_a_killed_one_left_goes_with_the_next(
+    month: Dossier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    """Half a file beside it, and the rows that a library had put aside elsewhere."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+
+    def killed() -> Iterator[Row]:
+        yield ("first",)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(rows: Callable[[], Iterable[Row]]) -> list[Path]:
+        return outputs.write(format_, out, month, [Sheet("one", "One", (Column("account", Kind.TEXT),), rows)])
+
+    child = os.fork()
+    if child == 0:
+        write(killed)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert [*out.iterdir(), *elsewhere.iterdir()] != []
+    paths = write(lambda: [("first",)])
+    assert sorted([*out.iterdir(), *elsewhere.iterdir()]) == sorted(paths)

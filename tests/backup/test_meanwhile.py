@@ -1,0 +1,82 @@
+"""What else appears while a backup or a restore is under way is never replaced, nor taken for its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from reconciler.errors import UsageError
+from reconciler.ledger import open_ledger
+from reconciler.ledger.backup import restore, take, verify
+from reconciler.ledger.breaks import audit_rows
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Dialect, Transaction
+from tests.databases import sqlite_url
+from tests.ledger.factories import NOON, by_hand, claim_all, ref
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    file = tmp_path / "one.zip"
+    with closing(open_ledger(sqlite_url(tmp_path / "old.db"))) as ledger:
+        ledger.require_current_schema()
+        ledger.mark([by_hand(ref("ch_1"))], NOON)
+        take(ledger.store, file, now=NOON)
+    return file
+
+
+def restored(url: str, kept: Path, actor: str, meanwhile: Callable[[], Any] = lambda: None) -> None:
+    """`meanwhile` happens when the rows are there, and the ledger has no name yet."""
+
+    def begin(connection: Connection, dialect: Dialect) -> Transaction:
+        meanwhile()
+        return Transaction(connection, dialect)
+
+    with closing(Store(url, transactions=begin)) as store:
+        restore(store, kept, actor=actor, now=NOON)
+
+
+def test_of_two_restores_at_once_one_makes_the_ledger_and_the_other_is_told(kept: Path, tmp_path: Path) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    url = sqlite_url(place / "ledger.db")
+    with pytest.raises(UsageError, match="exists"):
+        restored(url, kept, "slow", lambda: restored(url, kept, "fast"))
+    with closing(open_ledger(url)) as ledger, ledger.store.read() as tx:
+        assert [(row.actor, row.action) for row in audit_rows(tx)] == [("fast", "restore")]
+    assert [each.name for each in place.iterdir() if not each.name.startswith("ledger.db")] == []
+
+
+def test_a_restore_does_not_replace_a_ledger_that_began_meanwhile(kept: Path, tmp_path: Path) -> None:
+    """A supervisor that starts a node too early."""
+    url = sqlite_url(tmp_path / "ledger.db")
+
+    def began() -> None:
+        with closing(open_ledger(url)) as ledger:
+            ledger.require_current_schema()
+            ledger.mark([by_hand(ref("ch_new"))], NOON)
+
+    with pytest.raises(UsageError, match="exists"):
+        restored(url, kept, "ann", began)
+    with closing(open_ledger(url)) as ledger:
+        assert [claim.ref for claim in claim_all(ledger, NOON)] == [ref("ch_new")]
+
+
+def test_a_backup_does_not_replace_a_file_that_came_meanwhile(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "two.zip"
+
+    def verified(file: Path) -> Any:
+        out.write_bytes(b"somebody else's")
+        return verify(file)
+
+    monkeypatch.setattr("reconciler.ledger.backup.taking.verify", verified)
+    with closing(open_ledger(sqlite_url(tmp_path / "old.db"))) as ledger, pytest.raises(UsageError, match="exists"):
+        take(ledger.store, out, now=NOON)
+    assert out.read_bytes() == b"somebody else's"
