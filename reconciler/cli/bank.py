@@ -12,6 +12,7 @@ from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, print_json, table
 from reconciler.errors import UsageError
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.bank import BankLine, bank_lines, record_statement
 from reconciler.report.formats import words
 from reconciler.report.model import Amount
@@ -74,11 +75,14 @@ def import_(
         statements = camt053.read(content)
     else:
         statements = delimited.read(content, statement=statement, currency=currency, opening=opening, closing=closing)
-    with desk(options) as at, at.ledger.store.write() as tx:
-        counts = [
-            (each, record_statement(tx, _lines(account.strip(), each), at.clock.now(), opening=_opening(each)))
-            for each in statements
-        ]
+    with desk(options) as at:
+        counts = AT_LEISURE.writing(
+            at.ledger.store,
+            lambda tx: [
+                (each, record_statement(tx, _lines(account.strip(), each), at.clock.now(), opening=_opening(each)))
+                for each in statements
+            ],
+        )
     if output == "json":
         print_json([{"statement": each.id, "lines": len(each.lines), "new": new} for each, new in counts])
         return

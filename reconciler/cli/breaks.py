@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -20,7 +20,9 @@ from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.breaks import events_of_break
+from reconciler.ledger.transaction import Transaction
 from reconciler.report import signoff
 from reconciler.report.canonical import plain
 from reconciler.report.formats import words
@@ -148,8 +150,8 @@ def note(
     context: typer.Context, break_id: BreakId, text: Words, by: By = None, from_day: From = None, to_day: To = None
 ) -> None:
     """Write down what was found out. The last note stands in every report."""
-    with _work(context, break_id, from_day, to_day, by) as work, work.at.ledger.store.write() as tx:
-        signoff.note(tx, work.item.break_id, text, by=work.by, now=work.at.clock.now())
+    with _work(context, break_id, from_day, to_day, by) as work:
+        work.write(lambda tx: signoff.note(tx, work.item.break_id, text, by=work.by, now=work.at.clock.now()))
 
 
 @app.command()
@@ -162,8 +164,8 @@ def assign(
     to_day: To = None,
 ) -> None:
     """Say whose it is."""
-    with _work(context, break_id, from_day, to_day, by) as work, work.at.ledger.store.write() as tx:
-        signoff.assign(tx, work.item.break_id, owner, by=work.by, now=work.at.clock.now())
+    with _work(context, break_id, from_day, to_day, by) as work:
+        work.write(lambda tx: signoff.assign(tx, work.item.break_id, owner, by=work.by, now=work.at.clock.now()))
 
 
 @app.command()
@@ -181,8 +183,10 @@ def attach(
     """Remember a piece of evidence by its fingerprint."""
     digest = _fingerprint(file)
     said = f"{file.name}: {text}" if text else file.name
-    with _work(context, break_id, from_day, to_day, by) as work, work.at.ledger.store.write() as tx:
-        signoff.attach(tx, work.item.break_id, digest, by=work.by, words=said, now=work.at.clock.now())
+    with _work(context, break_id, from_day, to_day, by) as work:
+        work.write(
+            lambda tx: signoff.attach(tx, work.item.break_id, digest, by=work.by, words=said, now=work.at.clock.now())
+        )
 
 
 @app.command()
@@ -201,17 +205,19 @@ def resolve(
 ) -> None:
     """Accept the difference as it is now. Another difference later reopens the break by itself."""
     digest = None if evidence is None else _fingerprint(evidence)
-    with _work(context, break_id, from_day, to_day, by) as work, work.at.ledger.store.write() as tx:
-        signoff.resolve(
-            tx,
-            work.item,
-            reason=reason,
-            by=work.by,
-            now=work.at.clock.now(),
-            words=text,
-            evidence_sha256=digest,
-            reviewer=reviewer,
-            item_materiality_minor=work.at.config.report.item_materiality_minor,
+    with _work(context, break_id, from_day, to_day, by) as work:
+        work.write(
+            lambda tx: signoff.resolve(
+                tx,
+                work.item,
+                reason=reason,
+                by=work.by,
+                now=work.at.clock.now(),
+                words=text,
+                evidence_sha256=digest,
+                reviewer=reviewer,
+                item_materiality_minor=work.at.config.report.item_materiality_minor,
+            )
         )
 
 
@@ -225,8 +231,8 @@ def reopen(
     to_day: To = None,
 ) -> None:
     """Take a resolution back."""
-    with _work(context, break_id, from_day, to_day, by) as work, work.at.ledger.store.write() as tx:
-        signoff.reopen_break(tx, work.item, by=work.by, words=text, now=work.at.clock.now())
+    with _work(context, break_id, from_day, to_day, by) as work:
+        work.write(lambda tx: signoff.reopen_break(tx, work.item, by=work.by, words=text, now=work.at.clock.now()))
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -260,6 +266,9 @@ class _Work:
     at: Desk
     item: OpenItem
     by: str
+
+    def write(self, act: Callable[[Transaction], None]) -> None:
+        AT_LEISURE.writing(self.at.ledger.store, act)
 
 
 @contextmanager

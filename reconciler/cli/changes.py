@@ -14,6 +14,7 @@ from reconciler.cli.options import options_of
 from reconciler.cli.printing import console, table, talk
 from reconciler.desk import Desk
 from reconciler.errors import LedgerUnavailable, UsageError
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.changes import Cursor, FeedPage, Filter
 from reconciler.model import Cause
 from reconciler.outbox.message import document
@@ -65,7 +66,7 @@ def changes(
 
 
 def _begin(at: Desk, after: str | None) -> Cursor | None:
-    at.ledger.changes.place()
+    AT_LEISURE(at.ledger.changes.place)
     if after is None:
         return None
     return at.ledger.changes.head() if after == "now" else Cursor.parse(after)
@@ -95,7 +96,7 @@ def _page(at: Desk, cursor: Cursor | None, wanted: Filter, limit: int, *, patien
     """None: the ledger was away for a moment, and somebody who follows can wait."""
     try:
         if at.ledger.changes.any_unplaced():
-            at.ledger.changes.place()
+            AT_LEISURE(at.ledger.changes.place)
         return at.ledger.changes.read(cursor, wanted, limit=limit)
     except LedgerUnavailable as error:
         if not patient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from reconciler.cli.printing import print_json, talk
 from reconciler.cli.refs import read_refs
 from reconciler.config import parse_duration
 from reconciler.errors import UsageError
+from reconciler.ledger.again import AT_LEISURE
 
 
 def expect(
@@ -46,7 +48,7 @@ def expect(
         except OverflowError:
             raise UsageError(f"--within {within}: no calendar reaches so far") from None
         for ref in wanted:
-            at.ledger.expect(ref, due_at=due[ref], note=note, now=now)
+            AT_LEISURE(partial(at.ledger.expect, ref, due_at=due[ref], note=note, now=now))
     if output == "json":
         print_json(
             {"expected": [{"ref": str(ref), "due_at": due[ref].isoformat().replace("+00:00", "Z")} for ref in wanted]}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from reconciler.cli.printing import talk
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.breaks import LockPolicy, PeriodLock, locked_periods, period_locks
 from reconciler.ledger.transaction import Transaction
 from reconciler.report import signoff
@@ -56,19 +58,21 @@ class Signing:
         now = at.clock.now()
         if report.params.as_of > now:
             raise UsageError("--as-of lies in the future; a report is signed with what is known")
-        with at.ledger.store.write() as tx:
-            if self.reopen:
-                for lock in _locked(tx, report):
-                    signoff.reopen(tx, lock, by=self.by, reason=self.reason, now=now)
-            elif self.lock:
-                signoff.lock(tx, report, by=self.by, now=now, policy=self.policy, override_reason=self.reason)
-            else:
-                signoff.prepare(tx, report, by=self.by, now=now, policy=self.policy)
+        AT_LEISURE.writing(at.ledger.store, lambda tx: self._write(tx, report, now))
         if self.prepare:
             talk(
                 f"prepared; another person reviews and locks it with --as-of {plain(report.params.as_of)}"
                 " --review --lock --by NAME"
             )
+
+    def _write(self, tx: Transaction, report: Report, now: datetime) -> None:
+        if self.reopen:
+            for lock in _locked(tx, report):
+                signoff.reopen(tx, lock, by=self.by, reason=self.reason, now=now)
+        elif self.lock:
+            signoff.lock(tx, report, by=self.by, now=now, policy=self.policy, override_reason=self.reason)
+        else:
+            signoff.prepare(tx, report, by=self.by, now=now, policy=self.policy)
 
 
 def tell_of_now(status: Status, accounts: Collection[str]) -> None:

@@ -132,7 +132,7 @@ def add(
         require_configured(subscription.wanted.accounts, subscription.wanted.kinds, at.accounts)
         made = new_secret()
         sealed = _sealed(at, name, made)
-        if not at.ledger.telling.add(subscription, sealed, at.clock.now()):
+        if not AT_LEISURE(lambda: at.ledger.telling.add(subscription, sealed, at.clock.now())):
             raise UsageError(f"there is a subscription {name!r} already")
     _print_secret(name, made, output)
 
@@ -152,7 +152,8 @@ def rotate(
             raise UsageError(f"{name} is in the configuration: put the new secret first in its `secrets` and restart")
         made, now = new_secret(), at.clock.now()
         retire_at = now + _duration(overlap)
-        at.ledger.telling.keep_secret(name, _sealed(at, name, made), retire_others_at=retire_at, now=now)
+        sealed = _sealed(at, name, made)
+        AT_LEISURE(lambda: at.ledger.telling.keep_secret(name, sealed, retire_others_at=retire_at, now=now))
     _print_secret(name, made, output)
 
 
@@ -305,7 +306,7 @@ def test_event(context: typer.Context, name: Name) -> None:
     output = options.format_among("table", "json")
     with desk(options) as at:
         attempt = asyncio.run(_send_test(at, _the(at, name)))
-        at.ledger.telling.log_attempt(attempt)
+        AT_LEISURE(lambda: at.ledger.telling.log_attempt(attempt))
     answered = attempt.error or f"answered {attempt.status}"
     if output == "json":
         print_json({"subscription": name, "status": attempt.status, "error": attempt.error,

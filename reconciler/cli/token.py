@@ -14,6 +14,7 @@ from reconciler.config import parse_duration
 from reconciler.console.access import machines
 from reconciler.errors import UsageError
 from reconciler.ledger import people
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.status import instant
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -48,8 +49,9 @@ def add(
             expires_at = None if expires is None else now + parse_duration(expires)
         except (ValueError, OverflowError) as error:
             raise UsageError(f"--expires: {error}") from None
-        with at.ledger.store.write() as tx:
-            made = machines.make(tx, name, scope, expires_at=expires_at, by=actor(), now=now)
+        made = AT_LEISURE.writing(
+            at.ledger.store, lambda tx: machines.make(tx, name, scope, expires_at=expires_at, by=actor(), now=now)
+        )
     if output == "json":
         print_json({"id": made.id, "token": made.secret, "expires_at": instant(expires_at)})
         return
@@ -91,6 +93,8 @@ def list_tokens(context: typer.Context) -> None:
 @app.command()
 def revoke(context: typer.Context, token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Make it worthless at once."""
-    with desk(options_of(context)) as at, at.ledger.store.write() as tx:
-        people.revoke_machine_token(tx, token_id, by=actor(), now=at.clock.now())
+    with desk(options_of(context)) as at:
+        AT_LEISURE.writing(
+            at.ledger.store, lambda tx: people.revoke_machine_token(tx, token_id, by=actor(), now=at.clock.now())
+        )
     talk(f"{token_id} is revoked")

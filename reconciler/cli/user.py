@@ -15,6 +15,7 @@ from reconciler.cli.printing import console, print_json, table, talk
 from reconciler.console.access.passwords import Passwords
 from reconciler.errors import UsageError
 from reconciler.ledger import people
+from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.people import Role
 from reconciler.status import instant
 
@@ -49,8 +50,9 @@ def add(
     """Let somebody in."""
     with desk(options_of(context)) as at:
         hashed = Passwords().hash(_password(name), name=name)
-        with at.ledger.store.write() as tx:
-            people.add_user(tx, name, role, hashed, by=actor(), now=at.clock.now())
+        AT_LEISURE.writing(
+            at.ledger.store, lambda tx: people.add_user(tx, name, role, hashed, by=actor(), now=at.clock.now())
+        )
     talk(f"{name} may log in as {role.value}")
 
 
@@ -59,24 +61,30 @@ def passwd(context: typer.Context, name: Name) -> None:
     """Give a new password. Every session of the user ends."""
     with desk(options_of(context)) as at:
         hashed = Passwords().hash(_password(name), name=name)
-        with at.ledger.store.write() as tx:
-            ended = people.change_user(tx, name, by=actor(), now=at.clock.now(), password_hash=hashed)
+        ended = AT_LEISURE.writing(
+            at.ledger.store,
+            lambda tx: people.change_user(tx, name, by=actor(), now=at.clock.now(), password_hash=hashed),
+        )
     talk(f"{name} has a new password; {ended} sessions ended")
 
 
 @app.command("role")
 def change_role(context: typer.Context, name: Name, role: Annotated[Role, typer.Argument(metavar="ROLE")]) -> None:
     """Let somebody do more, or less. Every session of the user ends."""
-    with desk(options_of(context)) as at, at.ledger.store.write() as tx:
-        ended = people.change_user(tx, name, by=actor(), now=at.clock.now(), role=role)
+    with desk(options_of(context)) as at:
+        ended = AT_LEISURE.writing(
+            at.ledger.store, lambda tx: people.change_user(tx, name, by=actor(), now=at.clock.now(), role=role)
+        )
     talk(f"{name} is {role.value} now; {ended} sessions ended")
 
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
     """Let somebody in no longer, at once. What they did stays in the audit log under their name."""
-    with desk(options_of(context)) as at, at.ledger.store.write() as tx:
-        ended = people.remove_user(tx, name, by=actor(), now=at.clock.now())
+    with desk(options_of(context)) as at:
+        ended = AT_LEISURE.writing(
+            at.ledger.store, lambda tx: people.remove_user(tx, name, by=actor(), now=at.clock.now())
+        )
     talk(f"{name} is out; {ended} sessions ended")
 
 

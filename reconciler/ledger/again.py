@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from reconciler.errors import LedgerContention, LedgerLocked, LedgerUnavailable
+from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -35,6 +37,15 @@ class Again:
                 if self.monotonic() >= give_up_at:
                     raise
         return act()
+
+    def writing(self, store: Store, act: Callable[[Transaction], T]) -> T:
+        """The same for what one transaction writes. `act` may be called several times, of which one is stored."""
+
+        def whole() -> T:
+            with store.write() as tx:
+                return act(tx)
+
+        return self(whole)
 
 
 WHILE_OTHERS_WAIT: Final = Again((LedgerContention,), tries=3)
