@@ -134,7 +134,7 @@ def _scheduler(
             watch_every=config.sweeps.watch_every,
         )
     terms = terms_of_providers({name: fetcher.provider for name, fetcher in fetchers.items()})
-    jobs.append(Keeping(writer, terms, config.report.gateways).periodic())
+    jobs.append(Keeping(writer, terms, config.report.gateways, clock).periodic())
     runner = Runner(
         writer,
         clock,

@@ -36,10 +36,16 @@ def prepare(at: Desk) -> None:
         talk(f"{', '.join(f'{count:,} {what}' for what, count in done.items())}; {left:,} versions left to read")
 
     setting = SettingAside(terms_of(at), at.config.report.gateways)
-    setting.run(at.ledger, told=tell)
+    setting.run(at.ledger, told=tell, now=at.clock.now())
     if setting.is_left_to_newer(at.ledger):
         talk(
             "A newer version of this program keeps this ledger ready for its reports. This one leaves that alone and"
             " reads every body: the report is the same, and takes longer. Upgrade here; to stay with this version for"
             " good, see docs/decisions/0108."
+        )
+    elif setting.is_left_to_others(at.ledger):
+        talk(
+            "A node with other accounts, or other gateways, keeps this ledger ready for its reports. This command"
+            " leaves that alone and reads every body: the report is the same, and takes longer. Give it the node's"
+            " configuration, and --account, to ask for less."
         )

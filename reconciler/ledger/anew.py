@@ -106,18 +106,21 @@ def state(tx: Transaction) -> State | None:
     return State(row.readings, "", row.turn, at)
 
 
-def begin(tx: Transaction, readings: str, terms: str) -> None:
-    """From now on the ledger's readings and groups are to be of these terms, unless a newer program was here: what was
-    kept under others is then forgotten by `to_forget` and `forget`."""
+def begin(tx: Transaction, readings: str, terms: str, *, is_held: bool = False) -> bool:
+    """From now on the ledger's readings and groups are to be of these terms, unless a newer program was here, or
+    somebody holds them under others who reads accounts that this one does not: what was kept under others is then
+    forgotten by `to_forget` and `forget`. Whether they are."""
     _INSERT_STATE.run(tx, [{"id": 1, "readings": readings, "terms": terms, "turn": 0}])
     before = state(tx)
     assert before is not None, "it was inserted a statement ago"
     aimed = before.terms if before.forgetting is None else before.forgetting.terms
     if (before.readings, aimed) == (readings, terms):
-        return
+        return True
     kept, own = _readings(before.readings), _readings(readings)
     if is_newer(before.readings, readings):
-        return
+        return False
+    if is_held and kept and not kept.keys() < own.keys() and not is_newer(readings, before.readings):
+        return False
     # Empty: somebody took a turn, nothing was kept yet.
     accounts = _read_otherwise(kept, own) if before.readings else set()
     if before.forgetting is not None:
@@ -127,6 +130,7 @@ def begin(tx: Transaction, readings: str, terms: str) -> None:
     given = {"readings": readings, "terms": _encoded(at), "turn": before.turn}
     if tx.run(_NEW_TERMS, given).rowcount == 1 and to_forget(tx, at, 1) is None:
         conclude(tx, at)
+    return True
 
 
 def take_turn(tx: Transaction, turn: int) -> bool:

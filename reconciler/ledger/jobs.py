@@ -233,6 +233,15 @@ def jobs(tx: Transaction) -> list[JobState]:
     ]
 
 
+_WATERMARK = Question("SELECT watermark FROM job WHERE name = :name")
+
+
+def watermark_of(tx: Transaction, name: str) -> datetime | None:
+    """None: the job never set one."""
+    rows = _WATERMARK.ask(tx, {"name": name})
+    return from_micros(rows[0][0]) if rows and rows[0][0] is not None else None
+
+
 _PROGRESS = Question("SELECT progress FROM job WHERE name = :name")
 _LOCK_PROGRESS = Question("SELECT progress FROM job WHERE name = :name FOR UPDATE")
 

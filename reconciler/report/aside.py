@@ -24,6 +24,7 @@ from reconciler.ledger import Ledger, anew, aside, carried
 from reconciler.ledger.anew import Forgetting
 from reconciler.ledger.aside import Group, Kept, Unread
 from reconciler.ledger.finance import EntryFact, entries_by_source
+from reconciler.ledger.jobs import watermark_of
 from reconciler.ledger.movements import OPEN, name_of, names_of, snapshot_of
 from reconciler.ledger.transaction import Transaction
 from reconciler.movements import Condition, Movement, Role
@@ -36,6 +37,10 @@ from reconciler.report.scope import Scope
 
 BATCH = 500
 """Versions that one transaction keeps, and resources that one looks at: some ten milliseconds of the ledger's turn."""
+JOB = "aside"
+"""Its watermark says when whoever keeps the ledger ready was last at work."""
+HELD = timedelta(minutes=5)
+"""For so long a node with other accounts leaves that alone. A run comes every minute."""
 STILL = timedelta(days=10)
 """Entries so much older than the newest version are carried forward: by then they are available and paid out, and
 hardly ever change, so that the same days are not summed up again and again."""
@@ -104,9 +109,16 @@ class SettingAside:
         self._batch = batch
         self._still = to_micros(_EPOCH + still)
 
-    def run(self, ledger: Ledger, *, steps: int | None = None, told: Callable[[Step], None] | None = None) -> int:
+    def run(
+        self,
+        ledger: Ledger,
+        *,
+        steps: int | None = None,
+        told: Callable[[Step], None] | None = None,
+        now: datetime | None = None,
+    ) -> int:
         """Everything there is to do, or so many steps of it; how many were done. `told` hears of each."""
-        self.begin(ledger)
+        self.begin(ledger, now)
         place, done = BEGINNING, 0
         while done != steps and (step := self.next_step(ledger, place)) is not None:
             if not step.carry_out(ledger):
@@ -116,17 +128,28 @@ class SettingAside:
                 told(step)
         return done
 
-    def begin(self, ledger: Ledger) -> None:
-        """Once before the steps: from now on what is kept is of this configuration, unless a newer version keeps it."""
-        if self._terms:
-            with ledger.store.write() as tx:
-                anew.begin(tx, readings_stated(self._terms), terms_hash(self._terms, self._gateways))
+    def begin(self, ledger: Ledger, now: datetime | None = None) -> bool:
+        """Once before the steps: from now on what is kept is of this configuration, unless a newer version keeps it,
+        or a node with other accounts that was at work lately (`now` None: that is not asked). Whether it is."""
+        if not self._terms:
+            return False
+        with ledger.store.write() as tx:
+            at = None if now is None else watermark_of(tx, JOB)
+            held = at is not None and now is not None and now - at < HELD
+            return anew.begin(tx, readings_stated(self._terms), terms_hash(self._terms, self._gateways), is_held=held)
 
     def is_left_to_newer(self, ledger: Ledger) -> bool:
         """Whether a newer version keeps this ledger's readings, so that none are kept for this one."""
         with ledger.store.read() as tx:
             state = anew.state(tx)
         return state is not None and anew.is_newer(state.readings, readings_stated(self._terms))
+
+    def is_left_to_others(self, ledger: Ledger) -> bool:
+        """Whether what is kept, or will be, is of another configuration."""
+        with ledger.store.read() as tx:
+            state = anew.state(tx)
+        aimed = None if state is None else state.terms if state.forgetting is None else state.forgetting.terms
+        return aimed is not None and bool(self._terms) and aimed != terms_hash(self._terms, self._gateways)
 
     def next_step(self, ledger: Ledger, place: Place) -> Step | None:
         """Reads only. None: nothing is left to do, or the ledger speaks of another configuration by now."""

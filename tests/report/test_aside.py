@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -14,17 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from reconciler.ledger import Ledger, anew, aside, open_ledger
+from reconciler.clock import ManualClock
+from reconciler.ledger import GroupCommit, Ledger, anew, aside, open_ledger
 from reconciler.ledger.redaction import Asked
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Redaction
 from reconciler.movements import trait
+from reconciler.periodic import Runner
 from reconciler.report import canonical
 from reconciler.report.aside import BEGINNING, SettingAside
 from reconciler.report.engine import report
 from reconciler.report.facts import AccountTerms
 from reconciler.report.gathering import gather
+from reconciler.report.keeping import Keeping
 from reconciler.report.model import FeeRule, Params, Report, Rules
+from reconciler.retry import RetryPolicy
 from tests.databases import as_shipped, plain_address
 from tests.report.books import TERMS, Books, break_types, on
 from tests.report.histories import KNOWN, SECOND, THIRD, Story, Teller, stories, write
@@ -380,6 +386,61 @@ def test_two_versions_side_by_side_do_not_undo_each_other(ledger: Ledger, far: i
     assert (count(ledger, "unread"), count(ledger, "aside_group"), count(ledger, "movement")) == (0, 1, 2)
     done = turn(ledger)
     assert (older.run(ledger), newer.run(ledger), turn(ledger)) == (0, 0, done), "and so it stays"
+
+
+def kept_by(ledger: Ledger, clock: ManualClock, *terms: tuple[AccountTerms, ...]) -> None:
+    """A minute after the other, as the ledger's job lets nodes with these terms run; the writer is each one's own."""
+
+    async def minutes() -> None:
+        for each in terms:
+            clock.advance(timedelta(minutes=1))
+            writer = GroupCommit(ledger, clock)
+            runner = Runner(writer, clock, owner="node", policy=RetryPolicy(), rng=random.Random(1))
+            assert await runner.run(Keeping(writer, each, RULES.gateways, clock).periodic()) is not None
+            await writer.close()
+
+    asyncio.run(minutes())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(TERMS, TERMS[:1]), (TERMS[:1], TERMS[1:])],
+    ids=["more accounts and fewer", "others"],
+)
+def test_nodes_with_other_accounts_do_not_undo_each_other(
+    ledger: Ledger, one: tuple[AccountTerms, ...], other: tuple[AccountTerms, ...]
+) -> None:
+    """They made each other's readings anew for ever, a whole ledger a minute, and no report found any."""
+    books, clock = Books(ledger), ManualClock(KNOWN)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    kept_by(ledger, clock, one)
+    done, plain = turn(ledger), answers(ledger, [(JANUARY, KNOWN, (other[0].name,))], other)
+
+    kept_by(ledger, clock, *[other, one] * 5, other)
+    assert turn(ledger) == done
+    assert SettingAside(other, RULES.gateways).run(ledger, now=clock.now()) == 0, "nor does a report's own preparing"
+    assert turn(ledger) == done
+    assert answers(ledger, [(JANUARY, KNOWN, (other[0].name,))], other) == plain, "read from bodies"
+
+    kept_by(ledger, clock, *[other] * 6)
+    assert turn(ledger) > done, "the first one is gone: an account was taken out, say"
+    done = turn(ledger)
+    kept_by(ledger, clock, other)
+    assert (count(ledger, "unread"), turn(ledger)) == (0, done)
+
+
+def test_who_reads_more_accounts_does_not_wait(ledger: Ledger) -> None:
+    """One was added, and the node began anew with it."""
+    books, clock = Books(ledger), ManualClock(KNOWN)
+    books.sale("100.00", at=on(5), authorization=books.charge(10000, at=on(5)))
+    kept_by(ledger, clock, TERMS[:1], TERMS)
+    assert count(ledger, "aside_group") == 1
+    kept_by(ledger, clock, later(1))
+    assert count(ledger, "aside_group") == 1
+    done = turn(ledger)
+    kept_by(ledger, clock, TERMS, later(1))
+    assert turn(ledger) == done, "nor who reads them in a later way"
 
 
 @pytest.mark.long
