@@ -24,7 +24,7 @@ from reconciler.ledger import GroupCommit, Ledger
 from reconciler.ledger.signal import MarkSignal
 from reconciler.loading import Account, followed_of
 from reconciler.outbox.placing import Placer
-from reconciler.web import LedgerGauges, WebServer
+from reconciler.web import LedgerGauges, WebServer, listen
 from reconciler.worker import owner_name
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,10 @@ class Daemon:
         """Raises SchemaMismatch, ConfigurationError or LedgerUnavailable when it cannot start."""
         async with AsyncExitStack() as stack:
             core = await self._open(stack)
+            listening = await listen(self._config.server.host, self._config.server.port, stop)
+            if listening is None:
+                return
+            stack.callback(listening.close)
             if "worker" in self._parts:
                 placing = asyncio.create_task(Placer(core.writer, core.applied, core.placed).run(), name="placer")
                 stack.push_async_callback(cancelled, placing)
@@ -80,7 +84,9 @@ class Daemon:
             if era.work is not None:
                 signal.start()
             core.writer.on_marked = partial(self._announce, signal)
-            server = await stack.enter_async_context(_server(era, self._clock))
+            server = await stack.enter_async_context(
+                WebServer(era.doors.site, webhooks=era.doors.intake, sock=listening, clock=self._clock)
+            )
             stack.callback(self._stop)  # before the server stops, which waits for requests in flight
             core.bound = self.url = server.url
             self.listening.set()
@@ -207,11 +213,6 @@ async def _relieve(old: Era, new: Era) -> None:
     """What the old one had leased until its end, the new one took for another node's, and put off."""
     await old.close()
     new.look_again()
-
-
-def _server(era: Era, clock: Clock) -> WebServer:
-    section = era.config.server
-    return WebServer(era.doors.site, webhooks=era.doors.intake, host=section.host, port=section.port, clock=clock)
 
 
 def _unsettled(ledger: Ledger) -> bool:

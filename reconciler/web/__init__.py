@@ -7,6 +7,7 @@ from reconciler.web.changes import CHANGES_SCOPE, WHOLE_SCOPE, ChangesDoor
 from reconciler.web.connection import ServerLimits
 from reconciler.web.expectations import ExpectationsDoor
 from reconciler.web.gauges import LedgerGauges
+from reconciler.web.port import listen
 from reconciler.web.readiness import Readiness
 from reconciler.web.server import WebServer
 from reconciler.web.site import Site
@@ -23,4 +24,5 @@ __all__ = [
     "ServerLimits",
     "Site",
     "WebServer",
+    "listen",
 ]

@@ -8,14 +8,12 @@ from types import TracebackType
 from typing import Self
 
 from reconciler.clock import Clock, SystemClock
-from reconciler.errors import UsageError
 from reconciler.intake import Webhooks
 from reconciler.intake.asgi import ASGIApp
 from reconciler.intake.patience import Patience
 from reconciler.web.connection import Connection, Listener, ServerLimits
 from reconciler.web.dates import DateLine
-
-_BACKLOG = 2048
+from reconciler.web.port import BACKLOG, bind
 
 
 class WebServer:
@@ -75,13 +73,13 @@ class WebServer:
 
     async def start(self) -> None:
         """Returns when connections are accepted. Raises UsageError when the address cannot be bound."""
-        listening = self._given or _bind(self._host, self._port)
+        listening = self._given or bind(self._host, self._port)
         self._bound = listening.getsockname()[:2]
         loop = asyncio.get_running_loop()
         listener = self._listener = Listener(
             self._app, self._webhooks, self._limits, Patience(loop), DateLine(self._clock, loop)
         )
-        self._server = await loop.create_server(lambda: Connection(listener), sock=listening, backlog=_BACKLOG)
+        self._server = await loop.create_server(lambda: Connection(listener), sock=listening, backlog=BACKLOG)
 
     async def stop(self) -> None:
         """Refuse new connections, finish requests in flight within `stop_seconds`, give up the others. Idempotent."""
@@ -106,14 +104,3 @@ class WebServer:
         except TimeoutError:
             return False
         return True
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {host}:{port} ({error.strerror}); "
-            "choose another server.host or server.port, or stop what listens there"
-        ) from error

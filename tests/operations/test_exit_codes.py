@@ -123,3 +123,32 @@ def test_every_way_to_end_has_its_code(tmp_path: Path, monkeypatch: pytest.Monke
     table = PAGE[PAGE.index("| exit code of") : PAGE.index("**Logs**")]
     documented = {int(each) for each in re.findall(r"^\| (-?\d+)", table, re.MULTILINE)}
     assert documented == {code for code, _, _ in ways.values()}
+
+
+@pytest.mark.long
+def test_a_port_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """By the process before, for one, which still finishes: after exit code 2 a supervisor would not start it again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start(configured(tmp_path / "held", port=taken.getsockname()[1]))
+        assert process.stderr is not None
+        line = next((line for line in process.stderr if "waiting" in line), None)
+    try:
+        assert line is not None, "it ended instead"
+        code, said = signalled(process, signal.SIGTERM)
+    finally:
+        process.kill()
+    assert (code, "stopping" in said) == (0, True)
+
+
+@pytest.mark.long
+def test_who_waits_for_a_port_can_be_stopped(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start(configured(tmp_path / "held", port=taken.getsockname()[1]))
+        try:
+            assert process.stderr is not None
+            assert any("waiting" in line for line in process.stderr), "it ended instead"
+            process.send_signal(signal.SIGTERM)
+            code, _ = ended(process)
+        finally:
+            process.kill()
+    assert code == 0
