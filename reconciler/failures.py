@@ -134,7 +134,7 @@ class Failures:
         if isinstance(decision, SlowDown):
             until = now + decision.wait
             door = ACCOUNT_LIMIT if decision.scope is ThrottleScope.ACCOUNT else endpoint
-            return lambda ledger: ledger.throttle_requests(
+            return lambda ledger: ledger.requests.throttle(
                 self._account, door, self._provider.limits, until=until, now=now
             )
         if isinstance(decision, CloseGate):

@@ -381,7 +381,7 @@ class Fetcher:
             # All resources before all of the budget, as a page's commit has them: what others wait for most comes last.
             if ledger.release(releases, now):
                 for (endpoint, priority), count in sorted(unused.items()):
-                    ledger.return_requests(
+                    ledger.requests.give_back(
                         self.account, endpoint, self.budget.limits, unused=count, priority=priority, now=now
                     )
 

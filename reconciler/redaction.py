@@ -64,7 +64,7 @@ class Redactor:
 
     async def reaches(self, what: Redaction) -> bool:
         """Whether a request for it would find anything. Where it would not, this has looked through as much."""
-        if await self._ledger.read(lambda ledger: ledger.is_stored(self._account, what)):
+        if await self._ledger.read(lambda ledger: ledger.redactions.is_stored(self._account, what)):
             return True
         for kind, owner, path in self._along:
             if owner == what.kind:
@@ -74,7 +74,7 @@ class Redactor:
         return False
 
     async def _pending(self) -> list[Asked]:
-        return await self._ledger.read(lambda ledger: ledger.pending_redactions(self._account, limit=_AT_ONCE))
+        return await self._ledger.read(lambda ledger: ledger.redactions.pending(self._account, limit=_AT_ONCE))
 
     async def _reach(self, asked: Asked, done: Done, job: Job) -> None:
         """Ask for what the request means and does not name, before it is carried out: afterwards nobody would know."""
@@ -100,7 +100,7 @@ class Redactor:
         while after is not None:
             since = after
             named, unreadable, after = await self._ledger.read(
-                lambda ledger, since=since: ledger.named_inside(  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda ledger, since=since: ledger.redactions.named_inside(  # type: ignore[misc]  # mypy does not infer a default's type
                     self._account, kind, path, name, after=since, limit=_STRETCH
                 )
             )
@@ -114,7 +114,7 @@ class Redactor:
 
     async def _ask(self, also: Sequence[Redaction], event_id: str) -> None:
         now = self._clock.now()
-        await self._ledger.call(lambda ledger: ledger.ask_redaction(self._account, also, event_id=event_id, now=now))
+        await self._ledger.call(lambda ledger: ledger.redactions.ask(self._account, also, event_id=event_id, now=now))
 
     async def _empty_unmarked(self, works: dict[Asked, Done], job: Job) -> None:
         """Deliveries that made no mark, and so are found under no reference. Once for all that was asked for, and
@@ -129,7 +129,7 @@ class Redactor:
                 (
                     done
                     for asked, done in works.items()
-                    if not asked.what.kind or ledger.is_stored(self._account, asked.what)
+                    if not asked.what.kind or ledger.redactions.is_stored(self._account, asked.what)
                 ),
                 None,
             )
@@ -138,12 +138,12 @@ class Redactor:
         while True:
             since, now = after, self._clock.now()
             found, end = await self._ledger.read(
-                lambda ledger, since=since: ledger.unmarked_naming(  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda ledger, since=since: ledger.redactions.unmarked_naming(  # type: ignore[misc]  # mypy does not infer a default's type
                     self._account, first, rejected=known is not None, after=since, limit=_DELIVERIES
                 )
             )
             if found:
-                await self._ledger.call(lambda ledger, found=found: ledger.empty_deliveries(found))  # type: ignore[misc]  # mypy does not infer a default's type
+                await self._ledger.call(lambda ledger, found=found: ledger.redactions.empty_deliveries(found))  # type: ignore[misc]  # mypy does not infer a default's type
             await self._ledger.call(
                 lambda ledger, now=now: ledger.renew_job(job, progress={}, now=now)  # type: ignore[misc]  # mypy does not infer a default's type
             )
@@ -161,7 +161,7 @@ class Redactor:
         while after is not None:
             since, now = after, self._clock.now()
             versions, unreadable, after = await self._ledger.call(
-                lambda ledger, since=since: ledger.redact_versions(  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda ledger, since=since: ledger.redactions.shrink(  # type: ignore[misc]  # mypy does not infer a default's type
                     asked, self._kept, words=self._words, after=since, limit=_STRETCH
                 )
             )
@@ -171,7 +171,7 @@ class Redactor:
             done.versions += versions
             self._pass_by(unreadable, done)
         now = self._clock.now()
-        deliveries = await self._ledger.call(lambda ledger: ledger.conclude_redaction(asked, done, now))
+        deliveries = await self._ledger.call(lambda ledger: ledger.redactions.conclude(asked, done, now))
         log.info(
             "redacted",
             account=self._account,

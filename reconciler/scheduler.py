@@ -124,7 +124,7 @@ class Allocation:
     async def refresh(self, ledger: GroupCommit, now: datetime) -> None:
         if self._allocation is not None:
             self._used = await ledger.read(
-                lambda ledger: ledger.reads_used(self.account, period=ALLOCATION_PERIOD, now=now)
+                lambda ledger: ledger.requests.reads_used(self.account, period=ALLOCATION_PERIOD, now=now)
             )
 
 

@@ -44,7 +44,7 @@ class Spending:
         await self.learn()
         now = self._clock.now()
         return await self._ledger.call(
-            lambda ledger: ledger.draw_requests(
+            lambda ledger: ledger.requests.draw(
                 self._account, endpoint, self.limits, want=want, priority=priority, now=now
             )
         )
@@ -53,7 +53,7 @@ class Spending:
         """A request that was drawn and not sent."""
         now = self._clock.now()
         await self._ledger.call(
-            lambda ledger: ledger.return_requests(
+            lambda ledger: ledger.requests.give_back(
                 self._account, endpoint, self.limits, unused=1, priority=priority, now=now
             )
         )
@@ -89,7 +89,7 @@ class Spending:
 
             def act(ledger: Ledger) -> None:
                 if grown > 0:
-                    ledger.widen_requests(self._account, learned, requests=grown, now=now)
+                    ledger.requests.widen(self._account, learned, requests=grown, now=now)
                 self.limits = learned
 
             try:

@@ -115,7 +115,7 @@ class Taker:
         limits, priority = fetcher.budget.limits, Priority(lane.priority)
 
         def ask(endpoint: str, want: int) -> Offer:
-            return ledger.offer_requests(lane.account, endpoint, limits, want=want, priority=priority, now=now)
+            return ledger.requests.offer(lane.account, endpoint, limits, want=want, priority=priority, now=now)
 
         room, served = turn.room[lane.account], turn.served[lane.account, lane.kind]
         newest = served % TURN_FOR_THE_NEWEST == 1 and not choice.probe
@@ -141,7 +141,7 @@ class Taker:
             surplus = [claim for batch in batches[granted:] for claim in batch]
             ledger.release([Release(claim, now, counted=False) for claim in surplus], now)
             batches = batches[:granted]
-        ledger.take_requests(offer, len(batches))
+        ledger.requests.take(offer, len(batches))
         turn.served[lane.account, lane.kind] += 1
         turn.room[lane.account] -= len(batches)
         turn.probing |= choice.doors

@@ -209,13 +209,13 @@ class _Requests:
         fetcher, priority, now = self._walker.fetcher, self._question.priority, self._walker.clock.now()
         if ends:
             if self._starts:
-                ledger.return_requests(
+                ledger.requests.give_back(
                     fetcher.account, self._endpoint, fetcher.budget.limits, unused=len(self._starts), priority=priority,
                     now=now,
                 )  # fmt: skip
             return
         want = 1 + self._question.ahead - (self._coming is not None)
-        self._drawn = ledger.draw_starts(
+        self._drawn = ledger.requests.draw_starts(
             fetcher.account, self._endpoint, fetcher.budget.limits, want=want, priority=priority, now=now
         )
 

@@ -264,7 +264,7 @@ def _not_forgotten(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Chec
             "run `reconcile redact` with a resource of the account; it carries out all that was asked for there",
         )
         for name in sorted(past_accounts(ledger, accounts))
-        if ledger.pending_redactions(name, limit=1)
+        if ledger.redactions.pending(name, limit=1)
     ]
 
 

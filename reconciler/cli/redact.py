@@ -123,7 +123,7 @@ async def _carried_out(
             for name in accounts:
                 asked = [Redaction(ref.kind, ref.id) for ref in refs if ref.account == name]
                 now = at.clock.now()
-                AT_LEISURE(partial(at.ledger.ask_redaction, name, asked, event_id=f"{BY}{at_the_terminal()}", now=now))
+                AT_LEISURE(partial(at.ledger.redactions.ask, name, asked, event_id=f"{BY}{at_the_terminal()}", now=now))
         return known, sum([await _account(at, writer, redactors[name].periodic(), name) for name in accounts])
     finally:
         await writer.close()
@@ -149,7 +149,7 @@ async def _account(at: Desk, writer: GroupCommit, periodic: Periodic, name: str)
         await runner.run(replace(periodic, run=run))
         if refused:
             raise refused[0]  # a missing key: it would be the same the next time, and ten minutes later
-        left = len(at.ledger.pending_redactions(name))
+        left = len(at.ledger.redactions.pending(name))
         if not left or at.clock.monotonic() > give_up_at:
             return left
         await asyncio.sleep(_LOOK_SECONDS)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from reconciler.ledger import (
     alerts,
-    buckets,
     candidates,
     causes,
     claims,
@@ -22,14 +21,12 @@ from reconciler.ledger import (
     lanes,
     marks,
     pages,
-    redaction,
     sealing,
     secrets,
     tokens,
 )
 from reconciler.ledger import apply as applying
 from reconciler.ledger.alerts import Alert
-from reconciler.ledger.buckets import Offer
 from reconciler.ledger.candidates import Pending
 from reconciler.ledger.causes import Caused
 from reconciler.ledger.changes import Changes
@@ -43,14 +40,14 @@ from reconciler.ledger.lanes import Density, Lane
 from reconciler.ledger.marks import Mark
 from reconciler.ledger.packing import Place
 from reconciler.ledger.reads import View
-from reconciler.ledger.redaction import Asked, Done, Kept, Unreadable
+from reconciler.ledger.redactions import Redactions
+from reconciler.ledger.requests import Requests
 from reconciler.ledger.schema import require_current
 from reconciler.ledger.store import Store
 from reconciler.ledger.telling import Telling
 from reconciler.ledger.tokens import KeptToken
 from reconciler.ledger.transaction import Transaction
-from reconciler.model import Cause, ControlTotal, Finding, Notice, Priority, Redaction, ResourceRef, Snapshot, Window
-from reconciler.provider import Limit
+from reconciler.model import Cause, ControlTotal, Finding, Notice, ResourceRef, Snapshot, Window
 
 T = TypeVar("T")
 
@@ -67,6 +64,10 @@ class Ledger:
         """The feed that other systems follow."""
         self.telling = Telling(store)
         """Subscriptions, and what each of them is still to be told."""
+        self.redactions = Redactions(store)
+        """What people asked to be forgotten."""
+        self.requests = Requests(store)
+        """What may be asked of providers now."""
 
     @property
     def store(self) -> Store:
@@ -117,53 +118,6 @@ class Ledger:
     ) -> int:
         with self._store.write() as tx:
             return marks.mark_parts(tx, ref, kinds, cause, settle, now)
-
-    # --- what people asked to be forgotten ---
-
-    def pending_redactions(self, account: str, *, limit: int = 100) -> list[Asked]:
-        with self._store.read() as tx:
-            return redaction.pending(tx, account, limit=limit)
-
-    def redact_versions(
-        self,
-        asked: Asked,
-        kept: Kept,
-        *,
-        words: redaction.Words = redaction.NO_WORDS,
-        after: tuple[int, int],
-        limit: int,
-    ) -> tuple[int, Unreadable, tuple[int, int] | None]:
-        with self._store.write() as tx:
-            return redaction.redact_versions(tx, asked, kept, words=words, after=after, limit=limit)
-
-    def named_inside(
-        self, account: str, kind: str, path: Sequence[str], name: str, *, after: tuple[int, int], limit: int
-    ) -> tuple[set[str], Unreadable, tuple[int, int] | None]:
-        with self._store.read() as tx:
-            return redaction.named_inside(tx, account, kind, path, name, after=after, limit=limit)
-
-    def is_stored(self, account: str, what: Redaction) -> bool:
-        """Whether there is anything under this name; `named_inside` finds what only speaks of it."""
-        with self._store.read() as tx:
-            return redaction.is_stored(tx, account, what)
-
-    def ask_redaction(self, account: str, what: Sequence[Redaction], *, event_id: str, now: datetime) -> None:
-        with self._store.write() as tx:
-            redaction.ask(tx, account, what, event_id=event_id, now=now)
-
-    def unmarked_naming(
-        self, account: str, ids: Collection[str], *, rejected: bool, after: int, limit: int
-    ) -> tuple[dict[int, str | None], int | None]:
-        with self._store.read() as tx:
-            return redaction.unmarked_naming(tx, account, ids, rejected=rejected, after=after, limit=limit)
-
-    def empty_deliveries(self, ids: Collection[int]) -> None:
-        with self._store.write() as tx:
-            redaction.empty_deliveries(tx, ids)
-
-    def conclude_redaction(self, asked: Asked, done: Done, now: datetime) -> int:
-        with self._store.write() as tx:
-            return redaction.conclude(tx, asked, done, now)
 
     # --- tokens ---
 
@@ -220,85 +174,6 @@ class Ledger:
     def density(self, account: str, kind: str, priority: int, *, page_size: int, now: datetime) -> Density | None:
         with self._store.write() as tx:
             return lanes.density(tx, account, kind, priority, page_size=page_size, now=now)
-
-    # --- budget ---
-
-    def offer_requests(
-        self,
-        account: str,
-        endpoint: str,
-        limits: Mapping[str, Limit],
-        *,
-        want: int,
-        priority: Priority,
-        now: datetime,
-    ) -> Offer:
-        """Good for the rest of the transaction, so ask inside `together`."""
-        with self._store.write() as tx:
-            return buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
-
-    def take_requests(self, offer: Offer, requests: int) -> None:
-        with self._store.write() as tx:
-            buckets.take_requests(tx, offer, requests)
-
-    def draw_requests(
-        self,
-        account: str,
-        endpoint: str,
-        limits: Mapping[str, Limit],
-        *,
-        want: int,
-        priority: Priority,
-        now: datetime,
-    ) -> tuple[int, timedelta]:
-        """Up to `want` requests, and with none how long to wait."""
-        with self._store.write() as tx:
-            offer = buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
-            buckets.take_requests(tx, offer, offer.granted)
-        return offer.granted, offer.wait
-
-    def draw_starts(
-        self,
-        account: str,
-        endpoint: str,
-        limits: Mapping[str, Limit],
-        *,
-        want: int,
-        priority: Priority,
-        now: datetime,
-    ) -> list[int]:
-        """Up to `want` requests: for each that was drawn a reading of the ledger clock, from before it is sent."""
-        with self._store.write() as tx:
-            offer = buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
-            buckets.take_requests(tx, offer, offer.granted)
-            return tx.ticks(offer.granted)
-
-    def return_requests(
-        self,
-        account: str,
-        endpoint: str,
-        limits: Mapping[str, Limit],
-        *,
-        unused: int,
-        priority: Priority,
-        now: datetime,
-    ) -> None:
-        with self._store.write() as tx:
-            buckets.return_requests(tx, account, endpoint, limits, unused=unused, priority=priority, now=now)
-
-    def widen_requests(self, account: str, limits: Mapping[str, Limit], *, requests: int, now: datetime) -> None:
-        with self._store.write() as tx:
-            buckets.widen_requests(tx, account, limits, requests=requests, now=now)
-
-    def throttle_requests(
-        self, account: str, endpoint: str, limits: Mapping[str, Limit], *, until: datetime, now: datetime
-    ) -> None:
-        with self._store.write() as tx:
-            buckets.throttle_requests(tx, account, endpoint, limits, until=until, now=now)
-
-    def reads_used(self, account: str, *, period: timedelta, now: datetime) -> int:
-        with self._store.read() as tx:
-            return buckets.reads_used(tx, account, period=period, now=now)
 
     def release(self, releases: Sequence[Release], now: datetime) -> int:
         with self._store.write() as tx:

@@ -205,12 +205,12 @@ def test_who_is_to_be_forgotten_in_an_account_that_is_configured_no_more_is_said
     now, person = datetime(2026, 5, 5, tzinfo=UTC), Redaction("customer", "cus_1")
     with closing(open_ledger(sqlite_ledger_url)) as ledger:
         ledger.mark([by_hand(ResourceRef("stripe", "old", "customer", "cus_1"))], now)
-        ledger.ask_redaction("old", [person], event_id="evt_1", now=now)
+        ledger.redactions.ask("old", [person], event_id="evt_1", now=now)
     (line,) = [each for each in check().json["checks"] if each["what"] == "old" and each["severity"] == "error"]
     assert "`reconcile redact`" in line["remedy"]
     with closing(open_ledger(sqlite_ledger_url)) as ledger:
-        asked = ledger.pending_redactions("old")
-        ledger.conclude_redaction(asked[0], Done(), now)
+        asked = ledger.redactions.pending("old")
+        ledger.redactions.conclude(asked[0], Done(), now)
     assert [each["severity"] for each in check().json["checks"] if each["what"] == "old"] == ["info"]
 
 

@@ -301,7 +301,7 @@ def test_a_delivery_that_asks_to_forget_has_it_asked(ledger: Ledger) -> None:
     asked = (Redaction("customer", "42"),)
     ledger.receive([Receipt("shopify", delivery(), "evt_1", "customers/redact", NOON, (), asked)], NOON)
     ledger.receive([receipt("evt_2", webhook(CHARGE))], NOON)
-    assert len(ledger.pending_redactions("main")) == 1
+    assert len(ledger.redactions.pending("main")) == 1
 
 
 @pytest.mark.parametrize("length", [511, 512, 513, 2000])

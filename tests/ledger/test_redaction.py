@@ -125,7 +125,7 @@ def test_what_names_the_customer_only_inside_is_forgotten_as_well(ledger: Ledger
     _run(ledger, clock)
     assert _body(ledger, "draft", "7") == _body(ledger, "draft", "449") == {"redacted": True}
     assert _body(ledger, "draft", "8")["mail"] == "ada@example.com"
-    assert ledger.pending_redactions("main") == []
+    assert ledger.redactions.pending("main") == []
     told = [orjson.loads(line) for line in export_lines(ledger.store)]
     bodies = {each["delivery"]["event_id"]: each["delivery"]["body"] for each in told if "delivery" in each}
     assert bodies["e1"] == bodies["e3"] != bodies["e2"]
@@ -157,7 +157,7 @@ def test_the_audit_log_says_what_was_forgotten_and_still_holds(ledger: Ledger, c
         assert verify_audit(tx) == []
     assert (row.actor, row.action, row.subject) == ("event e1", "redact", "main/customer/2")
     assert orjson.loads(row.detail) == {"deliveries": 0, "versions": 1}
-    assert ledger.pending_redactions("main") == []
+    assert ledger.redactions.pending("main") == []
 
 
 def _details(ledger: Ledger) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def test_what_is_damaged_is_named_and_keeps_nobody_else_from_being_forgotten(
     _run(ledger, clock)
     assert _body(ledger, "order", "7") == {"id": "7", "redacted": True, "total": 3}
     assert _body(ledger, "draft", "9") == {"redacted": True}
-    assert ledger.pending_redactions("main") == []
+    assert ledger.redactions.pending("main") == []
     details = _details(ledger)
     named = details["main/customer/2"]
     assert named["unreadable"] == ["customer/2 version 1", "draft/8 version 1"]
@@ -228,7 +228,7 @@ def test_a_key_that_is_missing_leaves_the_request_for_later(ledger_url: str, clo
     with closing(open_ledger(ledger_url)) as ledger:
         with pytest.raises(SealedElsewhere, match="encryption"):
             _run(ledger, clock)
-        assert len(ledger.pending_redactions("main")) == 1
+        assert len(ledger.redactions.pending("main")) == 1
     clock.advance(timedelta(minutes=2))
     with closing(open_ledger(ledger_url, Packing(lambda: seal))) as ledger:
         _run(ledger, clock)
@@ -259,11 +259,11 @@ def test_reading_the_same_again_brings_nothing_back(ledger: Ledger, clock: Manua
 def test_an_interrupted_redaction_is_done_by_the_next_run(ledger: Ledger, clock: ManualClock) -> None:
     _store(ledger, "customer", "2")
     _receive(ledger, "e1", redact=(Redaction("customer", "2"),))
-    (asked,) = ledger.pending_redactions("main")
-    ledger.redact_versions(asked, {}, after=(-(2**63), 0), limit=200)
-    assert ledger.pending_redactions("main") == [asked]
+    (asked,) = ledger.redactions.pending("main")
+    ledger.redactions.shrink(asked, {}, after=(-(2**63), 0), limit=200)
+    assert ledger.redactions.pending("main") == [asked]
     _run(ledger, clock)
-    assert ledger.pending_redactions("main") == []
+    assert ledger.redactions.pending("main") == []
 
 
 def test_a_repeated_request_empties_its_own_delivery_too(ledger: Ledger, clock: ManualClock) -> None:
@@ -285,4 +285,4 @@ def test_what_a_newer_version_wrote_is_not_taken_for_damage(ledger: Ledger, cloc
     _receive(ledger, "e1", redact=(Redaction("customer", "2"),))
     with pytest.raises(UnknownFormat, match="newer version"):
         _run(ledger, clock)
-    assert [each.what for each in ledger.pending_redactions("main")] == [Redaction("customer", "2")]
+    assert [each.what for each in ledger.redactions.pending("main")] == [Redaction("customer", "2")]

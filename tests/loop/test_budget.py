@@ -189,13 +189,13 @@ def test_two_processes_draw_from_one_bucket(ledger_url: str, clock: ManualClock)
         got = 0
         for _ in range(10):
             for ledger in (one, other):
-                granted, _ = ledger.draw_requests(
+                granted, _ = ledger.requests.draw(
                     "main", "charge.retrieve", TWO, want=3, priority=Priority.LIVE, now=now
                 )
                 got += granted
         assert got == 20
-        other.return_requests("main", "charge.retrieve", TWO, unused=2, priority=Priority.LIVE, now=now)
-        assert one.draw_requests("main", "charge.retrieve", TWO, want=9, priority=Priority.LIVE, now=now)[0] == 2
+        other.requests.give_back("main", "charge.retrieve", TWO, unused=2, priority=Priority.LIVE, now=now)
+        assert one.requests.draw("main", "charge.retrieve", TWO, want=9, priority=Priority.LIVE, now=now)[0] == 2
 
 
 def test_an_endpoint_that_is_throttled_stops_itself_only_and_an_account_everything(
@@ -204,24 +204,24 @@ def test_an_endpoint_that_is_throttled_stops_itself_only_and_an_account_everythi
     now = clock.now()
 
     def may(endpoint: str) -> bool:
-        return ledger.draw_requests("main", endpoint, TWO, want=1, priority=Priority.LIVE, now=now)[0] == 1
+        return ledger.requests.draw("main", endpoint, TWO, want=1, priority=Priority.LIVE, now=now)[0] == 1
 
-    ledger.throttle_requests("main", "charge.retrieve", TWO, until=now + timedelta(seconds=9), now=now)
+    ledger.requests.throttle("main", "charge.retrieve", TWO, until=now + timedelta(seconds=9), now=now)
     assert not may("charge.retrieve")
     assert may("charge.list")
-    ledger.throttle_requests("main", ACCOUNT_LIMIT, TWO, until=now + timedelta(seconds=9), now=now)
+    ledger.requests.throttle("main", ACCOUNT_LIMIT, TWO, until=now + timedelta(seconds=9), now=now)
     assert not may("charge.list")
-    assert ledger.draw_requests("other", "charge.list", TWO, want=1, priority=Priority.LIVE, now=now)[0] == 1
+    assert ledger.requests.draw("other", "charge.list", TWO, want=1, priority=Priority.LIVE, now=now)[0] == 1
     now += timedelta(seconds=10)
     assert may("charge.list")
 
 
 def test_reads_are_counted_for_a_month_and_unsent_ones_are_not(ledger: Ledger, clock: ManualClock) -> None:
     month = timedelta(days=30)
-    ledger.draw_requests("main", "charge.list", TWO, want=5, priority=Priority.SWEEP, now=clock.now())
-    ledger.return_requests("main", "charge.list", TWO, unused=2, priority=Priority.SWEEP, now=clock.now())
-    assert ledger.reads_used("main", period=month, now=clock.now()) == 3
-    assert ledger.reads_used("main", period=month, now=clock.now() + timedelta(days=31)) == 0
+    ledger.requests.draw("main", "charge.list", TWO, want=5, priority=Priority.SWEEP, now=clock.now())
+    ledger.requests.give_back("main", "charge.list", TWO, unused=2, priority=Priority.SWEEP, now=clock.now())
+    assert ledger.requests.reads_used("main", period=month, now=clock.now()) == 3
+    assert ledger.requests.reads_used("main", period=month, now=clock.now() + timedelta(days=31)) == 0
 
 
 def test_reads_are_counted_by_the_day_that_begins_at_midnight(ledger: Ledger, clock: ManualClock) -> None:
@@ -229,7 +229,7 @@ def test_reads_are_counted_by_the_day_that_begins_at_midnight(ledger: Ledger, cl
     midnight, instant = clock.now().replace(hour=0), timedelta(microseconds=1)
 
     def draws(at: datetime) -> None:
-        ledger.draw_requests("main", "charge.list", TWO, want=1, priority=Priority.SWEEP, now=at)
+        ledger.requests.draw("main", "charge.list", TWO, want=1, priority=Priority.SWEEP, now=at)
 
     for at in (midnight, midnight + timedelta(days=1) - instant, midnight + timedelta(days=1)):
         draws(at)
@@ -238,14 +238,14 @@ def test_reads_are_counted_by_the_day_that_begins_at_midnight(ledger: Ledger, cl
         assert view.read_tallies(midnight) == tallies[1:]
     assert [(each.day, each.requests) for each in tallies] == [(midnight, 2), (midnight + timedelta(days=1), 1)]
     month = timedelta(days=30)
-    assert ledger.reads_used("main", period=month, now=midnight + month - instant) == 3
-    assert ledger.reads_used("main", period=month, now=midnight + month) == 1
+    assert ledger.requests.reads_used("main", period=month, now=midnight + month - instant) == 3
+    assert ledger.requests.reads_used("main", period=month, now=midnight + month) == 1
 
 
 def test_what_was_refused_is_not_counted_at_all(ledger: Ledger, clock: ManualClock) -> None:
     now = clock.now()
-    ledger.throttle_requests("main", "charge.list", TWO, until=now + timedelta(seconds=9), now=now)
-    assert ledger.draw_requests("main", "charge.list", TWO, want=1, priority=Priority.LIVE, now=now)[0] == 0
+    ledger.requests.throttle("main", "charge.list", TWO, until=now + timedelta(seconds=9), now=now)
+    assert ledger.requests.draw("main", "charge.list", TWO, want=1, priority=Priority.LIVE, now=now)[0] == 0
     with ledger.view() as view:
         assert view.read_tallies(now - timedelta(days=30)) == []
 
@@ -285,7 +285,7 @@ def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(
 
         def offered(ledger: Ledger) -> Offer:
             """As the worker asks."""
-            return ledger.offer_requests(
+            return ledger.requests.offer(
                 "main", "order.read", fetcher.budget.limits, want=1, priority=Priority.SWEEP, now=clock.now()
             )
 
@@ -345,7 +345,7 @@ def test_a_clock_that_was_set_back_while_the_bucket_was_empty_is_not_waited_for(
 
     def drawn(ahead: timedelta = timedelta(0)) -> int:
         now = clock.now() + ahead
-        return ledger.draw_requests("main", "charge.list", limited, want=1, priority=Priority.LIVE, now=now)[0]
+        return ledger.requests.draw("main", "charge.list", limited, want=1, priority=Priority.LIVE, now=now)[0]
 
     while drawn(ahead=timedelta(hours=1)):
         continue

@@ -355,7 +355,7 @@ def test_a_walk_pays_for_what_it_sends_and_commits_once_a_page(ledger_url: str, 
                     await walk
             else:
                 await walk
-            used = ledger.reads_used("main", period=timedelta(days=1), now=SystemClock().now())
+            used = ledger.requests.reads_used("main", period=timedelta(days=1), now=SystemClock().now())
             assert used == len(provider.asked)
             await commit.close()
 

@@ -282,7 +282,7 @@ def test_sweeps_slow_down_only_beyond_half_of_the_read_allocation(
             limits = loop.account.provider.limits
             await loop.commit.call(
                 lambda ledger: [
-                    ledger.draw_requests(
+                    ledger.requests.draw(
                         "main",
                         "charge.list",
                         limits,
@@ -341,7 +341,7 @@ def test_a_list_for_which_there_is_no_budget_is_a_hole_and_closes_nothing(url: s
             customer = loop.ref("customer", loop.world.customers.create()["id"])
             limits, until = loop.account.provider.limits, loop.now() + 10 * MINUTE
             await loop.commit.call(
-                lambda ledger: ledger.throttle_requests("main", "customer.list", limits, until=until, now=loop.now())
+                lambda ledger: ledger.requests.throttle("main", "customer.list", limits, until=until, now=loop.now())
             )
             loop.advance(SECOND)
             await loop.run_job("recent/main/customer")

@@ -48,7 +48,7 @@ def test_a_list_is_waited_for_a_second_and_no_longer(
     now = NOON + timedelta(minutes=1)
     ledger.mark([by_hand(charge) for charge in CHARGES], now)
     if closed:
-        ledger.throttle_requests("main", LIST, Listing.budget.limits, until=now + closed, now=now)
+        ledger.requests.throttle("main", LIST, Listing.budget.limits, until=now + closed, now=now)
     taker = Taker({"main": cast("Fetcher", Listing())}, owner="node1:1:0", lease=LEASE)
     turn = taker.take(ledger, Turn(now, room={"main": ROOM}, paused={}, probing=set()))
     assert [len(batch) for taken in turn.taken for batch in taken.batches] == batches

@@ -54,7 +54,7 @@ def test_what_no_request_was_sent_for_is_given_back_with_what_was_paid_for_it(le
             loop.ledger.mark([Mark(of, Cause.WEBHOOK)], loop.now())
 
             def take() -> tuple[int, list[Claim]]:
-                drawn, _ = loop.ledger.draw_requests(
+                drawn, _ = loop.ledger.requests.draw(
                     "main", "here", limit, want=1, priority=Priority.LIVE, now=loop.now()
                 )
                 claims = loop.ledger.claim(
@@ -68,7 +68,7 @@ def test_what_no_request_was_sent_for_is_given_back_with_what_was_paid_for_it(le
                 assert take() == (0, [])
                 await fetcher.put_back([_unsent(claim)])
                 await fetcher.put_back([_unsent(claim)])  # whoever never heard of the commit says it again
-            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 0
+            assert loop.ledger.requests.reads_used("main", period=DAY, now=loop.now()) == 0
 
     asyncio.run(story())
 
@@ -87,7 +87,7 @@ def test_what_goes_back_waits_for_no_resource_with_the_budget_in_its_hands(postg
             fetcher.budget.limits = limit
             refs = [ResourceRef("stripe", "main", "charge", each) for each in ("ch_1", "ch_2", "ch_3")]
             loop.ledger.mark([Mark(each, Cause.WEBHOOK) for each in refs], loop.now())
-            loop.ledger.draw_requests("main", "here", limit, want=3, priority=Priority.LIVE, now=loop.now())
+            loop.ledger.requests.draw("main", "here", limit, want=3, priority=Priority.LIVE, now=loop.now())
             claims = loop.ledger.claim(
                 "main", "charge", Priority.LIVE.value, owner="node", count=5, lease=MINUTE, now=loop.now()
             )
@@ -99,7 +99,7 @@ def test_what_goes_back_waits_for_no_resource_with_the_budget_in_its_hands(postg
                 free = page.run(text("SELECT endpoint FROM bucket ORDER BY endpoint FOR UPDATE NOWAIT")).all()
                 assert [each.endpoint for each in free] == ["", "here"]
             await going_back
-            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 0
+            assert loop.ledger.requests.reads_used("main", period=DAY, now=loop.now()) == 0
             assert loop.ledger.lease_owners() == []
 
     asyncio.run(story())
@@ -251,7 +251,7 @@ def test_what_another_transaction_holds_is_claimed_when_it_lets_go(postgres_ledg
                 assert loop.reads_of(intent.id) == 0
             await loop.settle()
             assert loop.reads_of(intent.id) == 1
-            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 1
+            assert loop.ledger.requests.reads_used("main", period=DAY, now=loop.now()) == 1
 
     asyncio.run(story())
 
@@ -338,7 +338,7 @@ def test_what_an_answer_left_out_is_read_alone_and_no_more_of_it_than_the_budget
             assert loop.now() - marked >= 2 * SECOND
             assert Batching.sizes == [3, 1, 1, 1]
             assert loop.under_way.most_requests == 1
-            assert loop.ledger.reads_used("main", period=DAY, now=loop.now()) == 4
+            assert loop.ledger.requests.reads_used("main", period=DAY, now=loop.now()) == 4
             assert [loop.known(each).state for each in customers] == [State.PRESENT] * 3
 
     asyncio.run(story())

@@ -250,8 +250,8 @@ class Past:
         with self.ledger.store.write() as tx:
             redaction.ask(tx, "main", [Redaction("charge", draw(NAMES))], event_id="evt_7", now=now)
         if draw(st.booleans()):
-            for asked in self.ledger.pending_redactions("main"):
-                self.ledger.conclude_redaction(asked, Done(), now)
+            for asked in self.ledger.redactions.pending("main"):
+                self.ledger.redactions.conclude(asked, Done(), now)
 
     def let_in(self, draw: Any, now: datetime) -> None:
         name = draw(st.sampled_from(["ann", "bob"]))

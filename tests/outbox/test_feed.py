@@ -273,6 +273,6 @@ def test_what_is_redacted_is_gone_from_the_feed_too(ledger: Ledger) -> None:
     ledger.changes.place()
     assert "Ada" in str(follow(ledger))
     asked = Asked("main", Redaction("charge", "ch_1"), "evt_1")
-    ledger.redact_versions(asked, {"charge": frozenset({"id"})}, after=(-(2**63), 0), limit=10)
+    ledger.redactions.shrink(asked, {"charge": frozenset({"id"})}, after=(-(2**63), 0), limit=10)
     assert "Ada" not in str(follow(ledger))
     assert told(ledger) == [("ch_1", 1)]

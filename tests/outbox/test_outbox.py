@@ -269,7 +269,7 @@ def test_what_a_subscriber_repeated_of_a_person_is_forgotten_too(ledger: Ledger,
     (parcel,) = claim(ledger, NOON)
     attempt = Attempt("erp", parcel.resource_id, 1, "msg_1", NOON, seconds(0.1), 200, answer=b"thanks for Ada")
     ledger.telling.end(Ending(parcel, Outcome.DELIVERED, attempt=attempt), NOON)
-    ledger.conclude_redaction(Asked("main", Redaction("charge", "ch_1"), "evt_1"), Done(versions=1), clock.now())
+    ledger.redactions.conclude(Asked("main", Redaction("charge", "ch_1"), "evt_1"), Done(versions=1), clock.now())
     assert ledger.telling.attempts("erp")[0].attempt.answer == b""
 
 

@@ -226,7 +226,7 @@ def test_a_body_that_is_redacted_meanwhile_does_not_come_back(ledger_url: str) -
             def _waiting_rows(self, *given: Any) -> list[Any]:
                 rows = super()._waiting_rows(*given)
                 asked = Asked("main", Redaction("charge", "ch_1"), "evt_1")
-                ledger.redact_versions(asked, {}, after=(-(2**63), 0), limit=10)
+                ledger.redactions.shrink(asked, {}, after=(-(2**63), 0), limit=10)
                 return rows
 
         rotation = Late(ledger.store, _seal(NEW, OLD), None)

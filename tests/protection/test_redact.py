@@ -312,7 +312,7 @@ def test_a_request_for_a_guest_stays_asked_for_where_a_key_is_missing(
     without = _Books(tmp_path, sqlite_ledger_url, [])
     assert run_here("--config", str(without.config), "redact", "stripe/main/customer/cus_ada").code == 2
     with closing(open_ledger(sqlite_ledger_url)) as ledger:
-        assert [each.what for each in ledger.pending_redactions("main")] == [Redaction("customer", "cus_ada")]
+        assert [each.what for each in ledger.redactions.pending("main")] == [Redaction("customer", "cus_ada")]
 
 
 def test_a_lease_that_was_lost_is_waited_out(books: _Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +392,7 @@ def test_a_person_of_an_account_that_is_configured_no_more_is_forgotten(tmp_path
     books.run("import", str(tmp_path / "lines.jsonl"))
     with closing(open_ledger(ledger_url)) as ledger:
         asked = [Redaction("payment_intent", "pi_guest")]
-        ledger.ask_redaction("main", asked, event_id="evt_1", now=datetime(2026, 3, 3, tzinfo=UTC))
+        ledger.redactions.ask("main", asked, event_id="evt_1", now=datetime(2026, 3, 3, tzinfo=UTC))
     books = _Books(tmp_path, ledger_url, [], accounts=("shop",))
     ada = "stripe/main/customer/cus_ada"
 
@@ -406,7 +406,7 @@ def test_a_person_of_an_account_that_is_configured_no_more_is_forgotten(tmp_path
         body = bodies[f"stripe/main/charge/{name}"]
         assert (body["amount"], body.get("redacted"), "billing_details" in body) == (5000, True, False), name
     with closing(open_ledger(ledger_url)) as ledger:
-        assert ledger.pending_redactions("main") == []
+        assert ledger.redactions.pending("main") == []
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_what_is_forgotten_of_a_person_is_forgotten_here_too(ledger: Ledger) -> 
     likeness = f"reading LIKE '%{trait('email', 'ann@example.com')}%'"
     assert count(ledger, "movement", likeness) == 1
     assert count(ledger, "movement", "reading LIKE '%@%'") == 0, "a hash is enough to find the same again"
-    ledger.redact_versions(
+    ledger.redactions.shrink(
         Asked("main", Redaction("charge", charge), "evt_1"),
         {"charge": frozenset({"id", "status", "amount", "amount_captured", "currency", "created"})},
         after=(0, 0),
@@ -280,7 +280,7 @@ def test_what_is_forgotten_of_a_person_is_forgotten_here_too(ledger: Ledger) -> 
 def _forget_all(ledger: Ledger, account: str) -> None:
     """Everything of an account that may be about a person; the books' fields stay."""
     asked = Asked(account, Redaction("", ""), f"evt_{account}")
-    ledger.redact_versions(asked, {"charge": _OF_CHARGE, "transaction": _OF_SALE}, after=(-(2**63), 0), limit=99)
+    ledger.redactions.shrink(asked, {"charge": _OF_CHARGE, "transaction": _OF_SALE}, after=(-(2**63), 0), limit=99)
 
 
 _OF_CHARGE = frozenset({"id", "status", "amount", "amount_captured", "currency", "created", "balance_transaction"})

@@ -195,7 +195,7 @@ def test_when_a_person_is_forgotten_their_order_still_says_what_it_counts(shop: 
     kept = {name: kind.kept_when_redacted for name, kind in SHOPIFY_KINDS.items()}
     asked = Asked("shop", Redaction("", ""), "evt_1")
 
-    shop.books.ledger.redact_versions(asked, kept, after=(-(2**63), 0), limit=100)
+    shop.books.ledger.redactions.shrink(asked, kept, after=(-(2**63), 0), limit=100)
 
     assert (standing(before), canonical.encode(ask(shop))) == ("BALANCED", canonical.encode(before))
 

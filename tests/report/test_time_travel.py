@@ -190,12 +190,12 @@ class Later:
     def somebody_is_forgotten(self) -> None:
         account = self.dice.choice(("main", "shop"))
         asked = Asked(account, Redaction("", ""), f"evt_{len(self.happened)}")
-        self.ledger.ask_redaction(account, [asked.what], event_id=asked.event_id, now=self.now)
+        self.ledger.redactions.ask(account, [asked.what], event_id=asked.event_id, now=self.now)
         kept = {name: kind.kept_when_redacted for name, kind in KINDS[account].items()}
         words = {name: kind.words_kept_when_redacted for name, kind in KINDS[account].items()}
         patterns = {name: each for name, each in words.items() if each is not None}
-        self.ledger.redact_versions(asked, kept, words=patterns, after=(-(2**63), 0), limit=10_000)
-        self.ledger.conclude_redaction(asked, Done(), self.now)
+        self.ledger.redactions.shrink(asked, kept, words=patterns, after=(-(2**63), 0), limit=10_000)
+        self.ledger.redactions.conclude(asked, Done(), self.now)
 
     def readings_are_kept(self) -> None:
         still = timedelta(days=self.dice.choice([0, 10]))

@@ -177,7 +177,7 @@ def test_a_redacted_sale_still_finds_its_charge(ledger: Ledger) -> None:
     ledger.apply_page([PageRow(sale)], start=ledger.tick(), started_at=NOW, cause=Cause.SWEEP,
                       settle={"transaction": timedelta(0)}, now=NOW)  # fmt: skip
     assert kind.words_kept_when_redacted is not None
-    ledger.redact_versions(
+    ledger.redactions.shrink(
         Asked(ACCOUNT, Redaction("order", "10"), "e"), {"transaction": kind.kept_when_redacted},
         words={"transaction": kind.words_kept_when_redacted}, after=(-(2**63), 0), limit=10,
     )  # fmt: skip

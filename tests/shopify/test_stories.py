@@ -214,7 +214,7 @@ def test_a_customer_s_redaction_reaches_the_ledger_through_the_webhook(
             shop.redact_customer(buyer)
             await delivered(server)
             async with daemon.looking() as ledger:
-                asked = await asyncio.to_thread(ledger.pending_redactions, "shop")
+                asked = await asyncio.to_thread(ledger.redactions.pending, "shop")
             assert [(each.what.kind, each.what.id) for each in asked] == [
                 ("customer", str(buyer)), ("order", str(order)),
             ]  # fmt: skip

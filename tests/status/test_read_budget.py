@@ -50,8 +50,8 @@ def test_without_an_allocation_nothing_is_left_to_count() -> None:
 
 def test_what_is_drawn_is_counted_and_what_goes_back_is_not(ledger: Ledger) -> None:
     limits = {"charge.list": Limit(rate=25, burst=25)}
-    granted, _ = ledger.draw_requests("main", "charge.list", limits, want=7, priority=Priority.LIVE, now=NOW)
-    ledger.return_requests("main", "charge.list", limits, unused=3, priority=Priority.LIVE, now=NOW)
+    granted, _ = ledger.requests.draw("main", "charge.list", limits, want=7, priority=Priority.LIVE, now=NOW)
+    ledger.requests.give_back("main", "charge.list", limits, unused=3, priority=Priority.LIVE, now=NOW)
     with ledger.view() as view:
         tallies = view.read_tallies(NOW - 30 * DAY)
     assert granted == 7
