@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -18,16 +18,12 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.sums import summed
 from reconciler.ledger.transaction import Transaction
 
 KNOWN = "e.recorded_at <= :as_of AND (e.superseded_at IS NULL OR e.superseded_at > :as_of)"
 _CHUNK = 1000
 """Ids that one statement names."""
-BEGINNING = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
-_NEVER = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
-_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,18 +82,7 @@ class EntryChange:
     """True: this is the value that was known before and is no longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class TotalFact:
-    """A balance that the provider stated."""
-
-    key: BalanceKey
-    minor: int
-    as_at: datetime
-    quiet: bool = True
-    """False: entries are dated in its own second, and of those nobody knows whether it held them already."""
-
-
-def _over(sql: str) -> TextClause:
+def over(sql: str) -> TextClause:
     return text(sql).bindparams(bindparam("accounts", expanding=True))
 
 
@@ -110,7 +95,7 @@ _DAYS = {
         CAST(value ->> 2 AS bigint) AS until FROM json_array_elements(CAST(:days AS json)))""",
 }
 _DAY_SUMS = {
-    dialect: _over(
+    dialect: over(
         f"""
         SELECT d.number, e.account, e.balance_type, e.currency, e.category, count(*) AS n,
           sum(e.gross) AS gross, sum(e.fee) AS fee, sum(e.net) AS net
@@ -148,18 +133,18 @@ def day_sums(
         "as_of": to_micros(as_of),
     }
     return [
-        DaySum(_key(row), row.category, int(row.number), int(row.n), int(row.gross), int(row.fee), int(row.net))
+        DaySum(key_of(row), row.category, int(row.number), int(row.n), int(row.gross), int(row.fee), int(row.net))
         for row in summed(tx, _DAY_SUMS[tx.dialect.name], given)
     ]
 
 
 def net_between(tx: Transaction, key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> int:
     """The sum of one balance's entries, `since <= effective < until`."""
-    ((net,),) = summed(tx, _NET, _between(key, since, until, as_of))
+    ((net,),) = summed(tx, _NET, between(key, since, until, as_of))
     return int(net)
 
 
-def _between(key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> dict[str, Any]:
+def between(key: BalanceKey, since: datetime, until: datetime, as_of: datetime) -> dict[str, Any]:
     return {
         "account": key.account,
         "balance_type": key.balance_type,
@@ -168,94 +153,6 @@ def _between(key: BalanceKey, since: datetime, until: datetime, as_of: datetime)
         "until": to_micros(until),
         "as_of": to_micros(as_of),
     }
-
-
-# --- control totals and coverage ------------------------------------------------------------------
-
-_TOTAL_KEYS = _over(
-    "SELECT DISTINCT account, balance_type, currency FROM control_total"
-    " WHERE account IN :accounts AND recorded_at <= :as_of ORDER BY account, balance_type, currency"
-)
-_NEAR = 48
-"""How many balances are looked through for a quiet one: two days of hourly readings."""
-_QUIET = f"""NOT EXISTS (
-      SELECT 1 FROM entry e WHERE e.account = t.account AND e.balance_type = t.balance_type AND e.currency = t.currency
-        AND e.effective_at >= t.as_at - t.as_at % 1000000 AND e.effective_at < t.as_at AND {KNOWN}) AS quiet"""
-_TOTALS = _over(
-    f"""
-    SELECT t.account, t.balance_type, t.currency, t.minor, t.as_at, {_QUIET} FROM control_total t
-    WHERE t.account IN :accounts AND t.as_at >= :since AND t.as_at < :until AND t.recorded_at <= :as_of
-    ORDER BY t.account, t.balance_type, t.currency, t.as_at, t.recorded_at DESC, t.id DESC
-    """
-)
-_TOTAL = f"""
-    SELECT t.minor, t.as_at, {_QUIET}
-    FROM (
-      SELECT account, balance_type, currency, minor, as_at, recorded_at, id FROM control_total
-      WHERE account = :account AND balance_type = :balance_type AND currency = :currency AND recorded_at <= :as_of
-        AND as_at >= :since AND as_at < :until
-      ORDER BY {{order}}, recorded_at DESC, id DESC LIMIT {_NEAR}) t
-    ORDER BY quiet DESC, {{order}}, recorded_at DESC, id DESC LIMIT 1
-"""
-_TOTAL_FIRST = text(_TOTAL.format(order="as_at"))
-_TOTAL_LAST = text(_TOTAL.format(order="as_at DESC"))
-
-
-def total_keys(tx: Transaction, accounts: Collection[str], as_of: datetime) -> list[BalanceKey]:
-    return [_key(row) for row in tx.run(_TOTAL_KEYS, {"accounts": sorted(accounts), "as_of": to_micros(as_of)})]
-
-
-def totals(
-    tx: Transaction, accounts: Collection[str], since: datetime, until: datetime, as_of: datetime
-) -> Iterator[TotalFact]:
-    """Every total stated at `since <= t < until`, balance by balance; where one instant has several, the latest word
-    comes first."""
-    given = {"accounts": sorted(accounts), "since": to_micros(since), "until": to_micros(until)}
-    for row in tx.run(_TOTALS, given | {"as_of": to_micros(as_of)}):
-        yield TotalFact(_key(row), int(row.minor), from_micros(row.as_at), quiet=bool(row.quiet))
-
-
-def first_total(tx: Transaction, key: BalanceKey, since: datetime, as_of: datetime) -> TotalFact | None:
-    """The earliest total stated at or after `since`; the latest word where one instant has several.
-
-    A quiet one close by goes first: Stripe dates in whole seconds, so of what moved in the second of a total nobody
-    knows whether it held that already.
-    """
-    return _one_total(tx, _TOTAL_FIRST, key, since, _NEVER, as_of)
-
-
-def last_total(tx: Transaction, key: BalanceKey, until: datetime, as_of: datetime) -> TotalFact | None:
-    """The latest total stated at or before `until`; a quiet one close by goes first."""
-    return _one_total(tx, _TOTAL_LAST, key, BEGINNING, until + _INSTANT, as_of)
-
-
-def _one_total(
-    tx: Transaction, statement: TextClause, key: BalanceKey, since: datetime, until: datetime, as_of: datetime
-) -> TotalFact | None:
-    row = tx.run(statement, _between(key, since, until, as_of)).one_or_none()
-    return None if row is None else TotalFact(key, int(row.minor), from_micros(row.as_at), quiet=bool(row.quiet))
-
-
-def covered(
-    tx: Transaction, accounts: Collection[str], start: datetime, end: datetime, as_of: datetime
-) -> list[Coverage]:
-    """The windows that touch the period, complete ones and failed ones, oldest first within their kind."""
-    touching = [
-        each
-        for each in coverage(tx, as_of)
-        if each.account in accounts and each.window.until > start and each.window.since <= end
-    ]
-    return sorted(touching, key=lambda each: (each.account, each.kind, each.window.since, each.window.until))
-
-
-def covered_since(tx: Transaction, accounts: Collection[str], as_of: datetime) -> dict[tuple[str, str], datetime]:
-    """(account, kind) -> where its complete coverage begins."""
-    begun: dict[tuple[str, str], datetime] = {}
-    for each in coverage(tx, as_of):
-        if each.complete and each.account in accounts:
-            key = (each.account, each.kind)
-            begun[key] = min(begun.get(key, each.window.since), each.window.since)
-    return begun
 
 
 # --- entries --------------------------------------------------------------------------------------
@@ -274,7 +171,7 @@ _BY_ID = text(
     f" WHERE r.account = :account AND r.kind = :kind AND r.remote_id IN :ids AND {KNOWN}"
     " ORDER BY e.effective_at, e.remote_id"
 ).bindparams(bindparam("ids", expanding=True))
-_OF_CATEGORY = _over(
+_OF_CATEGORY = over(
     f"SELECT {ENTRY} FROM entry e WHERE e.account IN :accounts AND e.category = :category"
     f" AND e.effective_at >= :start AND e.effective_at < :end AND {KNOWN} ORDER BY e.effective_at, e.remote_id"
 )
@@ -314,7 +211,7 @@ def entries_of_category(
         yield entry_fact(row)
 
 
-_CHANGED = _over(
+_CHANGED = over(
     """
     SELECT e.account, e.balance_type, e.currency, e.remote_id, e.category, e.effective_at, e.gross, e.fee, e.net,
       v.recorded_at, v.cause, {gone} AS gone
@@ -323,7 +220,7 @@ _CHANGED = _over(
     ORDER BY e.account, e.balance_type, e.currency, e.effective_at, e.remote_id
     """.format(gone=0, version="e.version", when="e.recorded_at > :since AND " + KNOWN)
 )
-_REPLACED = _over(
+_REPLACED = over(
     """
     SELECT e.account, e.balance_type, e.currency, e.remote_id, e.category, e.effective_at, e.gross, e.fee, e.net,
       e.superseded_at AS recorded_at, v.cause, 1 AS gone
@@ -351,7 +248,7 @@ def changed_entries(
     }
     return [
         EntryChange(
-            key=_key(row),
+            key=key_of(row),
             id=row.remote_id,
             effective_at=from_micros(row.effective_at),
             recorded_at=from_micros(row.recorded_at),
@@ -378,13 +275,13 @@ def _booked(row: Any) -> tuple[Any, ...]:
     )
 
 
-def _key(row: Any) -> BalanceKey:
+def key_of(row: Any) -> BalanceKey:
     return BalanceKey(row.account, row.balance_type, row.currency)
 
 
 def entry_fact(row: Any) -> EntryFact:
     return EntryFact(
-        key=_key(row),
+        key=key_of(row),
         id=row.remote_id,
         category=row.category,
         gross=row.gross,

@@ -9,13 +9,13 @@ from datetime import datetime
 from reconciler.ledger.aside import Flow
 from reconciler.ledger.bank import BankLine
 from reconciler.ledger.breaks import BreakEvent, PeriodLock
+from reconciler.ledger.control import TotalFact
 from reconciler.ledger.coverage import Coverage
 from reconciler.ledger.finance import (
     BalanceKey,
     DaySum,
     EntryChange,
     EntryFact,
-    TotalFact,
 )
 from reconciler.model import ResourceRef
 from reconciler.money import Exponents

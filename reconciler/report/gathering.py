@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler.ledger import aside, bank, breaks, cuts, finance, movements
+from reconciler.ledger import aside, bank, breaks, control, cuts, finance, movements
 from reconciler.ledger.aside import Flow, Unread
 from reconciler.ledger.breaks import LockPolicy, PeriodLock
-from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact, TotalFact
+from reconciler.ledger.control import TotalFact
+from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact
 from reconciler.ledger.movements import Known
 from reconciler.ledger.openings import Opened, Openings
 from reconciler.ledger.transaction import Transaction
@@ -77,8 +78,8 @@ class _Gathering:
             terms=self._terms,
             balances=balances,
             day_sums=tuple(finance.day_sums(tx, [each.key for each in balances], period.bounds, as_of)),
-            coverage=tuple(finance.covered(tx, self._accounts, period.start, period.end, as_of)),
-            covered_since=finance.covered_since(tx, self._accounts, as_of),
+            coverage=tuple(control.covered(tx, self._accounts, period.start, period.end, as_of)),
+            covered_since=control.covered_since(tx, self._accounts, as_of),
             movements=things,
             aside=tuple(each for each in self._aside_flows if each.code),
             disputes=disputes,
@@ -106,14 +107,14 @@ class _Gathering:
     def _balances(self, as_of: datetime, locks: Sequence[PeriodLock]) -> tuple[BalanceFacts, ...]:
         tx, period = self._tx, self._period
         opened = {each.key: each for each in self._openings.opened(self._accounts, period.start, period.end, as_of)}
-        since = finance.covered_since(tx, self._accounts, as_of)
-        keys = sorted({*opened, *finance.total_keys(tx, self._accounts, as_of)})
+        since = control.covered_since(tx, self._accounts, as_of)
+        keys = sorted({*opened, *control.total_keys(tx, self._accounts, as_of)})
         stated_days, last_day = self._stated_days(as_of), len(period.days) - 1
         found = []
         for key in keys:
             own = opened.get(key)
             base, basis, said = self._base(key, own, since.get((key.account, STREAM)), as_of)
-            stated = finance.first_total(tx, key, period.end, as_of)
+            stated = control.first_total(tx, key, period.end, as_of)
             days = stated_days.get(key, []) + ([] if stated is None else [(last_day, stated)])
             if own is None and base == 0 and (stated is None or stated.minor == 0):
                 continue
@@ -147,9 +148,9 @@ class _Gathering:
         begins = covered or first
         stated: TotalFact | None = None
         if begins is not None:
-            stated = finance.last_total(tx, key, begins, as_of)
+            stated = control.last_total(tx, key, begins, as_of)
         anchored = stated is None
-        stated = stated or finance.first_total(tx, key, finance.BEGINNING, as_of)
+        stated = stated or control.first_total(tx, key, control.BEGINNING, as_of)
         if stated is None:
             return 0, "none", None
         if first is not None and stated.as_at <= first:
@@ -164,7 +165,7 @@ class _Gathering:
         """
         ends = self._period.bounds[1:]
         by_day: dict[tuple[BalanceKey, int], TotalFact] = {}
-        for each in finance.totals(self._tx, self._accounts, ends[0], ends[-1], as_of):
+        for each in control.totals(self._tx, self._accounts, ends[0], ends[-1], as_of):
             place = (each.key, bisect_right(ends, each.as_at) - 1)
             before = by_day.get(place)
             if before is None or (each.quiet and not before.quiet):
@@ -199,7 +200,7 @@ class _Gathering:
             return None
         known = self._openings.opened([key.account], self._period.start, self._period.start, lock.as_of)
         own = next((each for each in known if each.key == key), None)
-        covered = finance.covered_since(self._tx, [key.account], lock.as_of).get((key.account, STREAM))
+        covered = control.covered_since(self._tx, [key.account], lock.as_of).get((key.account, STREAM))
         base, _, _ = self._base(key, own, covered, lock.as_of)
         return base + (0 if own is None else own.before_start)
 

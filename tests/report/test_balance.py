@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger.finance import BalanceKey, DaySum, EntryChange, TotalFact
+from reconciler.ledger.control import TotalFact
+from reconciler.ledger.finance import BalanceKey, DaySum, EntryChange
 from reconciler.model import ResourceRef
 from reconciler.money import Money
 from reconciler.movements import Condition, Movement, Role
