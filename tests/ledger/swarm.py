@@ -10,8 +10,9 @@ from itertools import count
 from reconciler.ledger import Ledger
 from reconciler.model import Cause
 from tests.ledger.factories import LEASE, seconds
+from tests.ledger.known import Violation
 from tests.ledger.seams import Faults
-from tests.ledger.world import NAMES, Violation, World
+from tests.ledger.world import NAMES, World
 
 _accounts = count()
 

@@ -23,9 +23,10 @@ from hypothesis.stateful import (
 from reconciler.ledger import Ledger, Store
 from reconciler.model import Cause
 from tests.ledger.factories import LEASE, seconds
+from tests.ledger.known import Violation
 from tests.ledger.mutants import DeafUnderLease
 from tests.ledger.seams import Faults, faulty_ledger
-from tests.ledger.world import Violation, World
+from tests.ledger.world import World
 
 _accounts = count()
 _anyone = st.integers(0, 5)

@@ -8,10 +8,10 @@ from contextlib import closing
 import pytest
 
 from reconciler.ledger import Ledger, Store
+from tests.ledger.known import Violation
 from tests.ledger.mutants import MUTANTS
 from tests.ledger.seams import Faults, faulty_ledger
 from tests.ledger.swarm import walk
-from tests.ledger.world import Violation
 
 SEEDS = 60
 

@@ -7,23 +7,22 @@ Hypothesis machine both walk this world.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 
 from reconciler.clock import ManualClock
 from reconciler.ledger import Answer, Claim, Ledger, Mark, Outcome, PageRow, Release
-from reconciler.ledger.codec import unpack
 from reconciler.ledger.facts import rebuild_entries
 from reconciler.ledger.subscriptions import Subscription
-from reconciler.model import Cause, Entry, Priority, Reading, ResourceRef, Snapshot, Tombstone
-from tests.ledger.factories import LEASE, LEAST, NOON, SETTLE, entry, receipt, ref, seconds
+from reconciler.model import Cause, Priority, ResourceRef, Snapshot
+from tests.ledger.factories import LEASE, LEAST, NOON, SETTLE, receipt, ref, seconds
+from tests.ledger.known import Hook, Known, PageRead, Read, Truth, Violation, entries_of, reading_of
 from tests.ledger.promises import broken_row, broken_versions
 from tests.ledger.seams import Crash, Faults
+from tests.ledger.tables import Tables
 
 LAGS = (timedelta(0), seconds(2), seconds(4.9))
 """How far behind a replica may be: always less than the settle window."""
@@ -33,80 +32,6 @@ NAMES = ("x", "y")
 LISTENER = Subscription("listener", "https://listener.example")
 """Is told of everything; whether it answers is another simulation's matter."""
 
-_UNANNOUNCED = text(
-    """
-    SELECT count(*) FROM version v JOIN resource r ON r.id = v.resource_id
-    LEFT JOIN change c ON c.resource_id = v.resource_id AND c.version = v.version
-    LEFT JOIN outbox o ON o.subscription = 'listener' AND o.resource_id = v.resource_id AND o.version = v.version
-    WHERE r.account = :account AND (c.version IS NULL OR o.version IS NULL)
-    """
-)
-_MADE_UP = text(
-    """
-    SELECT count(*) FROM (
-      SELECT resource_id, version FROM change UNION SELECT resource_id, version FROM outbox) AS told
-    JOIN resource r ON r.id = told.resource_id
-    LEFT JOIN version v ON v.resource_id = told.resource_id AND v.version = told.version
-    WHERE r.account = :account AND v.version IS NULL
-    """
-)
-
-
-class Violation(AssertionError):
-    """The ledger broke a promise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """The n-th state of a resource at the provider; `value` None: it does not exist."""
-
-    n: int
-    value: int | None
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    ref: ResourceRef
-    truth: Truth
-    event_id: str
-    expected: str | None
-
-
-@dataclass(slots=True)
-class Read:
-    """A worker's claim on its way to an answer."""
-
-    claim: Claim
-    claimed_at_step: int
-    started_at: datetime | None = None
-    seen: Truth | None = None
-
-
-@dataclass(slots=True)
-class PageRead:
-    start: int
-    started_at: datetime
-    seen: dict[ResourceRef, Truth] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Known:
-    """What the oracle remembers of one resource."""
-
-    history: list[Truth]
-    acknowledged: int = 0
-    """The newest provider state whose announcement the ledger has acknowledged."""
-    stored: Truth | None = None
-    """The provider state that the last accepted read saw."""
-    marked_at_step: int = 0
-    settled_claim_step: int = 0
-    token: int = 0
-    """Of the claim that holds or last held the row."""
-    lease_until: datetime | None = None
-    row: dict[str, Any] = field(default_factory=dict)
-    versions: list[tuple[Any, ...]] = field(default_factory=list)
-
 
 class World:
     """One account's resources. `lagging` lets replicas answer up to LAGS behind."""
@@ -115,6 +40,7 @@ class World:
         self.ledger = ledger
         self.faults = faults
         self.account = account
+        self.tables = Tables(ledger, account)
         self.lagging = lagging
         self.clock = ManualClock(NOON)
         self.refs = [ref(name, account=account) for name in NAMES]
@@ -236,7 +162,7 @@ class World:
         batch = [
             each for number, each in enumerate(batch) if each.claim.ref not in {b.claim.ref for b in batch[:number]}
         ]
-        before = {each.claim.ref: self._row(each.claim.ref) for each in batch}
+        before = {each.claim.ref: self.tables.row(each.claim.ref) for each in batch}
         outcomes: list[Outcome] = []
 
         def act() -> None:
@@ -253,7 +179,7 @@ class World:
     def _answered(self, read: Read, outcome: Outcome, before: dict[str, Any]) -> None:
         of = read.claim.ref
         known = self.known[of]
-        row = self._row(of)
+        row = self.tables.row(of)
         if read.claim.token != known.token or before["lease_until"] is None:
             self._require(outcome is Outcome.CLAIM_LOST and row == before, "a late worker changed something", of)
             return
@@ -271,13 +197,13 @@ class World:
     def _answer(self, read: Read) -> Answer:
         assert read.started_at is not None
         assert read.seen is not None
-        reading = _reading(read.claim.ref, read.seen)
+        reading = reading_of(read.claim.ref, read.seen)
         return Answer(
             read.claim,
             reading,
             read.started_at,
             satisfied=self._satisfied(read),
-            entries=_entries(reading),
+            entries=entries_of(reading),
         )
 
     def _satisfied(self, read: Read) -> bool:
@@ -296,7 +222,7 @@ class World:
         if not self.reads:
             return
         read = self.reads.pop(which % len(self.reads))
-        before = self._row(read.claim.ref)
+        before = self.tables.row(read.claim.ref)
         given = Release(read.claim, self.now + seconds(2), error="503", counted=counted, bury=bury)
         touched: list[int] = []
         if self._crashed(lambda: touched.append(self.ledger.release([given], self.now))):
@@ -304,7 +230,9 @@ class World:
         known = self.known[read.claim.ref]
         if read.claim.token != known.token or before["lease_until"] is None:
             self._require(
-                touched == [0] and self._row(read.claim.ref) == before, "a late release did something", read.claim.ref
+                touched == [0] and self.tables.row(read.claim.ref) == before,
+                "a late release did something",
+                read.claim.ref,
             )
             return
         known.lease_until = None
@@ -321,7 +249,7 @@ class World:
         if self._crashed(lambda: self.ledger.void_leases("worker", self.now)):
             return
         for of in self.refs:
-            row = self._row(of)
+            row = self.tables.row(of)
             self.known[of].token, self.known[of].lease_until = row.get("lease_token", 0), None
 
     # --- pages ------------------------------------------------------------------------------------------
@@ -347,9 +275,9 @@ class World:
         page = self.answered_pages[which % len(self.answered_pages)]
         self.pages.remove(page)
         shown = {of: truth for of, truth in page.seen.items() if truth.value is not None}
-        before = {of: self._row(of) for of in shown}
-        readings = {of: _reading(of, truth) for of, truth in shown.items()}
-        rows = [PageRow(each, _entries(each)) for each in readings.values() if isinstance(each, Snapshot)]
+        before = {of: self.tables.row(of) for of in shown}
+        readings = {of: reading_of(of, truth) for of, truth in shown.items()}
+        rows = [PageRow(each, entries_of(each)) for each in readings.values() if isinstance(each, Snapshot)]
         outcomes: dict[ResourceRef, Outcome] = {}
 
         def act() -> None:
@@ -368,7 +296,7 @@ class World:
         for of, outcome in outcomes.items():
             if outcome is Outcome.DEFERRED:
                 continue
-            row = self._row(of)
+            row = self.tables.row(of)
             settled = before[of].get("settled_generation", 0)
             self._require(row["settled_generation"] == settled, "a page row settled a generation", of)
             if self.lagging and self.known[of].stored is not None:
@@ -403,8 +331,8 @@ class World:
     def verify(self) -> None:
         """Every promise, about every resource and every version."""
         self.step += 1
-        rows = self._rows()
-        stored = self._versions()
+        rows = self.tables.rows()
+        stored = self.tables.versions()
         for of in self.refs:
             row, known = rows.get(of.id), self.known[of]
             if row is None:
@@ -438,7 +366,7 @@ class World:
         if not versions:
             return
         assert known.stored is not None
-        reading = _reading(of, known.stored)
+        reading = reading_of(of, known.stored)
         expected = reading.content_hash if isinstance(reading, Snapshot) else ""
         self._require(row["content_hash"] == expected, "the stored content is not what the accepted read saw", of)
 
@@ -449,7 +377,7 @@ class World:
         self.reads.clear()
         self.pages.clear()
         for of in self.refs:
-            row = self._row(of)
+            row = self.tables.row(of)
             if row.get("dead_at") is not None:
                 self.mark_by_hand(self.refs.index(of))
         while self.hooks:
@@ -466,12 +394,12 @@ class World:
         self.advance(SETTLE * 2)
         self.page()
         for number, of in enumerate(self.refs):
-            if self._row(of) and self.known[of].history[-1].value is None:
+            if self.tables.row(of) and self.known[of].history[-1].value is None:
                 self.mark_by_hand(number, Cause.SWEEP)
         self.verify()
         self._work()
         for of in self.refs:
-            if self._row(of):
+            if self.tables.row(of):
                 self._require_equal(of)
 
     def _work(self) -> None:
@@ -483,10 +411,10 @@ class World:
                 self.respond(0)
                 self.apply(0)
                 self.verify()
-            if all(self._row(of).get("due_at") is None for of in self.refs):
+            if all(self.tables.row(of).get("due_at") is None for of in self.refs):
                 return
             self.advance(seconds(3))
-        raise Violation(f"{self.account}: never quiescent: {[self._row(of) for of in self.refs]}")
+        raise Violation(f"{self.account}: never quiescent: {[self.tables.row(of) for of in self.refs]}")
 
     def _require_equal(self, of: ResourceRef) -> None:
         stored, truth = self.known[of].stored, self.known[of].history[-1]
@@ -494,73 +422,27 @@ class World:
 
     def verify_facts(self) -> None:
         """Entries are a pure function of the versions, and every delivery is in the log with its verdict."""
-        before = self._entries_table()
+        before = self.tables.entries()
         with self.ledger.together() as tx:
             for of in self.refs:
-                row = self._row(of)
+                row = self.tables.row(of)
                 if row:
                     rebuild_entries(tx, row["id"], [
-                        (version[0], version[4], _entries(Snapshot(of, orjson.loads(version[3]))) if version[3] else ())
-                        for version in self._versions_with_bodies(row["id"])
+                        (number, recorded_at, entries_of(Snapshot(of, orjson.loads(body))) if body else ())
+                        for number, _, _, body, recorded_at in self.tables.versions_with_bodies(row["id"])
                     ])  # fmt: skip
-        if before != self._entries_table():
+        if before != self.tables.entries():
             raise Violation(f"{self.account}: entries that were rebuilt differ")
-        with self.ledger.store.read() as tx:
-            counted = tx.run(
-                text("SELECT COALESCE(sum(count), 0) FROM delivery_tally WHERE account = :account"),
-                {"account": self.account},
-            ).scalar_one()
-            logged = tx.run(
-                text("SELECT count(*) FROM delivery WHERE account = :account AND verdict IN ('stored', 'duplicate')"),
-                {"account": self.account},
-            ).scalar_one()
-        if not int(counted) == logged == self.deliveries:
+        counted, logged = self.tables.deliveries()
+        if not counted == logged == self.deliveries:
             raise Violation(f"{self.account}: {self.deliveries} deliveries, {logged} logged, {counted} tallied")
         self._verify_announcements()
 
     def _verify_announcements(self) -> None:
         """Every version is noted in the change feed and announced to whoever listens; and nothing else is."""
-        with self.ledger.store.read() as tx:
-            silent = tx.run(_UNANNOUNCED, {"account": self.account}).scalar_one()
-            made_up = tx.run(_MADE_UP, {"account": self.account}).scalar_one()
+        silent, made_up = self.tables.announcements()
         if silent or made_up:
             raise Violation(f"{self.account}: {silent} versions nobody is told of, {made_up} told that are none")
-
-    # --- looking into the database ------------------------------------------------------------------------
-
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        with self.ledger.store.read() as tx:
-            found = tx.run(_ROWS, {"account": self.account})
-            return {row.remote_id: dict(row._mapping) for row in found}
-
-    def _row(self, of: ResourceRef) -> dict[str, Any]:
-        return self._rows().get(of.id, {})
-
-    def _versions(self) -> dict[int, list[tuple[Any, ...]]]:
-        versions: dict[int, list[tuple[Any, ...]]] = {}
-        with self.ledger.store.read() as tx:
-            for row in tx.run(_VERSIONS, {"account": self.account}):
-                versions.setdefault(row.resource_id, []).append(tuple(row)[1:])
-        return versions
-
-    def _versions_with_bodies(self, resource_id: int) -> list[tuple[int, str, str, bytes | None, int]]:
-        with self.ledger.store.read() as tx:
-            rows = tx.run(
-                text(
-                    "SELECT version, state, content_hash, body, recorded_at FROM version"
-                    " WHERE resource_id = :id ORDER BY version"
-                ),
-                {"id": resource_id},
-            ).all()
-        return [
-            (row.version, row.state, row.content_hash, None if row.body is None else unpack(row.body), row.recorded_at)
-            for row in rows
-        ]
-
-    def _entries_table(self) -> list[tuple[Any, ...]]:
-        with self.ledger.store.read() as tx:
-            statement = text("SELECT * FROM entry WHERE account = :account ORDER BY resource_id, version, ordinal")
-            return [tuple(row) for row in tx.run(statement, {"account": self.account})]
 
     # --- what can be done now -----------------------------------------------------------------------------
 
@@ -606,25 +488,3 @@ class World:
     def _require(self, promise: bool, what: str, of: ResourceRef) -> None:
         if not promise:
             raise Violation(f"{of}: {what}")
-
-
-_ROWS = text(
-    "SELECT id, remote_id, generation, settled_generation, version, applied_seq, lease_token, lease_until, due_at,"
-    " not_before, state, content_hash, dead_at, attempts, last_error FROM resource WHERE account = :account"
-)
-_VERSIONS = text(
-    "SELECT v.resource_id, v.version, v.state, v.content_hash, v.recorded_at, v.applied_seq, v.cause"
-    " FROM version v JOIN resource r ON r.id = v.resource_id WHERE r.account = :account"
-    " ORDER BY v.resource_id, v.version"
-)
-
-
-def _reading(of: ResourceRef, truth: Truth) -> Reading:
-    return Tombstone(of) if truth.value is None else Snapshot(of, {"id": of.id, "value": truth.value})
-
-
-def _entries(reading: Reading) -> Sequence[Entry]:
-    """One line per snapshot, a pure function of it."""
-    if isinstance(reading, Tombstone):
-        return ()
-    return (entry(reading.ref, gross=100 * reading.body["value"], fee=0),)
