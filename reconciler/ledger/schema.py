@@ -6,6 +6,7 @@ start but one, does without its 11 MB and 0.2 s.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, literal, select, table, text
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, inspect, literal, select, table, text
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.store import Store
+from reconciler.ledger.transaction import Transaction
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -92,10 +94,25 @@ def create_at(store: Store, revision: str, scripts: str = SCRIPTS) -> None:
         if not names:
             _upgrade(connection, scripts, revision)
         elif _current(connection) != revision or any(_has_rows(connection, name) for name in names):
-            raise SchemaMismatch(
-                f"{store.url.render_as_string()} is not empty; point ledger.url at an empty database. A restore that "
-                "was killed at its very end may have done its work: `reconcile audit list` says so"
-            )
+            raise _not_empty(store)
+
+
+def require_still_empty(store: Store, tx: Transaction, names: Collection[str]) -> None:
+    """On Postgres, where `create_at` found nothing some time ago; until the transaction ends nobody else writes there.
+
+    Raises SchemaMismatch.
+    """
+    tx.run(text(f"LOCK TABLE {', '.join(sorted(names))} IN ACCESS EXCLUSIVE MODE"))
+    for name in names:
+        if name not in _OF_MIGRATIONS and tx.run(text(f"SELECT EXISTS (SELECT 1 FROM {name})")).scalar_one():
+            raise _not_empty(store)
+
+
+def _not_empty(store: Store) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"{store.url.render_as_string()} is not empty; point ledger.url at an empty database. A restore that "
+        "was killed at its very end may have done its work: `reconcile audit list` says so"
+    )
 
 
 def is_newer(revision: str | None, scripts: str = SCRIPTS) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,59 +16,48 @@ from reconciler.ledger.backup import restore, take, verify
 from reconciler.ledger.breaks import audit_rows
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Dialect, Transaction
-from tests.databases import sqlite_url
+from tests.backup.ledgers import ledger_at
 from tests.ledger.factories import NOON, by_hand, claim_all, ref
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    file = tmp_path / "one.zip"
-    with closing(open_ledger(sqlite_url(tmp_path / "old.db"))) as ledger:
-        ledger.require_current_schema()
-        ledger.mark([by_hand(ref("ch_1"))], NOON)
-        take(ledger.store, file, now=NOON)
-    return file
-
-
 def restored(url: str, kept: Path, actor: str, meanwhile: Callable[[], Any] = lambda: None) -> None:
-    """`meanwhile` happens when the rows are there, and the ledger has no name yet."""
+    """`meanwhile` happens once, before the ledger can be seen: on SQLite its rows are there, and it has no name yet."""
+    waiting = [meanwhile]
 
     def begin(connection: Connection, dialect: Dialect) -> Transaction:
-        meanwhile()
+        if waiting:
+            waiting.pop()()
         return Transaction(connection, dialect)
 
     with closing(Store(url, transactions=begin)) as store:
         restore(store, kept, actor=actor, now=NOON)
 
 
-def test_of_two_restores_at_once_one_makes_the_ledger_and_the_other_is_told(kept: Path, tmp_path: Path) -> None:
-    place = tmp_path / "here"
-    place.mkdir()
-    url = sqlite_url(place / "ledger.db")
-    with pytest.raises(UsageError, match="exists"):
+def test_of_two_restores_at_once_one_makes_the_ledger_and_the_other_is_told(kept: Path, places: Iterator[str]) -> None:
+    url = next(places)
+    with pytest.raises(UsageError, match=r"exists|not empty"):
         restored(url, kept, "slow", lambda: restored(url, kept, "fast"))
     with closing(open_ledger(url)) as ledger, ledger.store.read() as tx:
         assert [(row.actor, row.action) for row in audit_rows(tx)] == [("fast", "restore")]
-    assert [each.name for each in place.iterdir() if not each.name.startswith("ledger.db")] == []
+    assert [each.name for each in kept.parent.iterdir() if each.name.startswith(".")] == []
 
 
-def test_a_restore_does_not_replace_a_ledger_that_began_meanwhile(kept: Path, tmp_path: Path) -> None:
+def test_a_restore_does_not_replace_a_ledger_that_began_meanwhile(kept: Path, places: Iterator[str]) -> None:
     """A supervisor that starts a node too early."""
-    url = sqlite_url(tmp_path / "ledger.db")
+    url = next(places)
 
     def began() -> None:
-        with closing(open_ledger(url)) as ledger:
-            ledger.require_current_schema()
+        with ledger_at(url) as ledger:
             ledger.mark([by_hand(ref("ch_new"))], NOON)
 
-    with pytest.raises(UsageError, match="exists"):
+    with pytest.raises(UsageError, match=r"exists|not empty"):
         restored(url, kept, "ann", began)
-    with closing(open_ledger(url)) as ledger:
+    with ledger_at(url) as ledger:
         assert [claim.ref for claim in claim_all(ledger, NOON)] == [ref("ch_new")]
 
 
 def test_a_backup_does_not_replace_a_file_that_came_meanwhile(
-    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    places: Iterator[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "two.zip"
 
@@ -77,6 +66,6 @@ def test_a_backup_does_not_replace_a_file_that_came_meanwhile(
         return verify(file)
 
     monkeypatch.setattr("reconciler.ledger.backup.taking.verify", verified)
-    with closing(open_ledger(sqlite_url(tmp_path / "old.db"))) as ledger, pytest.raises(UsageError, match="exists"):
+    with ledger_at(next(places)) as ledger, pytest.raises(UsageError, match="exists"):
         take(ledger.store, out, now=NOON)
     assert out.read_bytes() == b"somebody else's"

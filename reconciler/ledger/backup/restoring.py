@@ -132,6 +132,7 @@ def _into_postgres(store: Store, archive: zipfile.ZipFile, manifest: Manifest, b
     schema.create_at(store, manifest.revision)
     with store.write() as tx:
         tx.be_patient()
+        schema.require_still_empty(store, tx, manifest.tables)
         for name, table in manifest.tables.items():
             tx.run(text(f"TRUNCATE {name}"))  # what the migrations put there is in the backup too
             with tx.copying(copy_of(name, table, "FROM STDIN")) as copy:
