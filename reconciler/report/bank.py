@@ -19,6 +19,8 @@ from reconciler.report.statements.chain import Hole, holes
 from reconciler.report.work import item
 
 _SIX = Decimal("0.000001")
+_Place = tuple[str, str]
+"""A bank's account, and the currency of its statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,12 @@ class BankMatch:
         self._payouts = [each for each in facts.movements if each.role is Role.PAYOUT]
         self._banked: dict[ResourceRef, Banked] = {}
         self._payout_of: dict[BankLine, ResourceRef] = {}
-        self._read: dict[str, tuple[date, date]] = {}
+        self._read: dict[_Place, tuple[date, date]] = {}
         for line in self._lines:
-            since, through = self._read.get(line.currency, (line.booked_on, line.booked_on))
-            self._read[line.currency] = (min(since, line.booked_on), max(through, line.booked_on))
-        self._tied: dict[tuple[str, str | None], set[str]] = defaultdict(set)
-        """Where a provider sends money to -> the statements' accounts on which it was seen to arrive."""
+            since, through = self._read.get(_place(line), (line.booked_on, line.booked_on))
+            self._read[_place(line)] = (min(since, line.booked_on), max(through, line.booked_on))
+        self._tied: dict[tuple[str, str | None], set[_Place]] = defaultdict(set)
+        """Where a provider sends money to -> where on the statements it was seen to arrive."""
         self._holes = tuple(holes(self._lines, facts.bank_openings))
         for payout in sorted(self._payouts, key=lambda each: (each.occurred_at, each.ref)):
             self._take(payout)
@@ -87,7 +89,7 @@ class BankMatch:
             return
         self._payout_of[named[0]] = payout.ref
         self._banked[payout.ref] = self._banked_as(payout, named[0])
-        self._tied[payout.ref.account, payout.destination].add(named[0].bank_account)
+        self._tied[payout.ref.account, payout.destination].add(_place(named[0]))
 
     def _is_as_much(self, line: BankLine, payout: Movement) -> bool:
         paid = self._scope.own(payout.amount.minor, payout.ref.account, payout.amount.currency)
@@ -120,13 +122,15 @@ class BankMatch:
 
     def unseen(self) -> dict[str, list[str]]:
         """By currency: which payouts no statement speaks of, because one is missing between two others."""
-        payouts: dict[Hole, int] = defaultdict(int)
-        for hole in self._unseen.values():
-            payouts[hole] += 1
+        payouts: dict[tuple[str, Hole], int] = defaultdict(int)
+        for payout, hole in self._unseen.values():
+            payouts[payout.amount.currency, hole] += 1
         said: dict[str, list[str]] = defaultdict(list)
-        for hole, count in sorted(payouts.items(), key=lambda each: (each[0].bank_account, each[0].after)):
+        for (currency, hole), count in sorted(
+            payouts.items(), key=lambda each: (each[0][1].bank_account, each[0][1].after)
+        ):
             if hole.closed is not None and hole.opens is not None:
-                said[hole.currency].append(
+                said[currency].append(
                     f"{hole.bank_account}: a statement {hole.words} was not imported (it closed with {hole.closed.text}"
                     f" {hole.currency}, and opens again with {hole.opens.text} {hole.currency}), so {count} payout(s)"
                     " that came to the bank then were not looked for"
@@ -139,13 +143,13 @@ class BankMatch:
             if payout.condition is Condition.SETTLED and arrives is not None and arrives < self._scope.end:
                 yield payout
 
-    def _in_holes(self) -> dict[ResourceRef, Hole]:
+    def _in_holes(self) -> dict[ResourceRef, tuple[Movement, Hole]]:
         """Overdue payouts without a line that may stand in a statement that is certain to be missing."""
         found = {}
         for payout in self._arrived():
             hole = self._hole(payout, certain=True)
             if hole is not None and self.of(payout.ref) is None and self._is_overdue(payout):
-                found[payout.ref] = hole
+                found[payout.ref] = (payout, hole)
         return found
 
     def _hole(self, payout: Movement, *, certain: bool) -> Hole | None:
@@ -153,23 +157,21 @@ class BankMatch:
             return None
         arrived, grace = payout.arrives_at.date(), self._scope.params.rules.grace_days
         where = self._where(payout)
-        near = (
-            hole
-            for hole in self._holes
-            if hole.currency == payout.amount.currency and (not where or hole.bank_account in where)
-        )
+        near = (hole for hole in self._holes if _place(hole) in where)
         return next((hole for hole in near if hole.is_certain is certain and hole.may_hold(arrived, grace)), None)
 
-    def _where(self, payout: Movement) -> set[str]:
-        """The accounts on which payouts to the same destination stand; none: nobody can say."""
-        return set() if payout.destination is None else self._tied.get((payout.ref.account, payout.destination), set())
+    def _where(self, payout: Movement) -> set[_Place]:
+        """Where payouts to the same destination stand; else every account in its currency: nobody can say more."""
+        tied = None if payout.destination is None else self._tied.get((payout.ref.account, payout.destination))
+        return tied or {place for place in self._read if place[1] == payout.amount.currency}
 
     def _is_overdue(self, payout: Movement) -> bool:
-        """Whether the statements of its currency reach from before its arrival to after its grace."""
-        if payout.arrives_at is None or payout.amount.currency not in self._read:
+        """Whether the statements that may hold it reach from before its arrival to after its grace."""
+        read = [self._read[place] for place in self._where(payout)]
+        if payout.arrives_at is None or not read:
             return False
         arrived = payout.arrives_at.date()
-        since, through = self._read[payout.amount.currency]
+        since, through = min(first for first, _ in read), max(last for _, last in read)
         last = min(through, self._scope.day_of(min(self._scope.params.as_of, self._scope.end)))
         return since <= arrived and (last - arrived).days > self._scope.params.rules.grace_days
 
@@ -204,6 +206,10 @@ class BankMatch:
                 " bring them with their balances."
             )
         return " ".join(words) or None
+
+
+def _place(of: BankLine | Hole) -> _Place:
+    return of.bank_account, of.currency
 
 
 def _amount(line: BankLine) -> Amount:

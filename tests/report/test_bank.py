@@ -213,3 +213,36 @@ def test_what_a_statement_opens_with_can_be_said_later_and_changes_no_earlier_an
 
     assert paid.report() == before
     assert standing(paid.report(as_of=LATER + timedelta(days=2))) == "UNPROVEN"
+
+
+@pytest.mark.parametrize(("last", "types"), [(13, []), (16, []), (17, ["BANK_MISSING"]), (30, ["BANK_MISSING"] * 2)])
+def test_a_payout_is_overdue_by_the_statements_of_the_account_that_it_goes_to(
+    books: Books, last: int, types: list[str]
+) -> None:
+    """Of the company's other account there are later ones, on which it never was to arrive. Due on the 14th and the
+    21st, within two days."""
+    pays(books, dict.fromkeys((5, 12, 19), ONE))
+    brings(books, "g", {2: (1, "x"), 7: (10000, "TRACE5"), last: (1, "x")}, opening=0)
+    brings(books, "s", {2: (5, "x"), 30: (5, "x")}, opening=0, account="savings")
+
+    assert break_types(books.report()) == types
+
+
+def test_an_account_that_changes_what_it_receives_speaks_for_its_payouts_too(books: Books) -> None:
+    """Dollars that are sent to an account in euros: none of them stands on any statement in dollars."""
+    pays(books, dict.fromkeys((5, 12, 19), ONE))
+    brings(books, "g", {2: (1, "x"), 7: (9200, "TRACE5"), 21: (27600, "TRACE19"), 30: (1, "x")}, opening=0,
+           currency="EUR")  # fmt: skip
+
+    (found,) = books.report().breaks
+    assert (found.type.value, found.difference.minor, found.currency) == ("BANK_MISSING", -20000, "USD")
+
+
+def test_a_hole_in_an_account_of_another_currency_leaves_the_payouts_own_unproven(books: Books) -> None:
+    pays(books, dict.fromkeys((5, 12, 19), ONE))
+    brings(books, "1", {2: (1, "x"), 7: (9200, "TRACE5")}, opening=0, currency="EUR")
+    brings(books, "3", {18: (1, "x"), 21: (27600, "TRACE19"), 30: (1, "x")}, opening=27601, currency="EUR")
+
+    report = books.report()
+    assert (break_types(report), standing(report)) == ([], "UNPROVEN")
+    assert "giro: a statement between 2026-01-07 and 2026-01-18 was not imported" in report.verdicts[0].reasons[0]
