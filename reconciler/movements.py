@@ -7,8 +7,8 @@ version always reads the same, and the report never needs to know whose body it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -155,6 +155,9 @@ class FinanceReader:
     orders: tuple[str, Callable[[Snapshot], Sold | None]] | None = None
     """The kind whose bodies are a shop's orders, and what one of them sold; None: the provider has none. What
     `read` says of such a body (`Role.PRICE`) holds for good: it was the order's word when somebody paid."""
+    causes: Mapping[str, str] = field(default_factory=dict)
+    """Reporting category -> the kind of what causes its entries, as they name it, where the report compares the two:
+    of money whose cause was never read nothing is proved."""
     revision: int = 1
     """To be raised with every change of what `read` says of a body: whatever was kept of earlier readings is then
     read again."""

@@ -243,11 +243,20 @@ _CATEGORIES: Final = frozenset(
 """The types of balance transaction that Shopify documents, in the report's words."""
 
 
+_CAUSES: Final[Mapping[str, str]] = {
+    "dispute": "dispute",
+    "dispute_reversal": "dispute",
+    "payout": "payout",
+    "payout_reversal": "payout",
+}
+"""A sale or refund that was never read leaves its charge without a counterpart, which the match says by itself."""
+
 FINANCE: Final = FinanceReader(
     kinds=frozenset(_READINGS),
     categories=_CATEGORIES,
     streams=frozenset({"order", "transaction"}),
     read=read,
+    causes=_CAUSES,
     revision=5,
     sells=True,
     orders=(sold.ORDER, sold.read),

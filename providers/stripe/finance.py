@@ -251,10 +251,24 @@ _CATEGORIES: Final = frozenset(
 """As the report runs' parameter lists them."""
 
 
+_CAUSES: Final[Mapping[str, str]] = {
+    "charge": "charge",
+    "refund": "refund",
+    "refund_failure": "refund",
+    "partial_capture_reversal": "refund",
+    "dispute": "dispute",
+    "dispute_reversal": "dispute",
+    "payout": "payout",
+    "payout_reversal": "payout",
+}
+"""Transfers, top-ups and fees cause entries too, but nothing that the report compares. What takes a failed charge back
+may name the refund that Stripe made of it; the entry that it takes back names the charge."""
+
 FINANCE: Final = FinanceReader(
     kinds=frozenset(_READINGS),
     categories=_CATEGORIES,
     streams=frozenset({"balance_transaction", "charge", "refund", "dispute", "payout"}),
     read=read,
+    causes=_CAUSES,
     revision=4,
 )

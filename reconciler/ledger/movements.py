@@ -172,10 +172,13 @@ def known(row: Any) -> Known:
                  from_micros(row.recorded_at))  # fmt: skip
 
 
-_NAMED_ROWS = text(
-    f"SELECT {ROW} FROM movement m"
-    " WHERE m.resource_id IN (SELECT n.resource_id FROM movement_name n WHERE n.name IN :ids)"
-    f" AND m.account = :account AND {KNOWN} AND {_READ}"
+_NAMED = f"""
+    SELECT {ROW} FROM movement m WHERE m.resource_id IN (SELECT n.resource_id FROM movement_name n WHERE n.name IN :ids)
+      AND m.account = :account AND {_READ}
+"""
+_NAMED_ROWS = text(f"{_NAMED} AND {KNOWN}").bindparams(bindparam("ids", expanding=True))
+_NAMED_HISTORY = text(
+    f"{_NAMED} AND m.kind = :kind AND m.recorded_at <= :as_of ORDER BY m.remote_id, m.version"
 ).bindparams(bindparam("ids", expanding=True))
 
 
@@ -183,6 +186,16 @@ def named_in_rows(tx: Transaction, account: str, names: Collection[str], as_of: 
     """Of resources without an unread version, those that may go by one of these names: who asks looks again."""
     for some in chunks({name_of(name) for name in names}):
         for row in tx.run(_NAMED_ROWS, {"account": account, "ids": some, "as_of": to_micros(as_of)}):
+            yield known(row)
+
+
+def named_history_in_rows(
+    tx: Transaction, account: str, kind: str, names: Collection[str], as_of: datetime
+) -> Iterator[Known]:
+    """As `named_in_rows`, of one kind, what every version said."""
+    for some in chunks({name_of(name) for name in names}):
+        given = {"account": account, "kind": kind, "ids": some, "as_of": to_micros(as_of)}
+        for row in tx.run(_NAMED_HISTORY, given):
             yield known(row)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import chain
 
@@ -64,7 +64,8 @@ def report(facts: Facts, params: Params) -> Report:
     ]
     unsettled, unsettled_totals = payouts.unsettled(scope, facts, closings)
     covered = proof.coverage(scope, facts)
-    unseen = {currency: said for currency, said in bank.unseen().items() if scope.holds(currency)}
+    sold = sales.blocks(scope, facts)
+    unseen = _unseen(scope, bank.unseen(), proof.uncaused(scope, facts))
     return identified(
         Report(
             report_id="",
@@ -73,7 +74,12 @@ def report(facts: Facts, params: Params) -> Report:
                 scope,
                 facts,
                 proof.watermark(covered),
-                [*payouts.unlisted(paid), *proof.notes(covered, blocks), *chain.from_iterable(unseen.values())],
+                [
+                    *payouts.unlisted(paid),
+                    *proof.notes(covered, blocks),
+                    *chain.from_iterable(unseen.values()),
+                    *sales.uncounted(sold),
+                ],
             ),
             verdicts=proof.verdicts(
                 scope, covered, blocks, flows, breaks, timing, [line.amount.currency for line in paid], unseen
@@ -98,9 +104,15 @@ def report(facts: Facts, params: Params) -> Report:
             changes=changes.changes(scope, facts),
             line_deltas=_deltas(scope, facts, blocks, worklist),
             exceptions=changes.exceptions(scope, facts),
-            sales=sales.blocks(scope, facts),
+            sales=sold,
         )
     )
+
+
+def _unseen(scope: Scope, *said: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """By currency what was not looked at, besides streams."""
+    currencies = sorted({currency for each in said for currency in each if scope.holds(currency)})
+    return {currency: [*chain.from_iterable(each.get(currency, ()) for each in said)] for currency in currencies}
 
 
 def _balances(

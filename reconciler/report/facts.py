@@ -17,6 +17,7 @@ from reconciler.ledger.finance import (
     EntryChange,
     EntryFact,
 )
+from reconciler.ledger.uncaused import UnreadCause
 from reconciler.model import ResourceRef
 from reconciler.money import Exponents
 from reconciler.movements import FinanceReader, Movement, Sold, reader_of
@@ -133,6 +134,8 @@ class SalesFacts:
     account: str
     orders: tuple[Sold, ...]
     payments: tuple[Movement, ...]
+    prices: tuple[Movement, ...] = ()
+    """What these orders ever said of amounts in two currencies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ class Facts:
     """(account, entry id) -> the rate that the entry was booked at."""
     compositions: Mapping[tuple[str, str], tuple[Composition, ...]] = field(default_factory=dict)
     """(account, payout id) -> what its members add up to; only payouts whose list is known to be complete."""
+    unread: tuple[UnreadCause, ...] = ()
+    """Inside the period: money of which nobody read what caused it."""
     unsettled_sums: tuple[UnsettledSum, ...] = ()
     unsettled: tuple[EntryFact, ...] = ()
     fees: tuple[FeeFacts, ...] = ()

@@ -16,6 +16,7 @@ from reconciler.ledger.finance import BalanceKey, EntryChange, EntryFact
 from reconciler.ledger.movements import Known
 from reconciler.ledger.openings import Opened, Openings
 from reconciler.ledger.transaction import Transaction
+from reconciler.ledger.uncaused import UnreadCause, unread_causes
 from reconciler.model import ResourceRef
 from reconciler.movements import Condition, Movement, Role
 from reconciler.report import fees, sales
@@ -24,6 +25,7 @@ from reconciler.report.facts import STREAM, AccountTerms, BalanceFacts, DisputeF
 from reconciler.report.model import Params
 from reconciler.report.paid_out import PAYOUT, PaidOut
 from reconciler.report.periods import Calendar, Period
+from reconciler.report.proof import NAMED
 from reconciler.report.reading import Kept, Unreadable
 
 LISTED = 2000
@@ -87,6 +89,7 @@ class _Gathering:
             entries=entries,
             conversions=self._conversions(things, entries),
             compositions=paid.compositions,
+            unread=tuple(self._unread([each.key for each in balances])),
             unsettled_sums=tuple(paid.unsettled),
             unsettled=tuple(paid.items(LISTED)),
             fees=self._fees(things),
@@ -203,6 +206,19 @@ class _Gathering:
         covered = control.covered_since(self._tx, [key.account], lock.as_of).get((key.account, STREAM))
         base, _, _ = self._base(key, own, covered, lock.as_of)
         return base + (0 if own is None else own.before_start)
+
+    def _unread(self, keys: Sequence[BalanceKey]) -> Iterator[UnreadCause]:
+        for term in self._terms:
+            yield from unread_causes(
+                self._tx,
+                [key for key in keys if key.account == term.name],
+                term.finance.causes,
+                term.finance.kinds,
+                self._period.start,
+                self._period.end,
+                self._params.as_of,
+                named=NAMED,
+            )
 
     # --- things ---
 

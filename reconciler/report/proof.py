@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import median_high, median_low
 
 from reconciler.ledger.coverage import Coverage
+from reconciler.model import ResourceRef
 from reconciler.report.facts import STREAM, Facts
 from reconciler.report.matching import Flow
 from reconciler.report.model import (
@@ -22,7 +24,7 @@ from reconciler.report.model import (
 )
 from reconciler.report.scope import Scope, scaled
 
-_NAMED = 5
+NAMED = 5
 """Resources that one gap names."""
 _TENTH = Decimal("0.1")
 _NOTHING = Decimal("0.0")
@@ -61,8 +63,8 @@ def _line(scope: Scope, facts: Facts, account: str, stream: str, *, required: bo
     broken = [str(each) for each in facts.unreadable if (each.account, each.kind) == (account, stream)]
     if broken:
         complete = False
-        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        gaps.append(f"cannot be read: {', '.join(broken[:_NAMED])}{more}")
+        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        gaps.append(f"cannot be read: {', '.join(broken[:NAMED])}{more}")
     return CoverageLine(account, stream, required, through, complete, (*gaps, *(() if complete else reasons)))
 
 
@@ -75,6 +77,27 @@ def _through(scope: Scope, windows: Sequence[Coverage]) -> tuple[datetime | None
         reached = max(reached, window.until)
     through = max((window.until for window in complete), default=None)
     return through, [(since, until) for since, until in holes if since < until]
+
+
+def uncaused(scope: Scope, facts: Facts) -> dict[str, list[str]]:
+    """By currency: money of the period of which nobody ever read what moved it. Lists that were read to their end do
+    not answer for it: it exists, and they did not show it."""
+    entries: dict[tuple[str, str, str], int] = defaultdict(int)
+    sources: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for each in facts.unread:
+        term = scope.terms[each.key.account]
+        kind = term.finance.causes[each.category]
+        place = (each.key.currency, term.name, kind)
+        entries[place] += each.entries
+        sources[place] |= {str(ResourceRef(term.provider, term.name, kind, source)) for source in each.sources}
+    said: dict[str, list[str]] = defaultdict(list)
+    for (currency, account, kind), count in sorted(entries.items()):
+        named = sorted(sources[currency, account, kind])[:NAMED]
+        more = ", ..." if count > len(named) else ""
+        said[currency].append(
+            f"{account}: {count} entry(ies) name a {kind} that was never read: {', '.join(named)}{more}"
+        )
+    return said
 
 
 def watermark(lines: Sequence[CoverageLine]) -> datetime | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,53 @@ def test_orders_belong_to_the_day_they_were_made_with_all_their_payments(books: 
 
     assert steps(sold(books)) == {"gross_sales": 1000, "tender.stripe": -1000}
     assert sold(books, "JPY").bars[-1].end.minor == 90
+
+
+def both(euros: str, dollars: str) -> dict[str, Any]:
+    return {
+        "presentment_money": {"amount": euros, "currency_code": "EUR"},
+        "shop_money": {"amount": dollars, "currency_code": "USD"},
+    }
+
+
+def abroad(books: Books, number: int, euros: str, dollars: str, *, day: int = 5, **more: Any) -> None:
+    """An order in dollars whose customer pays in euros."""
+    books.order(number, at=on(5), known=on(day), total_line_items_price=dollars, total_price=dollars,
+                total_price_set=both(euros, dollars), presentment_currency="EUR", **more)  # fmt: skip
+
+
+def foreign(block: SalesBlock) -> dict[str, tuple[int, str]]:
+    return {bar.code: (each.minor, each.currency) for bar in block.bars if (each := bar.foreign) is not None}
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["from bodies", "from rows"])
+def test_what_is_paid_abroad_counts_as_the_shop_says_beside_what_was_paid(books: Books, kept: bool) -> None:
+    """By the order's own totals, as they stood when somebody paid, or by the exchange adjustment; never by a rate."""
+    setting = SettingAside(TERMS, ("stripe",))
+    abroad(books, 1, "100.00", "110.00")
+    books.sale("100.00", at=on(5), order=1, currency="EUR")
+    abroad(books, 1, "90.00", "99.00", day=6)
+    if kept:
+        setting.run(books.ledger)
+    adjustment = {"original_amount": "-10.00", "final_amount": "-11.20", "currency": "USD", "adjustment": "-0.20"}
+    books.sale("10.00", at=on(7), order=1, currency="EUR", kind="refund", currency_exchange_adjustment=adjustment)
+    abroad(books, 2, "40.00", "44.00")
+    books.sale("15.00", at=on(8), order=2, currency="EUR")
+    books.sale("5.50", at=on(8), order=2)
+
+    report = books.report(sales=True)
+
+    (found,) = report.sales
+    assert (found.currency, found.orders) == ("USD", 2)
+    assert {code: minor for code, minor in steps(found).items() if code.startswith("tender")} == {
+        "tender.stripe": -550,
+        "tender.stripe.EUR": -11000 + 1120,
+    }
+    assert foreign(found) == {"tender.stripe.EUR": (-9000, "EUR"), "uncounted.stripe.EUR": (-1500, "EUR")}
+    assert found.bars[-1].end.minor == 9900 + 4400 - 550 - 9880
+    said = "shop: nobody says what 15.00 EUR count as that orders in USD were paid with"
+    assert [each for each in report.header.notes if each.startswith(said)] != []
+    assert books.report(sales=True, currency="EUR").sales == ()
 
 
 def test_nobody_who_does_not_ask_reads_them(books: Books) -> None:

@@ -73,17 +73,27 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class SalesBar(Bar):
+    """A step of an order, or a way of paying."""
+
+    foreign: Amount | None = None
+    """What was paid, where that was in another currency than the order's."""
+
+
+@dataclass(frozen=True, slots=True)
 class SalesBlock:
     """What a shop's orders of the period sold, and how they were paid: from gross sales to what is still owed.
 
-    Steps of the orders, then one `tender.<gateway>` for each way of paying, negative. The last bar's end is what is
-    not paid yet; below zero: paid too much, or not yet given back.
+    Steps of the orders, then one `tender.<gateway>` for each way of paying, negative. `tender.<gateway>.<currency>` is
+    what was paid in another currency, as the shop itself counts it; `uncounted.<gateway>.<currency>` takes nothing off,
+    because nobody says what it counts as. The last bar's end is what is not paid yet; below zero: paid too much, or
+    not yet given back.
     """
 
     account: str
     currency: str
     orders: int
-    bars: tuple[Bar, ...]
+    bars: tuple[SalesBar, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,11 +71,11 @@ def _dollars(books: Books) -> None:
                 total_price="25.00", current_total_price="25.00")  # fmt: skip
     books.order(950, at=on(5), currency="EUR", total_line_items_price="108.00", total_discounts="8.00",
                 total_price="100.00", current_total_price="50.00")  # fmt: skip
-    paid = books.entry("charge", 30000, at=on(3), source="ch_paid", entry_id="txn_paid")
+    paid = books.entry("charge", 30000, at=on(3), entry_id="txn_paid")
     books.payout(30000, at=on(4), members=[paid], arrives=on(6), payout_id="po_one", trace_id={"value": LAST_WORDS})
-    less = books.entry("charge", 20000, at=on(10), source="ch_wrong", entry_id="txn_wrong")
+    less = books.entry("charge", 20000, at=on(10), entry_id="txn_wrong")
     books.payout(20500, at=on(11), members=[less], arrives=on(13), payout_id="po_diff")
-    late = books.entry("charge", 15000, at=on(30), source="ch_late", entry_id="txn_late")
+    late = books.entry("charge", 15000, at=on(30), entry_id="txn_late")
     books.payout(15000, at=on(30, 18), members=[late], status="in_transit", arrives=on(3, month=2), payout_id="po_way")
     books.payout(40000, at=on(21), automatic=False, payout_id="po_manual")
     # The provider's word of each day's end is what the entries add up to, and from the 26th on it is made wrong.

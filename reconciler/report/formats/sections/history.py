@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from reconciler.report.formats.columns import Sheet
 from reconciler.report.formats.sections.reading import AMOUNT, DAY, INSTANT, OF_BALANCE, OF_BLOCK, TEXT, Within, section
-from reconciler.report.model import Bar, Report, SalesBlock
+from reconciler.report.model import Report, SalesBar, SalesBlock
 
 
 class _Sale(NamedTuple):
     block: SalesBlock
-    bar: Bar
+    bar: SalesBar
 
 
 def history(report: Report) -> Iterator[Sheet]:
@@ -39,6 +39,8 @@ def history(report: Report) -> Iterator[Sheet]:
             ("amount", AMOUNT, "bar.amount"),
             ("start", AMOUNT, "bar.start"),
             ("end", AMOUNT, "bar.end"),
+            ("foreign", AMOUNT, "bar.foreign"),
+            ("foreign_currency", TEXT, lambda each: each.bar.foreign and each.bar.foreign.currency),
         ),
         empty="no order was made in this period" if report.params.sales else "not asked for; `--sales` reads them",
     )
