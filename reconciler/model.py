@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Self, TypeVar, dataclass_transform
+from typing import Any, Final, Self, TypeVar, dataclass_transform
 
 import orjson
 
@@ -231,6 +231,16 @@ Reading = Snapshot | Tombstone
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """A row of a list that the ledger cannot hold: it names nothing, or something else than what was listed."""
+
+    said: str
+    """What is wrong with it, for people."""
+    created_at: datetime | None = None
+    """As the row itself says, where it can be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One answer of a list, and where the next one starts. Its rows are as authoritative as single reads."""
 
@@ -241,6 +251,8 @@ class Page:
     """Resources of other kinds that the same answer carried (an order's refunds), as authoritative as the rows."""
     reach: datetime | None = None
     """How far back in creation time these credentials let the list go; None: to the beginning."""
+    broken: tuple[BrokenRow, ...] = ()
+    """Rows of the same answer beside those: what one of them hides is not looked at, and keeps no other from being."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +264,10 @@ class NoticePage:
 
 
 # --- what finance reads ---------------------------------------------------------------------------
+
+
+LONGEST_WORD: Final = 255
+"""Characters of a name that entries are found by: Postgres indexes no row of more than 2,704 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +292,9 @@ class Entry:
     def __post_init__(self) -> None:
         if self.gross - self.fee != self.net:
             raise ValueError(f"{self.ref}: gross {self.gross.minor} - fee {self.fee.minor} is not net {self.net.minor}")
+        for said in (self.balance_type, self.category, self.source_id or "", self.payout_id or ""):
+            if len(said) > LONGEST_WORD:
+                raise ValueError(f"{self.ref}: {said[:40]!r}... has {len(said)} characters, and no index holds that")
 
 
 @dataclass(frozen=True, slots=True)

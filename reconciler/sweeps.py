@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from reconciler.broken import around, as_stored, holes, stored
 from reconciler.circles import Onward
 from reconciler.clock import Clock
 from reconciler.errors import BadReply, ProviderError
@@ -21,7 +22,7 @@ from reconciler.fetcher import Fetcher
 from reconciler.ledger import GATE_STORM, Applied, Coverage, GroupCommit, Job, Ledger, Mark
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.marks import follow_up
-from reconciler.model import Cause, Priority, ResourceRef, Snapshot, Window
+from reconciler.model import BrokenRow, Cause, Priority, ResourceRef, Snapshot, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Kind
 from reconciler.retry import describe
@@ -110,7 +111,9 @@ class Sweeper:
 
         def also(ledger: Ledger) -> None:
             ledger.mark([follow_up(ref, Cause.SWEEP, kind.settle) for ref in unseen], now)
-            ledger.record_coverage(looked_at(self.account, kind, Window(since, looked_until), reach=walked.reach), now)
+            looked = Window(since, looked_until)
+            coverage = looked_at(self.account, kind, looked, reach=walked.reach, broken=walked.broken)
+            ledger.record_coverage(coverage, now)
 
         note = log.info if walked.changed or unseen else log.debug
         note(
@@ -165,11 +168,13 @@ class Sweeper:
         on; what was read until then is kept.
         """
 
-        def save(ledger: Ledger, cursor: str | None, reach: datetime | None) -> None:
-            place = {"cursor": cursor, "ended": cursor is None, "reach": None if reach is None else reach.isoformat()}
+        def save(ledger: Ledger, cursor: str | None, walked: Walked) -> None:
+            reach = None if walked.reach is None else walked.reach.isoformat()
+            place = {"cursor": cursor, "ended": cursor is None, "reach": reach, "broken": as_stored(walked.broken)}
             ledger.renew_job(job, progress={**marker, **place}, now=self.clock.now())
 
-        return await self.walker.walk(Question(kind, window, cause, priority, turn), cursor, save)
+        known = () if cursor is None else stored(job.progress)
+        return await self.walker.walk(Question(kind, window, cause, priority, turn), cursor, save, known=known)
 
     async def failed(
         self, kind: Kind, window: Window, error: ProviderError, job: Job, begin_anew: Callable[[Ledger], None]
@@ -319,16 +324,28 @@ class Sweeper:
 
 
 def looked_at(
-    account: str, kind: Kind, window: Window, *, reach: datetime | None = None, reason: str = ""
+    account: str,
+    kind: Kind,
+    window: Window,
+    *,
+    reach: datetime | None = None,
+    reason: str = "",
+    broken: Sequence[BrokenRow] = (),
 ) -> list[Coverage]:
-    """What a complete walk proves, for the kind and for those that its list covers. Beyond `reach` nothing was seen."""
+    """What a complete walk proves, for the kind and for those that its list covers. Beyond `reach` nothing was seen,
+    nor where a row was `broken`."""
     if reach is None or reach <= window.since:
-        return [Coverage(account, name, window, complete=True, reason=reason) for name in (kind.name, *kind.covers)]
+        left_out = holes(window, broken)
+        return [
+            Coverage(account, name, each, complete=True, reason=reason)
+            for each in (around(window, [hole for hole, _ in left_out]) if left_out else [window])
+            for name in (kind.name, *kind.covers)
+        ] + [each for hole, said in left_out for each in not_looked_at(account, kind, hole, said)]
     seen_since = min(reach, window.until)
     hidden = f"scope: these credentials see only what was created since {reach:%Y-%m-%d}"
     return [
         *not_looked_at(account, kind, Window(window.since, seen_since), hidden),
-        *looked_at(account, kind, Window(seen_since, window.until), reason=reason),
+        *looked_at(account, kind, Window(seen_since, window.until), reason=reason, broken=broken),
     ]
 
 

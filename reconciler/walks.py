@@ -14,20 +14,25 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+import structlog
+
+from reconciler.broken import together
 from reconciler.circles import Onward
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError
 from reconciler.fetcher import Fetcher
 from reconciler.ledger import Applied, GroupCommit, Ledger, Outcome, PageRow
 from reconciler.ledger.marks import follow_up
-from reconciler.model import Cause, Page, Priority, ResourceRef, Window
+from reconciler.model import BrokenRow, Cause, Page, Priority, ResourceRef, Window
 from reconciler.provider import Kind
+
+log = structlog.get_logger(__name__)
 
 PageTurner = Callable[[str, Window | None, str | None], Awaitable[Page]]
 """Asks for the page of a list (kind, window) that begins at the cursor."""
 
-Save = Callable[[Ledger, str | None, datetime | None], None]
-"""Keeps the place behind a page, in its commit: the cursor, None at the end, and how far back the list goes."""
+Save = Callable[["Ledger", str | None, "Walked"], None]
+"""Keeps the place behind a page, in its commit: the cursor, None at the end, and what the pages have said so far."""
 
 _NEW_SHARE = 0.5
 """From so many new rows on the page before, a page's bodies are packed before its commit, and not in it."""
@@ -45,6 +50,8 @@ class Walked:
     """Resources on its pages whose rows were too close to another read to be applied."""
     reach: datetime | None = None
     """How far back in creation time these credentials let the list go; None: to the beginning."""
+    broken: tuple[BrokenRow, ...] = ()
+    """Rows on its pages that the ledger cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +101,15 @@ class Walker:
         cursor: str | None,
         save: Save,
         *,
+        known: tuple[BrokenRow, ...] = (),
         on_page: Callable[[Walked, Page], None] = lambda _walked, _page: None,
         ends_with: Callable[[Page], bool] = lambda _: False,
     ) -> Walked:
-        """Read a list to its end, or to the first page of which `ends_with` says so.
+        """Read a list to its end, or to the first page of which `ends_with` says so; `known` is of its pages before.
 
         Raises ProviderError where it cannot go on; what was read until then is kept.
         """
-        walked = Walked()
+        walked = Walked(broken=known)
         onward = Onward(f"{self.fetcher.account}: the list of {question.kind.name}")
         onward.past(cursor)
         async with _Requests(self, question) as requests:
@@ -110,12 +118,15 @@ class Walker:
                 page = turn.page
                 onward.past(page.cursor)
                 walked.reach = page.reach or walked.reach
+                for each in page.broken:
+                    log.warning("row cannot be stored", account=self.fetcher.account, said=each.said)
+                walked.broken = together(walked.broken, page.broken)
                 ends = page.cursor is None or ends_with(page)
                 requests.before(None if ends else page.cursor)
 
                 def also(ledger: Ledger, page: Page = page, ends: bool = ends) -> None:
                     requests.draw(ledger, ends=ends)
-                    save(ledger, page.cursor, walked.reach)
+                    save(ledger, page.cursor, walked)
 
                 await self.apply(turn, question.cause, walked, also)
                 on_page(walked, page)
@@ -151,7 +162,7 @@ class Walker:
 
         applied = await self.ledger.call(act)
         walked.pages += 1
-        walked.rows += len(page.rows)
+        walked.rows += len(page.rows) + len(page.broken)
         walked.deferred.update([each.ref for each in applied if each.outcome is Outcome.DEFERRED])
         walked.changed += sum([each.outcome is Outcome.CHANGED for each in applied])
         walked.drift += sum([each.drift for each in applied])

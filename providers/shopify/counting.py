@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
@@ -46,12 +47,10 @@ class Counting:
         query = Position.parse(cursor).query or urlencode([("limit", str(PAGE_SIZE)), *_created(route, window)])
         answer = await self._api.get(route.path, query, scope=route.scope)
         rows = reading.rows(present(answer, route, self._account), route.plural)
-        snapshots = [reading.snapshot(self._account, kind, row, answer.version) for row in rows]
         following = next_query(answer.link, f"shopify/{self._account} {route.path}")
-        return Page(
-            tuple(snapshots),
-            None if following is None else str(Position(True, following)),
-            along=tuple(child for one in snapshots for child in reading.inside(one)) if kind == "order" else (),
+        return replace(
+            reading.page(self._account, kind, rows, answer.version),
+            cursor=None if following is None else str(Position(True, following)),
         )
 
 

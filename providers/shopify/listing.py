@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
@@ -47,15 +48,13 @@ class Listing:
         answer = await self._api.get(route.path, query, scope=route.scope)
         if isinstance(answer.body, Missing) and route.payments and not self._settings.shopify_payments:
             return Page((), None)
-        snapshots = self._snapshots(route, answer)
+        page = self._shown(route, answer)
         following = next_query(answer.link, f"shopify/{self._account} {route.path}")
-        if route.narrowing is Narrowing.NEWEST_FIRST and _is_past(snapshots, window):
+        if route.narrowing is Narrowing.NEWEST_FIRST and _is_past(page.rows, window):
             following = None
-        along = [child for one in snapshots for child in reading.inside(one)] if kind == "order" else ()
-        return Page(
-            tuple(snapshots),
-            None if following is None else str(Position(True, following)),
-            along=tuple(along),
+        return replace(
+            page,
+            cursor=None if following is None else str(Position(True, following)),
             reach=self._sight.orders_since if kind == "order" else None,
         )
 
@@ -74,10 +73,10 @@ class Listing:
         here = ",".join(position.parts[:LEVEL_IDS_A_CALL])
         query = position.query or urlencode([*_first(route, window), ("location_ids", here)])
         answer = await self._api.get(route.path, query, scope=route.scope)
-        snapshots = self._snapshots(route, answer)
+        page = self._shown(route, answer)
         following = next_query(answer.link, f"shopify/{self._account} {route.path}")
         left = position.parts if following else position.parts[LEVEL_IDS_A_CALL:]
-        return Page(tuple(snapshots), str(Position(True, following or "", left)) if left else None)
+        return replace(page, cursor=str(Position(True, following or "", left)) if left else None)
 
     async def members(self, payout: Snapshot, cursor: str | None) -> Page | None:
         """What a payout that was paid had in it, its own line excepted. Earlier, more may still be added."""
@@ -87,13 +86,15 @@ class Listing:
         position = Position.parse(cursor)
         query = position.query or urlencode([("payout_id", payout.ref.id), ("limit", str(PAGE_SIZE))])
         answer = await self._api.get(route.path, query, scope=route.scope)
-        rows = [one for one in self._snapshots(route, answer) if str(one.body.get("type")).lower() != "payout"]
+        found = reading.rows(present(answer, route, self._account), route.plural)
+        members = [reading.snapshot(self._account, route.kind.name, row, answer.version) for row in found]
+        rows = [one for one in members if str(one.body.get("type")).lower() != "payout"]
         following = next_query(answer.link, f"shopify/{self._account} {route.path}")
         return Page(tuple(rows), None if following is None else str(Position(True, following)))
 
-    def _snapshots(self, route: Route, answer: Answer) -> list[Snapshot]:
+    def _shown(self, route: Route, answer: Answer) -> Page:
         found = reading.rows(present(answer, route, self._account), route.plural)
-        return [reading.snapshot(self._account, route.kind.name, row, answer.version) for row in found]
+        return reading.page(self._account, route.kind.name, found, answer.version)
 
 
 def _first(route: Route, window: Window | None) -> list[tuple[str, str]]:

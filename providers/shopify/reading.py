@@ -11,7 +11,7 @@ from providers.shopify.kinds import ROUTES
 from providers.shopify.names import PROVIDER
 from reconciler.clock import require_utc
 from reconciler.errors import BadReply
-from reconciler.model import ResourceRef, Snapshot
+from reconciler.model import BrokenRow, Page, ResourceRef, Snapshot
 
 LONGEST_STATUS: Final = 255
 """Shopify's have twenty characters. The ledger's indexes do not take any length."""
@@ -84,6 +84,22 @@ def inside(order: Snapshot) -> Iterator[Snapshot]:
             if names.split(child.ref.id)[0] != order.ref.id:
                 raise BadReply(f"{order.ref}: it holds {child.ref}, which is another order's")
             yield child
+
+
+def page(account: str, kind: str, rows: Sequence[Mapping[str, Any]], version: str) -> Page:
+    """The rows of one answer, an order with what lives inside it, and without a place to go on. One that holds what
+    belongs to another is left out whole."""
+    found, along, broken = list[Snapshot](), list[Snapshot](), list[BrokenRow]()
+    for row in rows:
+        try:
+            one = snapshot(account, kind, row, version)
+            within = list(inside(one)) if kind == "order" else []
+        except BadReply as error:
+            broken.append(BrokenRow(str(error)))
+            continue
+        found.append(one)
+        along += within
+    return Page(tuple(found), None, along=tuple(along), broken=tuple(broken))
 
 
 def transactions(account: str, order: str, body: Mapping[str, Any], version: str) -> list[Snapshot]:

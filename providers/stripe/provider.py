@@ -14,12 +14,14 @@ from providers.stripe.diagnosis import diagnose
 from providers.stripe.finance import FINANCE
 from providers.stripe.kinds import KINDS, ROUTES, limits
 from providers.stripe.lists import LISTS
+from providers.stripe.reading import instant
 from providers.stripe.replies import Missing
 from providers.stripe.settings import StripeSettings
 from providers.stripe.subscriptions import repair
 from reconciler.clock import Clock
 from reconciler.errors import BadReply, MalformedDelivery, UsageError
 from reconciler.model import (
+    BrokenRow,
     ControlTotal,
     Delivery,
     Entry,
@@ -40,6 +42,8 @@ from reconciler.provider import Kind, Limit, ProviderSettings, Transport
 PAGE_SIZE: Final = 100
 TYPES_A_CALL: Final = 20
 """`/v1/events` takes at most this many types."""
+_SHOWN: Final = 40
+"""Characters of an id that is too long to be stored."""
 
 
 class Stripe:
@@ -107,8 +111,16 @@ class Stripe:
         parameters = [*rule.walks[walk].items(), *_created(window), *_expand(route.list_expand), *_paging(after)]
         body = (await self._api.list(route.path, parameters)).body
         rows, last = self._rows(body, after, kind)
-        snapshots = [first for row in rows for first in self._read(kind, row)[:1] if isinstance(first, Snapshot)]
-        return Page(tuple(snapshots), _next(walk, last, len(rule.walks)))
+        snapshots, broken = [], []
+        for row in rows:
+            try:
+                first = self._read(kind, row)[0]
+            except BadReply as error:
+                broken.append(BrokenRow(_named(error, row), instant(row.get("created"))))
+                continue
+            if isinstance(first, Snapshot):
+                snapshots.append(first)
+        return Page(tuple(snapshots), _next(walk, last, len(rule.walks)), broken=tuple(broken))
 
     async def members(self, snapshot: Snapshot, cursor: str | None) -> Page | None:
         """The balance transactions that an automatic payout paid out, its own excepted.
@@ -211,10 +223,19 @@ class Stripe:
             raise BadReply(f"stripe/{self._account}: a row of the list of {what} is not an object")
         if not more:
             return rows, None
-        last = names.id_of(rows[-1]) if rows else None
+        # A row that no reference can name is still a place in the list, to its provider.
+        last = next((said for row in reversed(rows) if isinstance(said := row.get("id"), str) and said), None)
         if last is None or last == after:
             raise BadReply(f"stripe/{self._account}: the list of {what} promises more but does not advance")
         return rows, last
+
+
+def _named(error: BadReply, row: Mapping[str, Any]) -> str:
+    """An id that is too long is named by its beginning."""
+    said = row.get("id")
+    if not isinstance(said, str) or not said:
+        return str(error)
+    return f"{error}: {said[:_SHOWN]!r}{'...' if len(said) > _SHOWN else ''}, {len(said)} characters"
 
 
 # --- parameters -----------------------------------------------------------------------------------

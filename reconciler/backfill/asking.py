@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from reconciler.model import ResourceRef
+from reconciler.model import BrokenRow, ResourceRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Result:
     """When the question was first asked, in this life or in one that was killed. None: it was not."""
     reach: datetime | None = None
     """How far back these credentials let the list go; None: to the beginning."""
+    broken: tuple[BrokenRow, ...] = ()
+    """Rows of the list that the ledger cannot hold."""
     reasons: list[str] = field(default_factory=list)
     """Why something of this kind could not be verified; empty when everything was."""
 

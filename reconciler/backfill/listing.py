@@ -12,6 +12,7 @@ from reconciler.backfill.estimating import SINGLY_BELOW, horizon_of
 from reconciler.backfill.places import Places
 from reconciler.backfill.reading import Reading
 from reconciler.backfill.stretches import left, reach_of
+from reconciler.broken import stored
 from reconciler.clock import Clock
 from reconciler.errors import LedgerError, ProviderError
 from reconciler.ledger import GroupCommit, Job, JobLost, Ledger, Mark
@@ -111,7 +112,8 @@ class Listing:
         unseen_since = min(max(min(reach, window.since), sight or EPOCH), looked_until)
         await self._mark_rest(account, kind, Window(unseen_since, looked_until), began, result)
         looked = Window(window.since, looked_until)
-        coverage = looked_at(account, kind, looked, reach=sight, reason="backfill")
+        coverage = looked_at(account, kind, looked, reach=sight, reason="backfill", broken=result.broken)
+        result.reasons += [each.said for each in result.broken]
         if sight is not None and sight > window.since:
             result.reasons.append(f"scope: these credentials see only what was created since {sight:%Y-%m-%d}")
         now = self._clock.now()
@@ -171,4 +173,5 @@ class Listing:
         try:
             await reading.read(left(progress, window))
         finally:
-            result.reach = reach_of(await self._places.progress(job.name))
+            said = await self._places.progress(job.name)
+            result.reach, result.broken = reach_of(said), stored(said)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from reconciler.backfill.places import Places
 from reconciler.backfill.stretches import Density, Stretch, left, moved, walks_at_once
@@ -97,9 +97,9 @@ class Reading:
             self._open += max(0, len(pieces) - 1)
             return bool(pieces)
 
-        def save(ledger: Ledger, cursor: str | None, reach: datetime | None) -> None:
+        def save(ledger: Ledger, cursor: str | None, walked: Walked) -> None:
             rest = pieces or ([] if cursor is None else [replace(stretch, cursor=cursor)])
-            self._move(ledger, stretch, rest, reach)
+            self._move(ledger, stretch, rest, walked)
 
         def on_page(walked: Walked, _: Page) -> None:
             self._on_page(walked.rows - counted.rows, walked.changed - counted.changed)
@@ -119,17 +119,17 @@ class Reading:
     async def _failed(self, stretch: Stretch, error: ProviderError) -> None:
         anew = replace(stretch, cursor=None)
         await self._sweeper.failed(
-            self._kind, stretch.window, error, self._job, lambda ledger: self._move(ledger, stretch, [anew], None)
+            self._kind, stretch.window, error, self._job, lambda ledger: self._move(ledger, stretch, [anew], Walked())
         )
 
     async def _place_of(self, stretch: Stretch) -> Stretch:
         progress = await self._places.progress(self._job.name)
         return next((each for each in left(progress, self._window) if each.until == stretch.until), stretch)
 
-    def _move(self, ledger: Ledger, stretch: Stretch, rest: Sequence[Stretch], reach: datetime | None) -> None:
+    def _move(self, ledger: Ledger, stretch: Stretch, rest: Sequence[Stretch], walked: Walked) -> None:
         ledger.move_job(
             self._job,
-            lambda progress: moved(progress, self._window, stretch, rest, reach),
+            lambda progress: moved(progress, self._window, stretch, rest, walked.reach, walked.broken),
             now=self._sweeper.clock.now(),
         )
 

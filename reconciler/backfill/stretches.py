@@ -14,8 +14,9 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from reconciler.broken import as_stored, stored, together
 from reconciler.budget import SAFETY
-from reconciler.model import Page, Window
+from reconciler.model import BrokenRow, Page, Window
 from reconciler.provider import ACCOUNT_LIMIT, Kind, Provider
 
 MOST_AT_ONCE = 8
@@ -63,7 +64,12 @@ def reach_of(progress: Mapping[str, Any]) -> datetime | None:
 
 
 def moved(
-    progress: Mapping[str, Any], window: Window, stretch: Stretch, by: Sequence[Stretch], reach: datetime | None
+    progress: Mapping[str, Any],
+    window: Window,
+    stretch: Stretch,
+    by: Sequence[Stretch],
+    reach: datetime | None,
+    broken: Sequence[BrokenRow] = (),
 ) -> dict[str, Any]:
     """The progress with one stretch replaced by what is left of it. No two stretches end at the same instant."""
     others = [each for each in left(progress, window) if each.until != stretch.until]
@@ -71,6 +77,7 @@ def moved(
     return {
         "began": progress["began"],
         "reach": max(known).isoformat() if known else None,
+        "broken": as_stored(together(stored(progress), broken)),
         "stretches": [
             {"since": each.since.isoformat(), "until": each.until.isoformat(), "cursor": each.cursor}
             for each in (*others, *by)

@@ -28,7 +28,7 @@ from reconciler.provider import Reply as HttpReply
 from reconciler.provider import Request as HttpRequest
 from reconciler.retry import RetryPolicy
 from reconciler.sweeps import Sweeper, SweepSettings
-from reconciler.walks import Question
+from reconciler.walks import Question, Walked
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 PER_PAGE = 2
@@ -274,7 +274,7 @@ def test_the_next_page_is_on_its_way_while_one_is_applied(url: str) -> None:
     provider.before_answer = note
     ahead: list[str] = []
 
-    def save(_: Ledger, cursor: str | None, __: datetime | None) -> None:
+    def save(_: Ledger, cursor: str | None, __: Walked) -> None:
         # In the commit of a page, on the ledger's thread: the page behind it has been asked for, from the third on.
         if cursor is not None and int(cursor) > PER_PAGE:
             assert asked[cursor].wait(WAIT_SECONDS)
@@ -297,7 +297,7 @@ def question(sweeper: Sweeper) -> Question:
 def test_a_page_that_cannot_be_stored_leaves_no_request_under_way(url: str) -> None:
     provider = Listed(evenly(12))
 
-    def save(_: Ledger, cursor: str | None, __: datetime | None) -> None:
+    def save(_: Ledger, cursor: str | None, __: Walked) -> None:
         if cursor is not None and int(cursor) > PER_PAGE:
             raise JobLost("somebody else goes on with it")
 

@@ -190,3 +190,22 @@ def test_members_of_a_payout_are_its_balance_transactions_without_its_own() -> N
 def test_what_has_no_list_is_not_listed() -> None:
     with pytest.raises(UsageError):
         played(lambda asked: body({}), _page("refund", cursor=_BEGUN))
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"id": None}, "an order came without an id"),
+        ({"id": 2, "refunds": [{"id": None}]}, "a refund came without an id"),
+        ({"id": 2, "refunds": [{"id": 9, "order_id": 3}]}, "which is another order's"),
+    ],
+    ids=["no id", "inside", "another's"],
+)
+def test_a_row_that_cannot_be_held_is_named_and_hides_no_other(broken: dict[str, Any], said: str) -> None:
+    rows = [an_order(1), an_order(2) | broken, an_order(3)]
+    for page in (_page("order", cursor=_BEGUN), lambda shop: shop.created("order", _WINDOW, None)):
+        found = played(Script(lambda asked: body({"orders": rows})), page)
+        assert [row.ref for row in found.rows] == [ref("order", 1), ref("order", 3)]
+        assert [each.part_of for each in found.along if each.part_of == ref("order", 2)] == []
+        (named,) = found.broken
+        assert said.removeprefix("an order") in named.said

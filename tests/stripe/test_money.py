@@ -69,6 +69,7 @@ def test_net_is_gross_less_fee_or_the_body_is_refused(gross: int, fee: int, off:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"reporting_category": 256 * "x"}, {"balance_type": 256 * "x"},
         {"amount": 10.0}, {"amount": "1000"}, {"amount": None}, {"amount": True}, {"fee": None}, {"net": 9.41},
         {"currency": "euro"}, {"currency": None}, {"currency": 7}, {"currency": "€"}, {"created": None},
         {"created": "2026"}, {"fee_details": 7}, {"amount": LARGEST + 1, "fee": 0, "net": LARGEST + 1},

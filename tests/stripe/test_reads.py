@@ -302,14 +302,46 @@ def test_pages_end_and_name_every_row_once(kind: str, count: int) -> None:
         body({"data": [], "has_more": "yes"}),
         listing(more=True),
         listing("not an object"),
-        listing({"object": "charge"}),
-        listing({"object": "refund", "id": "re_1"}),
         error(404, "resource_missing", "No such charge: 'ch_0'"),
     ],
 )
 def test_list_that_breaks_its_word_is_a_bad_reply(says: Says) -> None:
     with pytest.raises(BadReply):
         played(always(says), lambda stripe: stripe.page("charge", DAY, None))
+
+
+LONG = f"ch_{'x' * 300}"
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"object": "charge"}, "without an id, or with one that is none"),
+        ({"object": "charge", "id": ""}, "without an id, or with one that is none"),
+        ({"object": "charge", "id": LONG}, f"with one that is none: '{LONG[:40]}'..., 303 characters"),
+        ({"object": "refund", "id": "re_1"}, "object of type 'refund'"),
+        ({"object": "charge", "id": "ch_2", "balance_transaction": {"object": "balance_transaction"}}, "without an id"),
+    ],
+    ids=["no id", "empty", "too long", "another kind", "inside"],
+)
+@pytest.mark.parametrize("created", [None, 1_767_225_600], ids=["", "dated"])
+def test_a_row_that_cannot_be_held_is_named_and_hides_no_other(
+    broken: dict[str, Any], said: str, created: int | None
+) -> None:
+    row = {**corpus.resources()["charge"], "id": "ch_1"}
+    poison = broken | ({} if created is None else {"created": created})
+    found = played(always(listing(row, poison, {**row, "id": "ch_3"})), lambda stripe: stripe.page("charge", DAY, None))
+    assert [each.ref.id for each in found.rows if each.ref.kind == "charge"] == ["ch_1", "ch_3"]
+    (named,) = found.broken
+    assert said in named.said
+    assert (named.created_at is None) == (created is None)
+
+
+def test_a_walk_goes_on_behind_a_row_that_cannot_be_held() -> None:
+    row = {**corpus.resources()["charge"], "id": "ch_1"}
+    for last, cursor in ((LONG, LONG), (None, "ch_1")):
+        says = always(listing(row, {"object": "charge", "id": last}, more=True))
+        assert played(says, lambda stripe: stripe.page("charge", DAY, None)).cursor == f"0:{cursor}"
 
 
 def test_list_that_does_not_advance_is_a_bad_reply() -> None:
