@@ -24,10 +24,12 @@ _NAMES: Final = frozenset(
     }
 )  # fmt: skip
 """Keys of Stripe's and Shopify's bodies that hold somebody's data. A key of this name anywhere is masked whole."""
-_LOOKS_PERSONAL: Final = re.compile(
-    r"[^\s@<>\"']+@[^\s@<>\"']+\.[A-Za-z]{2,}"  # a mail address
-    r"|(?<![\w.-])\+\d[\d ()/-]{7,}\d"  # a telephone number with its country
-)
+_TELEPHONE: Final = re.compile(r"(?<![\w.-])\+\d[\d ()/-]{7,}\d")
+"""A number with its country."""
+_BEHIND: Final = re.compile(r"@[^\s@<>\"']+\.[A-Za-z]{2,}")
+"""A mail address from its sign on. What stands before the sign is looked for from there: a pattern that begins with it
+would be tried at each letter of a long word, and take hours over one of a megabyte."""
+_ENDS: Final = frozenset("@<>\"'")
 
 
 def masked(value: Any, name: str = "") -> Any:
@@ -41,7 +43,7 @@ def masked(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [masked(each) for each in value]
     if isinstance(value, str):
-        return _LOOKS_PERSONAL.sub(MASK, value)
+        return masked_text(value)
     return value
 
 
@@ -51,5 +53,14 @@ def is_personal(path: str) -> bool:
 
 
 def masked_text(text: str) -> str:
-    """A text that was written elsewhere: what looks like a person's address in it is masked."""
-    return _LOOKS_PERSONAL.sub(MASK, text)
+    """A text that was written elsewhere: what looks like a person's address in it is masked. Takes as long as it is."""
+    text = _TELEPHONE.sub(MASK, text)
+    kept, end = list[str](), 0
+    for found in _BEHIND.finditer(text):
+        start = found.start()
+        while start > end and not (text[start - 1].isspace() or text[start - 1] in _ENDS):
+            start -= 1
+        if start < found.start():
+            kept += (text[end:start], MASK)
+            end = found.end()
+    return "".join((*kept, text[end:]))
