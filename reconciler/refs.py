@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.errors import UsageError
-from reconciler.ledger import Ledger
+from reconciler.ledger import Ledger, View
 from reconciler.loading import Account, PastAccount
 from reconciler.model import ResourceRef
 
@@ -51,9 +51,16 @@ def require_known(
         require_configured(accounts, kinds, configured)
     except UsageError:
         with ledger.view() as view:
-            held = view.held()
-        past_accounts, past_kinds = {account for account, _ in held}, {kind for _, kind in held}
-        require_configured(sorted(set(accounts) - past_accounts), sorted(set(kinds) - past_kinds), configured)
+            require_held(view, accounts, kinds, configured)
+
+
+def require_held(
+    view: View, accounts: Collection[str], kinds: Collection[str], configured: Mapping[str, Account]
+) -> None:
+    """The same of one view."""
+    held = view.held()
+    past_accounts, past_kinds = {account for account, _ in held}, {kind for _, kind in held}
+    require_configured(sorted(set(accounts) - past_accounts), sorted(set(kinds) - past_kinds), configured)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

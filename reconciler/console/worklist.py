@@ -10,6 +10,7 @@ from typing import Final, Self
 from reconciler.console.query import Query
 from reconciler.errors import UsageError
 from reconciler.ledger.breaks import BreakEvent
+from reconciler.money import CURRENCIES
 from reconciler.report.model import BreakType, OpenItem, Report, ResolvedItem
 from reconciler.report.work import Worklist
 
@@ -37,6 +38,13 @@ def after(found: Listed, events: Iterable[BreakEvent]) -> Listed:
     return Listed(still_open[0], "timing" if found.status == "timing" else "break")
 
 
+def _currency(text: str) -> str:
+    code = text.upper()
+    if code and code not in CURRENCIES:
+        raise UsageError(f"currency: {text[:60]!r} is no currency; write three letters, such as USD")
+    return code
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which breaks somebody wants to see."""
@@ -60,7 +68,7 @@ class Wanted:
         return cls(
             status,
             query.one_of("type", [each.value for each in BreakType]),
-            query.text("currency"),
+            _currency(query.text("currency")),
             query.text("owner"),
             amount,
         )

@@ -32,6 +32,11 @@ PLACED_AT_ONCE = 2000
 REACH = 5000
 """Most positions that one read looks through for what a filter wants."""
 
+MOST_BYTES = 8 * 2**20
+"""Of bodies that one read looks into, the ones before included."""
+_FETCHED = 50
+"""Rows at once."""
+
 WHOLE_OBJECT = "*"
 """How a resource that came or went stands among the changed fields."""
 
@@ -227,8 +232,11 @@ def head(tx: Transaction) -> Cursor:
     return Cursor(row.epoch, row.position)
 
 
-def read(tx: Transaction, after: Cursor | None, wanted: Filter, *, limit: int) -> FeedPage:
-    """Up to `limit` changes behind `after` (None: from the first), in order. Raises ForeignCursor."""
+def read(
+    tx: Transaction, after: Cursor | None, wanted: Filter, *, limit: int, most_bytes: int = MOST_BYTES
+) -> FeedPage:
+    """Up to `limit` changes behind `after` (None: from the first), in order; the one whose bodies go beyond
+    `most_bytes` is the last. Raises ForeignCursor."""
     end = head(tx)
     if after is not None and after.epoch != end.epoch:
         raise ForeignCursor(f"the cursor {after} was given by another ledger; begin again without one")
@@ -241,20 +249,22 @@ def read(tx: Transaction, after: Cursor | None, wanted: Filter, *, limit: int) -
     until = min(end.position, since + REACH)
     more, given = _conditions(wanted)
     statement = text(_BETWEEN.format(more=more)).bindparams(*(bindparam(name, expanding=True) for name in given))
-    rows = tx.run(statement, {"after": since, "until": until, "limit": limit} | given).all()
-    reached = rows[-1].position if len(rows) == limit else until
-    found = (_change(tx, row) for row in rows)
-    return FeedPage(
-        tuple(change for change in found if wanted.wants_fields(change.changed)),
-        Cursor(end.epoch, reached),
-        more=reached < end.position,
-    )
+    found, count, size, reached = list[Change](), 0, 0, until
+    for row in tx.run(statement, {"after": since, "until": until, "limit": limit} | given).yield_per(_FETCHED):
+        change, read_bytes = _change(tx, row)
+        if wanted.wants_fields(change.changed):
+            found.append(change)
+        count, size = count + 1, size + read_bytes
+        if count == limit or size >= most_bytes:
+            reached = row.position
+            break
+    return FeedPage(tuple(found), Cursor(end.epoch, reached), more=reached < end.position)
 
 
 def single(tx: Transaction, resource_id: int, version: int) -> Change | None:
     """One version as a change, placed or not."""
     row = tx.run(_SINGLE, {"resource_id": resource_id, "version": version}).one_or_none()
-    return None if row is None else _change(tx, row)
+    return None if row is None else _change(tx, row)[0]
 
 
 def _conditions(wanted: Filter) -> tuple[str, dict[str, list[str]]]:
@@ -268,9 +278,11 @@ def _conditions(wanted: Filter) -> tuple[str, dict[str, list[str]]]:
     return " ".join(conditions), given
 
 
-def _change(tx: Transaction, row: Any) -> Change:
-    body, before = _body(tx, row.body), _body(tx, row.body_before)
-    return Change(
+def _change(tx: Transaction, row: Any) -> tuple[Change, int]:
+    """And how many bytes were read for it."""
+    said = [None if stored is None else tx.unpack(stored, Place.VERSION) for stored in (row.body, row.body_before)]
+    body, before = (None if each is None else orjson.loads(each) for each in said)
+    change = Change(
         resource_id=row.id,
         ref=ResourceRef(row.provider, row.account, row.kind, row.remote_id),
         version=row.version,
@@ -281,13 +293,7 @@ def _change(tx: Transaction, row: Any) -> Change:
         body=body,
         position=row.position,
     )
-
-
-def _body(tx: Transaction, stored: bytes | None) -> Mapping[str, Any] | None:
-    if stored is None:
-        return None
-    body: Mapping[str, Any] = orjson.loads(tx.unpack(stored, Place.VERSION))
-    return body
+    return change, sum(len(each) for each in said if each is not None)
 
 
 class Changes:

@@ -19,8 +19,10 @@ from schemathesis.specs.openapi.checks import (
 from reconciler.console.access import machines
 from reconciler.console.access.machines import SCOPES
 from reconciler.ledger.breaks import audit_rows
+from reconciler.model import ResourceRef, Snapshot
 from tests.console.serving import PATIENCE, Served
 from tests.console.shop import CHARGE, DEAD, EMAIL, NOW
+from tests.ledger.factories import settle
 
 PROBLEM = "application/problem+json"
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -78,6 +80,56 @@ def test_lists_page_by_key_and_miss_nothing(console: Served, name: str, step: in
             after = page["after"]
     assert paged == every
     assert len(every) >= least
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "said"),
+    [
+        ("resources", {"kind": "nope"}, "there is no kind 'nope'"),
+        ("resources", {"kind": "charges"}, "did you mean 'charge'?"),
+        ("resources", {"account": "mian"}, "no account 'mian' is configured; did you mean 'main'?"),
+        ("deliveries", {"account": "mian"}, "did you mean 'main'?"),
+        ("missed-deliveries", {"account": "mian"}, "did you mean 'main'?"),
+        ("breaks", {"currency": "dollars"}, "'dollars' is no currency"),
+    ],
+)
+def test_what_narrows_a_list_down_to_nothing_for_ever_is_refused(
+    reading: Served, path: str, asked: dict[str, str], said: str
+) -> None:
+    with program(reading) as client:
+        refused = client.get(f"/api/v1/{path}", params=asked)
+    assert (refused.status_code, said in refused.json()["detail"]) == (400, True)
+
+
+def test_what_is_configured_or_held_is_no_mistake(reading: Served) -> None:
+    with program(reading) as client:
+        for path, asked in (
+            ("resources", {"account": "shop", "kind": "draft_order"}),
+            ("deliveries", {"account": "shop"}),
+            ("missed-deliveries", {"account": "shop"}),
+            ("breaks", {"currency": "usd"}),
+            ("breaks", {"currency": "CHF"}),
+        ):
+            assert client.get(f"/api/v1/{path}", params=asked).status_code == 200
+        some = [client.get("/api/v1/breaks", params={"currency": name}).json()["breaks"] for name in ("usd", "USD")]
+    assert some[0] == some[1] != []
+
+
+def test_the_versions_of_something_large_come_in_answers_that_are_not(console: Served) -> None:
+    large = ResourceRef("stripe", "main", "product", "prod_large")
+    for number in range(4):
+        body = {"id": large.id, "object": "product", "description": f"{number}" * 3_000_000}
+        settle(console.ledger, large, Snapshot(large, body), NOW)
+    with program(console, "resources") as client:
+        found: list[int] = []
+        after: str | None = ""
+        while after is not None:
+            asked = {"ref": str(large), "limit": "500"} | ({"after": after} if after else {})
+            answer = client.get("/api/v1/versions", params=asked)
+            assert len(answer.content) < 10_000_000
+            found += [each["version"] for each in answer.json()["versions"]]
+            after = answer.json()["after"]
+    assert found == [4, 3, 2, 1]
 
 
 def test_personal_fields_need_their_scope_and_leave_a_trace(console: Served) -> None:

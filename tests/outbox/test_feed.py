@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from reconciler.errors import LedgerUnavailable, UsageError
 from reconciler.ledger import Answer, Ledger, Mark, PageRow, open_ledger
-from reconciler.ledger.changes import Change, Cursor, Filter, ForeignCursor, place
+from reconciler.ledger.changes import Change, Cursor, Filter, ForeignCursor, place, read
 from reconciler.ledger.moving import import_lines
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Cause, Redaction, ResourceRef, State
@@ -103,6 +103,21 @@ def test_filters_narrow_and_the_cursor_moves_on_all_the_same(ledger: Ledger) -> 
     assert set(told(ledger, wanted=Filter(fields=frozenset({"status"})))) == {("ch_1", 1), ("re_1", 1)}
     page = ledger.changes.read(None, Filter(accounts=frozenset({"other"})), limit=1)
     assert (page.changes, page.more, page.cursor) == ((), False, ledger.changes.head())
+
+
+def test_large_bodies_make_short_pages_that_pass_nothing_by(ledger: Ledger) -> None:
+    """What a change is held against counts as well: it is read for it."""
+    for number in range(6):
+        settle(ledger, ref("ch_1"), snapshot(ref("ch_1"), f"{number}{'x' * 1000}"), NOON + timedelta(seconds=number))
+    ledger.changes.place()
+    with ledger.store.read() as tx:
+        first = read(tx, None, Filter(), limit=100, most_bytes=1000)
+        assert [each.version for each in first.changes] == [1], "one, however large"
+        assert first.more
+        some = read(tx, first.cursor, Filter(), limit=100, most_bytes=4500)
+        assert ([each.version for each in some.changes], some.more) == ([2, 3, 4], True)
+        rest = read(tx, some.cursor, Filter(), limit=100)
+        assert ([each.version for each in rest.changes], rest.more) == ([5, 6], False)
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,13 @@ from reconciler.errors import UsageError
 from reconciler.ledger import listing
 from reconciler.ledger.listing import CONDITIONS, ListedDelivery
 from reconciler.model import ResourceRef
+from reconciler.refs import require_held
 from reconciler.report import canonical
 from reconciler.report.model import BreakType
 from reconciler.status import instant, status_document
+
+_MOST_BYTES: Final = 8 * 2**20
+"""Of bodies in one answer; a page may have fewer rows than were asked for."""
 
 _REF: Final = {"type": "string", "minLength": 7, "maxLength": 600, "pattern": "^[^/\\s]+/[^/]+/[^/]+/.+$"}
 
@@ -102,6 +106,7 @@ def status(asked: Asked, _open: bool) -> Any:
 
 
 def resources(asked: Asked, _open: bool) -> Any:
+    _require_known(asked)
     found = listing.resources(asked.tx, wanted_of(asked), pairs=asked.pairs, after=after_of(asked), limit=_limit(asked))
     return {
         "resources": [
@@ -128,7 +133,7 @@ def versions(asked: Asked, open_: bool) -> Any:
         raise NotThere(f"the ledger has never heard of {ref}")
     before = asked.query.whole("after", least=1, most=2**62)
     limit = _limit(asked)
-    rows = listing.versions(asked.tx, found.id, as_of=asked.as_of, before=before, limit=limit)
+    rows = listing.versions(asked.tx, found.id, as_of=asked.as_of, before=before, limit=limit, most_bytes=_MOST_BYTES)
     return {
         "versions": [
             {
@@ -144,11 +149,12 @@ def versions(asked: Asked, open_: bool) -> Any:
             }
             for each in rows
         ],
-        "after": str(rows[-1].version) if len(rows) == limit else None,
+        "after": str(rows[-1].version) if rows and rows[-1].version > 1 else None,
     }
 
 
 def list_deliveries(asked: Asked, open_: bool) -> Any:
+    _require_known(asked)
     wanted, after = deliveries.wanted_of(asked), deliveries.after_of(asked)
     found = listing.deliveries(asked.tx, wanted, after=after, limit=_limit(asked))
     return {
@@ -175,6 +181,7 @@ def one_delivery(asked: Asked, open_: bool) -> Any:
 
 
 def missed(asked: Asked, _open: bool) -> Any:
+    _require_known(asked)
     since, until = deliveries.stretch_of(asked)
     found = listing.missed_events(
         asked.tx,
@@ -349,6 +356,14 @@ def ref_of(text: str) -> ResourceRef:
         return ResourceRef.parse(text[:600])
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _require_known(asked: Asked) -> None:
+    """Raises UsageError for an account or a kind nobody ever heard of: an empty list would be no answer."""
+    query = asked.query
+    accounts, kinds = ([text] if (text := query.text(name)) else [] for name in ("account", "kind"))
+    if accounts or kinds:
+        require_held(asked.view, accounts, kinds, asked.desk.accounts)
 
 
 def _limit(asked: Asked) -> int:

@@ -28,6 +28,9 @@ class StoredVersion:
     content_hash: str
 
 
+_FETCHED = 20
+"""Rows at once."""
+
 _VERSIONS = text(
     """
     SELECT version, state, status, body, cause, recorded_at, fetched_at, api_version, content_hash FROM version
@@ -37,12 +40,19 @@ _VERSIONS = text(
 
 
 def versions(
-    tx: Transaction, resource_id: int, *, as_of: datetime | None, before: int | None, limit: int
+    tx: Transaction,
+    resource_id: int,
+    *,
+    as_of: datetime | None,
+    before: int | None,
+    limit: int,
+    most_bytes: int | None = None,
 ) -> list[StoredVersion]:
-    """Newest first."""
+    """Newest first; the one whose body goes beyond `most_bytes` is the last."""
     given = {"id": resource_id, "before": before or 2**62, "as_of": micros(as_of, FOREVER), "limit": limit}
-    return [
-        StoredVersion(
+    found, size = list[StoredVersion](), 0
+    for row in tx.run(_VERSIONS, given).yield_per(_FETCHED):
+        each = StoredVersion(
             row.version,
             State(row.state),
             row.status,
@@ -53,5 +63,8 @@ def versions(
             row.api_version,
             row.content_hash,
         )
-        for row in tx.run(_VERSIONS, given)
-    ]
+        found.append(each)
+        size += len(each.body or b"")
+        if most_bytes is not None and size >= most_bytes:
+            break
+    return found
