@@ -151,6 +151,7 @@ class Failures:
         until, note = now + wait, describe(error)
         times = self._times_closed(kind) + 1
         if known is not None and known.reason == GATE_STORM:
+            # As in the ledger: reads that are under way may not lift it by being answered, only by being witnesses.
             self._gates[kind] = replace(known, until=until, times=times)
         else:
             self._gates[kind] = Gate(self._account, kind, reason, note, now, until, times)

@@ -71,6 +71,9 @@ def choose(
     budget refused, until when; `batched` the kinds (by account) of which one request reads many: of two that are as
     urgent such a one goes first, for it is over with a few requests, where the other may need the budget of minutes;
     `probing` the gates that a read under way is asking about.
+
+    In an account behind a storm's gate whatever was marked by hand goes before all else, and not only its witnesses,
+    which are marked so: one read at a time goes on there, and what somebody asks for is the next.
     """
     closed = {(gate.account, gate.kind): gate.until for gate in gates}
     raging = {gate.account for gate in gates if gate.reason == GATE_STORM}

@@ -14,7 +14,7 @@ from reconciler.ledger.transaction import Transaction
 
 GATE_STORM: Final = "missing-storm"
 """Too many resources answered "missing" at once. Whatever else closes the account meanwhile lets nobody ask for a
-while, and leaves this gate as it is: only what shows that the key is the account's own lifts it."""
+while, and leaves this gate a storm's: only what shows that the key is the account's own lifts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,14 @@ _GATE = text(
       opened_at = CASE WHEN gate.reason IN (excluded.reason, '{GATE_STORM}') THEN gate.opened_at
                        ELSE excluded.opened_at END,
       reason = CASE WHEN gate.reason = '{GATE_STORM}' THEN gate.reason ELSE excluded.reason END,
-      text = CASE WHEN gate.reason = '{GATE_STORM}' THEN gate.text ELSE excluded.text END,
+      text = CASE WHEN '{GATE_STORM}' = gate.reason AND gate.reason = excluded.reason
+                  THEN gate.text ELSE excluded.text END,
       until = CASE WHEN '{GATE_STORM}' IN (gate.reason, excluded.reason) AND gate.until > excluded.until
                    THEN gate.until ELSE excluded.until END
     """
 )
+_STORM = text(f"SELECT text FROM gate WHERE account = :account AND kind = :kind AND reason = '{GATE_STORM}'")
+_SINCE: Final = "; since then, at "
 ALL_GATES = Question("SELECT account, kind, reason, text, opened_at, until, times FROM gate ORDER BY account, kind")
 _LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind AND reason = :reason")
 
@@ -52,13 +55,17 @@ _LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind AND rea
 def gate(tx: Transaction, account: str, kind: str, *, reason: str, note: str, until: datetime, now: datetime) -> None:
     """Stop reading an account or one of its kinds until then. Marks go on being recorded meanwhile.
 
-    A storm's gate that stands is closed until then and stays a storm's, and a storm opens no gate sooner.
+    A storm's gate that stands is closed until then and stays a storm's, and a storm opens no gate sooner. What closed
+    it last beside the storm is named with it: a key that was revoked needs another answer than one of another account.
     """
+    named = {"account": account, "kind": kind}
+    storm = None if reason == GATE_STORM else tx.run(_STORM, named).scalar_one_or_none()
+    if storm is not None:
+        note = f"{storm.partition(_SINCE)[0]}{_SINCE}{now:%Y-%m-%d %H:%M}Z: {note}"
     tx.run(
         _GATE,
-        {
-            "account": account,
-            "kind": kind,
+        named
+        | {
             "reason": reason,
             "text": note,
             "now": to_micros(now),

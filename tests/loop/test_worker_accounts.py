@@ -338,6 +338,8 @@ def test_a_refusal_in_the_midst_of_a_storm_does_not_end_it(url: str, refusal: st
             await loop.run_for(10 * MINUTE)
             assert loop.gates() == {"main": "missing-storm"}
             assert loop.ledger.gates()[0].until > loop.now(), "nothing is asked for a while"
+            refused = "api_key_expired" if refusal == "credentials" else "503"
+            assert refused in loop.ledger.gates()[0].text.partition("; since then, at ")[2]
             elsewhere.keys.put(ApiKey(loop.server.api_key))
             elsewhere.set_faults(NO_FAULTS)
             await loop.run_for(16 * MINUTE)
