@@ -114,6 +114,27 @@ def test_a_file_that_can_be_read_in_two_ways_is_refused(content: str, more: dict
 
 
 @pytest.mark.parametrize(
+    ("head", "twice"),
+    [
+        ("booked_on,amount,amount,currency", "amount"),
+        ("booked_on,Amount,AMOUNT ,currency", "amount"),
+        ("booked_on,amount,balance,Balance", "balance"),
+        ("booked_on,amount,reference,reference", "reference"),
+        ("Booked on,booked_on,value on,value_on", "booked_on, value_on"),
+    ],
+)
+def test_of_two_columns_of_one_name_neither_is_chosen(head: str, twice: str) -> None:
+    with pytest.raises(UsageError, match=f"names {twice} more than once"):
+        delimited.read(f"{head}\n2026-11-23,5.00,6.00,EUR\n".encode(), statement="1", currency="EUR")
+
+
+def test_columns_that_nobody_reads_may_share_a_name_and_references_may_be_several() -> None:
+    content = b"booked_on,amount,,,reference,reference 2\n2026-11-23,5.00,x,y,TRACE,1\n"
+    (statement,) = delimited.read(content, statement="1", currency="EUR")
+    assert [line.reference for line in statement.lines] == ["TRACE 1"]
+
+
+@pytest.mark.parametrize(
     ("row", "named"), [("1" + 17 * "0" + ",", "1" + 17 * "0"), ("5.00,-100000000000.000001", "-100000000005.000001")]
 )
 def test_an_amount_that_no_account_holds_is_refused_by_name(row: str, named: str) -> None:

@@ -16,6 +16,9 @@ from reconciler.errors import UsageError
 from reconciler.report.statements.model import Line, Statement, amount_of, currency_of, day_of, joined
 
 _NEEDED = ("booked_on", "amount")
+_USED = frozenset({*_NEEDED, "currency", "value_on", "statement_id", "balance"})
+_REFERENCE = "reference"
+"""All columns that begin so are one text, in their order."""
 _DELIMITERS = ",;\t"
 
 
@@ -47,7 +50,11 @@ def read(
     delimiter = max(_DELIMITERS, key=head.count)
     piles: dict[str, _Pile] = {}
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names = {name: "_".join(name.strip().lower().split()) for name in rows.fieldnames or ()}
+    heads = ["_".join(name.strip().lower().split()) for name in rows.fieldnames or ()]
+    names = dict(zip(rows.fieldnames or (), heads, strict=True))
+    twice = sorted({name for name in heads if _is_used(name) and heads.count(name) > 1})
+    if twice:
+        raise UsageError(f"the first line names {', '.join(twice)} more than once; leave one column of each")
     missing = [name for name in _NEEDED if name not in names.values()]
     if missing:
         raise UsageError(
@@ -63,6 +70,10 @@ def read(
     if (opening or closing) and len(piles) > 1:
         raise UsageError(f"--opening and --closing speak of one statement, and this file holds {len(piles)}")
     return [_statement(name, pile, opening, closing) for name, pile in piles.items()]
+
+
+def _is_used(name: str) -> bool:
+    return name in _USED or name.startswith(_REFERENCE)
 
 
 def _take(
@@ -96,7 +107,7 @@ def _take(
             amount,
             day_of(row["booked_on"], where),
             day_of(value, where) if value else None,
-            joined(cell for name, cell in row.items() if name.startswith("reference")),
+            joined(cell for name, cell in row.items() if name.startswith(_REFERENCE)),
         )
     )
 
