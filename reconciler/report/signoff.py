@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from unicodedata import normalize
 
 from reconciler.errors import Conflict, UsageError
 from reconciler.ledger.breaks import (
@@ -75,7 +76,7 @@ def lock(
                 f"the report of {account} is not the one that {prepared.actor} prepared ({prepared.report_id});"
                 " prepare it again"
             )
-        if prepared.actor == by:
+        if _is_one_person(prepared.actor, by):
             raise UsageError(f"{by} prepared this report; another person has to review it")
     standings = {verdict.standing for verdict in report.verdicts}
     if standings & {Standing.UNPROVEN, Standing.BREAKS} and not override_reason:
@@ -114,6 +115,12 @@ def reopen(tx: Transaction, locked: PeriodLock, *, by: str, reason: str, now: da
             override_reason=reason,
         ),
     )
+
+
+def _is_one_person(one: str, other: str) -> bool:
+    """Names are typed: `ann`, `Ann ` and `ANN` are not two pairs of eyes."""
+    first, second = (" ".join(normalize("NFKC", each).casefold().split()) for each in (one, other))
+    return first == second
 
 
 def _require_signable(tx: Transaction, report: Report, by: str) -> None:
@@ -265,7 +272,7 @@ def resolve(
             raise UsageError(
                 f"{broken.difference.text} {broken.currency} is not below the materiality, so it cannot be written off"
             )
-        if not reviewer or reviewer == by:
+        if not reviewer or not reviewer.strip() or _is_one_person(reviewer, by):
             raise UsageError("a write-off needs a reviewer, who is another person")
     if seen is not None and seen != broken.difference.minor:
         raise Conflict(

@@ -62,12 +62,13 @@ def test_a_locked_report_is_reproduced_byte_for_byte(books: Books) -> None:
     assert canonical.encode(again) == kept
 
 
-def test_nobody_reviews_their_own_report(books: Books) -> None:
+@pytest.mark.parametrize("by", ["Ada Byron", "ada byron", " Ada  Byron ", "ADA\u00a0BYRON", "\uff21da Byron"])
+def test_nobody_reviews_their_own_report_however_the_name_is_typed(books: Books, by: str) -> None:
     report = books.report()
     with books.ledger.store.write() as tx:
-        signoff.prepare(tx, report, by="ada", now=SIGNED_AT, policy=LockPolicy.RESTATE)
+        signoff.prepare(tx, report, by="Ada Byron", now=SIGNED_AT, policy=LockPolicy.RESTATE)
         with pytest.raises(UsageError, match="another person"):
-            signoff.lock(tx, report, by="ada", now=SIGNED_AT, policy=LockPolicy.RESTATE)
+            signoff.lock(tx, report, by=by, now=SIGNED_AT, policy=LockPolicy.RESTATE)
 
 
 def test_what_was_not_prepared_or_has_changed_is_not_locked(books: Books) -> None:
@@ -321,6 +322,8 @@ def test_an_acceptance_of_more_than_there_is_explains_nothing(books: Books) -> N
         ("write_off", "x", "grace", 2000, "not below the materiality"),
         ("write_off", "x", None, 2001, "needs a reviewer"),
         ("write_off", "x", "ada", 2001, "another person"),
+        ("write_off", "x", "Ada ", 2001, "another person"),
+        ("write_off", "x", " ", 2001, "needs a reviewer"),
     ],
 )
 def test_a_resolution_needs_its_reasons(
