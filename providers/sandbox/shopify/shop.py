@@ -12,6 +12,7 @@ from providers.sandbox.currencies import convert
 from providers.sandbox.dice import Dice
 from providers.sandbox.shopify import bodies
 from providers.sandbox.shopify.bodies import Body, Price, decimal, minor_of, presented
+from providers.sandbox.shopify.funds import Funds
 from providers.sandbox.shopify.shelf import Shelf
 from providers.sandbox.truth import ActionRefused
 from reconciler.clock import Clock, SystemClock
@@ -24,7 +25,6 @@ ALL_SCOPES = (
 
 _ORDERS_SEEN_FOR = timedelta(days=60)
 _FEE_PERCENT = 2
-_DISPUTE_FEE = 1500
 _PARTS = ("refund", "fulfillment")
 """Kinds that live inside an order's body."""
 
@@ -61,6 +61,7 @@ class Shop:
         self._last = 5_000_000_000_000 + self._dice.whole(0, 10**9)
         self._orders = 0
         self._event = ""
+        self._funds = Funds(self.shelf, self.clock, currency, self._number)
         self._lost_parts: dict[str, list[str]] = {"order_transactions": [], **{kind: [] for kind in _PARTS}}
         """What went with the orders that were deleted."""
         self.location = self._number()
@@ -266,7 +267,7 @@ class Shop:
         number = self._number()
         body = bodies.dispute(number, self.clock.now(), order=order, minor=minor, currency=self.currency)
         self._add("dispute", number, body, "disputes/create")
-        self._contest(body, -1)
+        self._funds.contest(body, -1)
         return body
 
     def update_dispute(self, dispute: int, status: str) -> Body:
@@ -274,47 +275,19 @@ class Shop:
         self._begin()
         before = self.shelf.need("dispute", dispute)
         if (status == "won") is not (before["status"] == "won"):
-            self._contest(before, 1 if status == "won" else -1)
+            self._funds.contest(before, 1 if status == "won" else -1)
         return self._change("dispute", dispute, {"status": status}, "disputes/update", touch=False)
-
-    def _contest(self, dispute: Body, sign: int) -> None:
-        minor = sign * minor_of(dispute["amount"], self.currency)
-        self._enter("dispute", minor, -sign * _DISPUTE_FEE, dispute["order_id"], None,
-                    (dispute["id"], "Payments::Dispute"))  # fmt: skip
 
     # --- Shopify Payments -------------------------------------------------------------------------
 
     def pay_out(self, status: str = "paid") -> Body:
-        """Everything that is pending goes to the bank, in one payout. No webhook tells of it."""
-        waiting = [row for _, row in self.shelf.all("balance_transaction") if row["payout_id"] is None]
-        number = self._number()
-        sums: dict[str, int] = {}
-        for row in waiting:
-            name = {"charge": "charges", "refund": "refunds"}.get(row["type"], "adjustments")
-            for side, field in (("gross", "amount"), ("fee", "fee")):
-                sums[f"{name}_{side}"] = sums.get(f"{name}_{side}", 0) + minor_of(row[field], self.currency)
-            done = {**row, "payout_id": number, "payout_status": status}
-            self.shelf.put("balance_transaction", row["id"], done)
-        total = sum(minor_of(row["net"], self.currency) for row in waiting)
-        day = self.clock.now().date().isoformat()
-        body = bodies.payout(number, day, minor=total, currency=self.currency, status=status, sums=sums)
-        self.shelf.put("payout", number, body)
-        own = self._enter("payout", -total, 0, None, None, (number, "payout"))
-        self.shelf.put("balance_transaction", own["id"], {**own, "payout_id": number, "payout_status": status})
-        return body
+        return self._funds.pay_out(status)
 
     def move_payout(self, payout: int, status: str) -> Body:
-        """On its way to the bank, with everything in it: no time of theirs moves, and no webhook tells of it."""
-        body = {**self.shelf.need("payout", payout), "status": status}
-        self.shelf.put("payout", payout, body)
-        for key, row in list(self.shelf.all("balance_transaction")):
-            if row["payout_id"] == payout:
-                self.shelf.put("balance_transaction", key, {**row, "payout_status": status})
-        return body
+        return self._funds.move_payout(payout, status)
 
     def balance(self) -> Body:
-        held = sum(minor_of(row["net"], self.currency) for _, row in self.shelf.all("balance_transaction"))
-        return {"balance": [{"amount": decimal(held, self.currency), "currency": self.currency}]}
+        return self._funds.balance()
 
     # --- subscriptions and people's rights --------------------------------------------------------
 
@@ -444,7 +417,7 @@ class Shop:
             here = sign * self._settled(made)
             fee = 0 if sign < 0 else here * _FEE_PERCENT // 100
             kind = "refund" if sign < 0 else "charge"
-            self._enter(kind, here, fee, order, made["id"], (made["id"], kind))
+            self._funds.enter(kind, here, fee, order, made["id"], (made["id"], kind))
 
     def _settled(self, made: Body) -> int:
         """What a payment or refund comes to in the shop's currency, as its balance is moved."""
@@ -459,16 +432,6 @@ class Shop:
         if paid == presented(order)[0]:
             return minor_of(order["total_price"], self.currency)
         return self._price(paid, made["currency"]).minor
-
-    def _enter(
-        self, kind: str, minor: int, fee: int, order: int | None, source: int | None, cause: tuple[int, str]
-    ) -> Body:
-        number = self._number()
-        body = bodies.balance_transaction(number, self.clock.now(), kind=kind, minor=minor, fee=fee,
-                                          currency=self.currency, order=order, source=source,
-                                          cause=cause)  # fmt: skip
-        self.shelf.put("balance_transaction", number, body)
-        return body
 
 
 ACTIONS = (
