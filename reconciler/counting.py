@@ -15,9 +15,8 @@ from typing import Final
 import structlog
 
 from reconciler.errors import ProviderError
-from reconciler.ledger import Job, Ledger
+from reconciler.ledger import Job
 from reconciler.ledger.candidates import KnownCount
-from reconciler.ledger.marks import follow_up
 from reconciler.model import Cause, Finding, Page, Priority, Severity, Window
 from reconciler.periodic import Ended, behind_gates
 from reconciler.provider import Counts, Kind
@@ -155,13 +154,7 @@ class Counting:
             kind, window, job=job, cause=Cause.SWEEP, priority=Priority.SWEEP, cursor=None, marker={},
             turn=self._turn,
         )  # fmt: skip
-        unseen = await sweeper.unseen(kind, window, began, walked)
-        now = sweeper.clock.now()
-
-        def mark(ledger: Ledger) -> None:
-            ledger.mark([follow_up(ref, Cause.SWEEP, kind.settle) for ref in unseen], now)
-
-        await sweeper.ledger.call(mark)
+        unseen = await sweeper.mark_unseen(kind, job, window, began, walked)
         known = await ours(window)
         if unseen or walked.deferred or known.number == walked.rows:
             return None

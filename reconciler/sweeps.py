@@ -6,7 +6,7 @@ a sweep could not read is never "no change": it stays a hole in the coverage, wi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +32,9 @@ from reconciler.walks import PageTurner, Question, Turn, Walked, Walker
 log = structlog.get_logger(__name__)
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+_MARKED_AT_ONCE = 10_000
+"""How many resources one commit marks that no list showed."""
 
 COUNT_DIFFERS = "count-differs"
 """The provider counts other than we hold, and its own list does not say why."""
@@ -106,11 +109,10 @@ class Sweeper:
             raise
         looked_until = max(since, until - settings.lag)
         looked_since = since if walked.reach is None else min(max(since, walked.reach), looked_until)
-        unseen = await self.unseen(kind, Window(looked_since, looked_until), until, walked) if full else []
+        unseen = await self.mark_unseen(kind, job, Window(looked_since, looked_until), until, walked) if full else 0
         now = self.clock.now()
 
         def also(ledger: Ledger) -> None:
-            ledger.mark([follow_up(ref, Cause.SWEEP, kind.settle) for ref in unseen], now)
             looked = Window(since, looked_until)
             coverage = looked_at(self.account, kind, looked, reach=walked.reach, broken=walked.broken)
             ledger.record_coverage(coverage, now)
@@ -118,7 +120,7 @@ class Sweeper:
         note = log.info if walked.changed or unseen else log.debug
         note(
             "list swept", account=self.account, kind=kind.name, full=full, pages=walked.pages, rows=walked.rows,
-            changed=walked.changed, unseen=len(unseen),
+            changed=walked.changed, unseen=unseen,
         )  # fmt: skip
         # The next window begins where this one may be believed: also where the lag is longer than the overlap.
         watermark = max(since, until - max(settings.overlap, settings.lag))
@@ -140,15 +142,53 @@ class Sweeper:
         await self.ledger.call(lambda ledger: ledger.renew_job(job, progress=_marker(window), now=now))
         return window, None
 
-    async def unseen(self, kind: Kind, window: Window, before: datetime, walked: Walked) -> list[ResourceRef]:
-        """What the list should have shown and did not. A row that was too close to another read was shown.
+    async def mark_unseen(self, kind: Kind, job: Job, window: Window, before: datetime, walked: Walked) -> int:
+        """Have read what the list should have shown and did not; how many. A row that was too close to another read
+        was shown.
 
         That it is gone (or came to be) may be so new that a lagging replica does not know it: it is for `follow_up`.
         """
-        not_read = await self.ledger.read(
-            lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
+        return await self._mark_all(
+            kind, job, window, before, lambda ref: follow_up(ref, Cause.SWEEP, kind.settle), shown=walked.deferred
         )
-        return [ref for ref in not_read if ref not in walked.deferred]
+
+    async def _mark_all(
+        self,
+        kind: Kind,
+        job: Job,
+        window: Window,
+        before: datetime,
+        mark_for: Callable[[ResourceRef], Mark],
+        *,
+        shown: Container[ResourceRef] = (),
+    ) -> int:
+        """Mark all of the window that no read since `before` has shown, in as many commits as that takes.
+
+        They come before the commit that says how far was looked: what is marked is dirty, and so named, and not found
+        again.
+        """
+        total = 0
+        passed_by = 0
+        while True:
+            most = _MARKED_AT_ONCE + passed_by
+            refs = await self.ledger.read(
+                lambda ledger, most=most: ledger.unseen(  # type: ignore[misc]  # mypy does not infer a default's type
+                    self.account, kind.name, window=window, before=before, limit=most
+                )
+            )
+            marks = [mark_for(ref) for ref in refs if ref not in shown]
+            passed_by = len(refs) - len(marks)
+            now = self.clock.now()
+
+            def act(ledger: Ledger, marks: list[Mark] = marks, now: datetime = now) -> None:
+                ledger.mark(marks, now)
+                ledger.move_job(job, lambda progress: progress, now=now)
+
+            if marks:
+                await self.ledger.call(act)
+            total += len(marks)
+            if len(refs) < most:
+                return total
 
     async def walk(
         self,
@@ -289,15 +329,19 @@ class Sweeper:
 
         await self.ledger.call(act)
 
-    async def known(self, kind: Kind, _job: Job) -> Ended:
+    async def known(self, kind: Kind, job: Job) -> Ended:
         """Have everything read again of a kind that no list shows, unless it was read lately: a change or a deletion
         that no webhook told of is found in no other way."""
         now = self.clock.now()
-        window, before = Window(EPOCH, now), now - max(self._settings(kind.name).full_every / 2, kind.settle)
-        stale = await self.ledger.read(
-            lambda ledger: ledger.unseen(self.account, kind.name, window=window, before=before)
-        )
-        return Ended(complete=True, also=lambda ledger: ledger.mark([Mark(ref, Cause.SWEEP) for ref in stale], now))
+        before = now - max(self._settings(kind.name).full_every / 2, kind.settle)
+        await self._mark_all(kind, job, Window(EPOCH, now), before, lambda ref: Mark(ref, Cause.SWEEP))
+
+        def also(ledger: Ledger) -> None:
+            # What was marked is named as dirty until it is read, like what a list did not show.
+            if not any(gate.account == self.account and gate.kind in ("", kind.name) for gate in ledger.gates()):
+                ledger.record_coverage(looked_at(self.account, kind, Window(EPOCH, before)), now)
+
+        return Ended(complete=True, also=also)
 
     async def singleton(self, kind: Kind, _job: Job) -> Ended:
         """Have the one resource of its kind read (a balance: its control totals are recorded with each read)."""

@@ -188,9 +188,13 @@ def _coverage(observed: Observed, reached: Mapping[tuple[str, str], Reach | None
             yield Covered(*key, through, () if reach is None else reach.gaps)
 
 
-def allowance(sweep: Sweep) -> timedelta:
-    """How far behind now a healthy kind's coverage may be: its lag, and one sweep that was missed."""
-    return sweep.lag + 2 * sweep.every
+def allowance(kind: Kind, sweep: Sweep, *, covered: bool = False) -> timedelta:
+    """How far behind now a healthy kind's coverage may be: its lag, and one sweep that was missed. `covered`: another
+    kind's list shows it."""
+    if kind.list_endpoint is None and not covered:
+        # What was read within half of it is not read again.
+        return sweep.lag + 2 * sweep.full_every + sweep.full_every / 2
+    return sweep.lag + 2 * (sweep.every if kind.windowed or covered else sweep.full_every)
 
 
 def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach | None]) -> Iterable[NotLookedAt]:
@@ -199,12 +203,14 @@ def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach |
             continue
         yield NotLookedAt(gate.account, gate.kind or EVERY_KIND, _gate_reason(gate))
     for followed in observed.followed:
+        covered = {name for kind in followed.kinds.values() for name in kind.covers}
         for kind in followed.kinds.values():
             reach = reached.get((followed.account, kind.name))
             if kind.singleton is not None and reach is None:
                 reason = _why_not_read(observed, followed.account, kind)
             else:
-                reason = _why_not(observed, followed.account, kind, followed.sweeps[kind.name], reach)
+                allowed = allowance(kind, followed.sweeps[kind.name], covered=kind.name in covered)
+                reason = _why_not(observed, followed.account, kind, allowed, reach)
             if reason:
                 yield NotLookedAt(followed.account, kind.name, reason)
     configured = _configured(observed)
@@ -225,13 +231,11 @@ def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach |
             yield NotLookedAt(holding.account, holding.kind, f"{holding.discarded} {noun} discarded by an operator")
 
 
-def _why_not(observed: Observed, account: str, kind: Kind, sweep: Sweep, reach: Reach | None) -> str:
+def _why_not(observed: Observed, account: str, kind: Kind, allowed: timedelta, reach: Reach | None) -> str:
     if reach is None:
         failure = last_reason(observed.coverage, account, kind.name)
-        if failure:
-            return f"never swept: {failure}"
-        return "never swept" if kind.list_endpoint is not None else "never read: the provider has no list of this kind"
-    if observed.now - reach.through > allowance(sweep):
+        return f"never swept: {failure}" if failure else "never swept"
+    if observed.now - reach.through > allowed:
         return f"no complete look since {reach.through:%Y-%m-%d %H:%M:%S} UTC"
     return ""
 

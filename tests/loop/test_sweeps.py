@@ -13,7 +13,7 @@ from providers.stripe import Stripe
 from reconciler.ledger import Mark
 from reconciler.model import Cause, Entry, Priority, ResourceRef, Snapshot, Window
 from reconciler.provider import DeadlineRule, Kind
-from reconciler.sweeps import SweepSettings, looked_at
+from reconciler.sweeps import looked_at
 from tests.loop.harness import ALL_JOBS, DAY, MINUTE, SECOND, START, Loop, looping
 from tests.loop.sweeping import QUICK, SWEEPS, coverage, missed
 
@@ -352,40 +352,6 @@ def test_a_list_for_which_there_is_no_budget_is_a_hole_and_closes_nothing(url: s
             await loop.run_job("recent/main/customer")
             assert loop.known(customer).version == 1
             assert coverage(loop, "customer")[-1].complete
-
-    asyncio.run(story())
-
-
-@pytest.mark.parametrize(("full_every", "lately_is"), [(DAY, DAY / 2), (SECOND, 5 * SECOND)], ids=["half of it", "lag"])
-def test_what_no_list_shows_is_read_again_unless_it_was_read_lately(
-    url: str, full_every: timedelta, lately_is: timedelta
-) -> None:
-    """Lately is also while a lagging replica could show less than is known: nothing was announced, so that is final."""
-
-    async def story() -> None:
-        async with looping(url, sweeps=SweepSettings(full_every=full_every)) as loop:
-            before, lately = (loop.world.customers.create()["id"] for _ in range(2))
-            await loop.deliver_all()
-            await loop.settle()
-            loop.advance(lately_is)
-            await loop.mark(loop.ref("customer", lately))
-            await loop.settle()
-            loop.advance(SECOND)
-            loop.world.customers.delete(before)
-            loop.lose_all()
-            job = await loop.commit.call(
-                lambda ledger: ledger.take_job("known/main/customer", owner="t", lease=MINUTE, now=loop.now())
-            )
-            assert job is not None
-            ended = await loop.account.sweeper.known(loop.account.provider.kinds["customer"], job)
-            assert ended.complete
-            assert ended.also is not None
-            await loop.commit.call(ended.also)
-            assert [loop.known(loop.ref("customer", each)).dirty for each in (before, lately)] == [True, False]
-            loop.node.worker.wake()
-            await loop.settle()
-            assert loop.tombstones() == {loop.ref("customer", before)}
-            assert [loop.reads_of(each) for each in (before, lately)] == [1, 1], "one page showed both of them at first"
 
     asyncio.run(story())
 

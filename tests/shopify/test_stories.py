@@ -18,6 +18,7 @@ from providers.sandbox.shopify.bucket import BucketLimit
 from providers.sandbox.shopify.sending import ShopSending
 from providers.sandbox.shopify.server import DEFAULT_SECRET
 from providers.sandbox.shopify.topics import TOPICS
+from providers.shopify.kinds import KINDS
 from providers.shopify.topics import REQUIRED
 from reconciler.clock import SystemClock
 from reconciler.ledger import Ledger, open_ledger
@@ -157,7 +158,9 @@ def test_what_was_deleted_is_deleted_with_its_parts_told_or_not(tmp_path: Path, 
 
     with closing(_told(tmp_path, sqlite_ledger_url, story, full_every="3s")) as ledger, ledger.view() as view:
         deleted = [each.ref.kind for each in view.resources() if each.state == "deleted"]
+        looked = {each.kind for each in view.coverage(SystemClock().now()) if each.complete}
     assert deleted.count("refund") == deleted.count("order") == deleted.count("order_transactions") == 2
+    assert looked == {name for name, kind in KINDS.items() if kind.singleton is None}
 
 
 def test_an_order_that_changes_between_a_page_and_its_transactions_ends_at_the_truth(

@@ -147,6 +147,33 @@ def test_coverage_grows_stale_by_itself(ledger: Ledger, clock: ManualClock) -> N
     assert reasons(look(ledger, clock))["balance"] == "not read since 2026-05-05 12:00:00 UTC"
 
 
+def test_what_is_looked_at_as_a_whole_is_stale_when_that_is_due_and_was_missed(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """A list that no window narrows, what no list shows, and what only comes along with another kind's list."""
+    kinds = (
+        Kind("charge", "charge.retrieve", "charge.list", covers=("part",)),
+        Kind("part", "part.retrieve"),
+        Kind("whole", "whole.retrieve", "whole.list", windowed=False),
+        Kind("known", "known.retrieve"),
+    )
+    followed = replace(
+        FOLLOWED, kinds={kind.name: kind for kind in kinds}, sweeps={kind.name: Sweep() for kind in kinds}
+    )
+    assert set(reasons(look(ledger, clock, followed)).values()) == {"never swept"}
+    for kind in kinds:
+        swept(ledger, clock, kind=kind.name)
+    assert reasons(look(ledger, clock, followed)) == {}
+    clock.advance(11 * MINUTE)
+    assert set(reasons(look(ledger, clock, followed))) == {"charge", "part"}
+    clock.advance(2 * DAY - 11 * MINUTE)
+    assert set(reasons(look(ledger, clock, followed))) == {"charge", "part"}
+    clock.advance(MINUTE)
+    assert set(reasons(look(ledger, clock, followed))) == {"charge", "part", "whole"}
+    clock.advance(DAY / 2)
+    assert set(reasons(look(ledger, clock, followed))) == {"charge", "part", "whole", "known"}
+
+
 def test_a_failed_sweep_is_a_gap_with_its_reason(ledger: Ledger, clock: ManualClock) -> None:
     healthy(ledger, clock)
     clock.advance(5 * MINUTE)
