@@ -127,10 +127,14 @@ class SweepOverride(Section):
     full_every: Interval | None = None
 
 
+KIND_TABLES = "[sweeps.KIND]"
+"""Where a section keeps its tables; no file can have a key of this name by mistake."""
+
+
 class SweepsSection(Sweep):
     watch_every: Interval = timedelta(hours=1)
     """How often the account itself is looked at: credentials, permissions, subscriptions, clock."""
-    kinds: Mapping[str, SweepOverride] = Field(default_factory=dict)
+    kinds: Mapping[str, SweepOverride] = Field(default_factory=dict, validation_alias=KIND_TABLES)
 
     @model_validator(mode="before")
     @classmethod
@@ -139,7 +143,7 @@ class SweepsSection(Sweep):
         if not isinstance(given, Mapping):
             return given
         own = {name: value for name, value in given.items() if not isinstance(value, Mapping)}
-        return own | {"kinds": {name: value for name, value in given.items() if isinstance(value, Mapping)}}
+        return own | {KIND_TABLES: {name: value for name, value in given.items() if isinstance(value, Mapping)}}
 
     def of(self, kind: str) -> Sweep:
         """The rhythm of one kind, its overrides included."""

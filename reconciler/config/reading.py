@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from reconciler.config.model import (
+    KIND_TABLES,
     AccountTable,
     Config,
     Deadline,
@@ -125,7 +126,7 @@ def require_known(config: Config, kinds: Iterable[str]) -> None:
     named += [(("deadlines", place, "kind"), each.kind) for place, each in enumerate(config.deadlines)]
     for keys, kind in named:
         if kind not in known:
-            also = [*known, *SweepsSection.model_fields] if keys[0] == "sweeps" else known
+            also = [*known, *_core_keys(("sweeps",))] if keys[0] == "sweeps" else known
             raise ConfigurationError(
                 f"{origins.describe(keys)}: no configured account has a kind {kind!r}{_nearest(kind, also)}"
             )
@@ -206,7 +207,7 @@ def _lines(
     error: ValidationError, above: Keys, origins: Origins, known: Callable[[Keys], Iterable[str]]
 ) -> Iterator[str]:
     for each in error.errors(include_url=False, include_input=False):
-        inside = tuple(name for name in each["loc"] if name not in ("kinds", "[key]"))
+        inside = tuple(name for name in each["loc"] if name not in (KIND_TABLES, "[key]"))
         keys = (*above, *inside)
         where = origins.describe(keys)
         match each["type"]:

@@ -142,6 +142,15 @@ def test_a_list_in_the_environment_that_is_not_json_is_explained(tmp_path: Path)
         ("[server]\nport = 70000\n", "server.port ({path}, line 2): expected less than or equal to 65535"),
         ("[sweeps]\nevry = '5m'\n", "sweeps.evry ({path}, line 2): unknown key; did you mean 'every'?"),
         ("[sweeps.payout]\nlga = '5m'\n", "sweeps.payout.lga ({path}, line 2): unknown key; did you mean 'lag'?"),
+        (
+            "[sweeps]\nkinds = 3\n",
+            "sweeps.kinds ({path}, line 2): unknown key; known are every, full_every, lag, overlap",
+        ),
+        ("[sweeps.payout]\nlag = 3\n", "sweeps.payout.lag ({path}, line 2): expected a duration such as"),
+        (
+            "[[subscriptions]]\nname = 'a'\nurl = 'b'\nsecrets = ['env:S']\nkinds = 'payout'\n",
+            "subscriptions[1].kinds ({path}, line 5): expected a list, in brackets",
+        ),
         ("[alerts]\nurls = 'env:A'\n", "alerts.urls ({path}, line 2): expected a list, in brackets"),
         ("server = 8080\n", "server ({path}, line 1): expected a table"),
         ("accounts = 'main'\n", "accounts ({path}, line 1): expected a table"),
