@@ -153,6 +153,7 @@ class Scheduler:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._refresh_at: datetime | None = None
         self._seen = (clock.now(), clock.monotonic())
+        self._watching: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
@@ -162,10 +163,13 @@ class Scheduler:
         """Begin to tick, on the running loop."""
         self._scheduler.start()
         self._arm()
+        self._watching = asyncio.create_task(self._watch(), name="the wall clock")
 
     async def stop(self, patience: timedelta) -> None:
         """No further runs; those under way may end within `patience`, then they are cancelled and resume elsewhere."""
         self._scheduler.remove_all_jobs()
+        if self._watching is not None:
+            self._watching.cancel()
         running = list(self._running.values())
         if running:
             await asyncio.wait(running, timeout=patience.total_seconds())
@@ -243,8 +247,14 @@ class Scheduler:
         for allocation in self._allocations:
             await allocation.refresh(self._ledger, now)
 
+    async def _watch(self) -> None:
+        """By the loop's own time. A tick would come too late to notice: APScheduler plans by the wall clock, and after
+        that is set back it waits for as long as that."""
+        while True:
+            await asyncio.sleep(self._tick_every.total_seconds())
+            self._watch_the_clock(self._clock.now())
+
     def _watch_the_clock(self, now: datetime) -> None:
-        """APScheduler plans by the wall clock: after it is set back, ticks would pause for as long as that."""
         monotonic = self._clock.monotonic()
         was, was_monotonic = self._seen
         self._seen = (now, monotonic)

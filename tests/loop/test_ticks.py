@@ -1,0 +1,73 @@
+"""Ticks as APScheduler makes them, by a wall clock that somebody sets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import closing
+from datetime import datetime, timedelta, tzinfo
+
+import pytest
+from apscheduler.schedulers import base
+from apscheduler.triggers import interval
+
+from reconciler.clock import SystemClock
+from reconciler.ledger import GroupCommit, Job, open_ledger
+from reconciler.periodic import Ended, Periodic, Runner
+from reconciler.retry import RetryPolicy
+from reconciler.scheduler import Scheduler
+
+_TICK = timedelta(milliseconds=20)
+_PATIENCE_SECONDS = 120.0
+"""A run that is under way while the clock is set is found due half a minute later, when the ledger is read anew."""
+
+
+class Wall(SystemClock):
+    """The machine's clock, wrong by as much as somebody set it."""
+
+    def __init__(self) -> None:
+        self.wrong_by = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.wrong_by
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """Ours, and what APScheduler asks for the time: it takes no clock of anybody's."""
+    wall = Wall()
+
+    class OnTheWall(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> OnTheWall:
+            return cls.fromtimestamp(wall.now().timestamp(), tz)
+
+    monkeypatch.setattr(base, "datetime", OnTheWall)
+    monkeypatch.setattr(interval, "datetime", OnTheWall)
+    return wall
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=-1), timedelta(hours=1)], ids=["back", "forward"])
+def test_what_is_due_still_runs_after_the_clock_was_set(sqlite_ledger_url: str, wall: Wall, by: timedelta) -> None:
+    async def story() -> None:
+        with closing(open_ledger(sqlite_ledger_url)) as ledger:
+            commit = GroupCommit(ledger, wall)
+            ran = asyncio.Event()
+
+            async def run(_: Job) -> Ended:
+                return Ended(complete=True)
+
+            job = Periodic("often", lambda: 5 * _TICK, run)
+            runner = Runner(commit, wall, owner="t", policy=RetryPolicy(), rng=random.Random(0), on_run=ran.set)
+            scheduler = Scheduler([job], runner, commit, wall, rng=random.Random(0), tick=_TICK)
+            scheduler.start()
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                for wrong_by in (timedelta(0), by, timedelta(0)):
+                    wall.wrong_by = wrong_by
+                    for _ in range(3):
+                        ran.clear()
+                        await ran.wait()
+            await scheduler.stop(timedelta(seconds=5))
+            await commit.close()
+
+    asyncio.run(story())
