@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -127,6 +128,13 @@ def test_what_would_stop_the_start_is_said_whatever_the_ledger_holds(
     (line,) = (each for each in ran.json["checks"] if each["what"] == what and each["severity"] == "error")
     assert names in line["text"]
     assert line["remedy"]
+
+
+def test_a_sqlite_with_the_wal_reset_bug_is_named(check: Check) -> None:
+    [said] = [line for line in check().json["checks"] if line["what"] == "sqlite"]
+    assert ("WAL-reset bug" in said["text"], said["remedy"] is None) == (
+        (True, False) if sqlite3.sqlite_version_info < (3, 51, 3) else (False, True)
+    )
 
 
 def test_a_console_that_nobody_may_log_in_to_is_named(sqlite_ledger_url: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from reconciler.errors import ConfigurationError, LedgerError, LedgerLocked, Led
 from reconciler.ledger import Ledger, Mark, Store, open_ledger
 from reconciler.ledger.codec import storable
 from reconciler.ledger.store import BUSY_SECONDS
+from reconciler.ledger.transaction import Transaction
 from reconciler.ledger.turn import FileTurn
 from tests.databases import sqlite_url
 from tests.ledger.factories import by_hand, ref, row, table
@@ -199,10 +200,24 @@ def test_a_ledger_in_memory_works_for_previews(clock: ManualClock) -> None:
 # --- SQLite: other programs -----------------------------------------------------------------------
 
 
+def pragmas(tx: Transaction, *names: str) -> dict[str, object]:
+    return {name: tx.run(text(f"PRAGMA {name}")).scalar_one() for name in names}
+
+
 def test_sqlite_is_opened_for_durability(sqlite_ledger_url: str) -> None:
     with closing(open_ledger(sqlite_ledger_url)) as ledger, ledger.together() as tx:
-        found = {name: tx.run(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")}
-    assert found == {"journal_mode": "wal", "synchronous": 2}
+        found = pragmas(tx, "journal_mode", "synchronous", "fullfsync", "foreign_keys", "mmap_size")
+    # A mapped file was what made the WAL-reset bug of older versions a loss.
+    assert found == {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "foreign_keys": 1, "mmap_size": 0}
+
+
+def test_only_the_writer_moves_sqlites_journal_and_it_under_the_file_lock(sqlite_ledger_url: str) -> None:
+    """Before SQLite 3.51.3 two that write and checkpoint at the same instant can lose what was committed."""
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        with ledger.together() as tx:
+            assert pragmas(tx, "wal_autocheckpoint", "query_only") == {"wal_autocheckpoint": 0, "query_only": 0}
+        with ledger.store.read() as tx:
+            assert pragmas(tx, "wal_autocheckpoint", "query_only") == {"wal_autocheckpoint": 0, "query_only": 1}
 
 
 def test_another_program_with_the_database_locked_is_reported_in_time_and_survived(
