@@ -20,13 +20,12 @@ from reconciler.ledger import Coverage, GroupCommit, Job, Ledger, Mark, mark_of
 from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Priority, Severity, Window
 from reconciler.periodic import Ended, behind_gates
-from reconciler.provider import Kind
+from reconciler.provider import FEED, Kind
 from reconciler.spending import NoBudget
 
 log = structlog.get_logger(__name__)
 
-_FEED = Kind(name="event", endpoint="event.list", list_endpoint="event.list")
-"""The feed, as something that has a budget and can be gated like any kind."""
+_FEED = Kind(name=FEED, endpoint=f"{FEED}.list", list_endpoint=f"{FEED}.list")
 
 
 class Feed:

@@ -241,6 +241,9 @@ class Limit:
     burst: int
 
 
+FEED = "event"
+"""The provider's own feed, as something that has a budget and can be gated like any kind."""
+
 ACCOUNT_LIMIT = ""
 """The name under which a provider publishes the limit over all of an account's endpoints."""
 

@@ -13,7 +13,7 @@ from reconciler.ledger.alerts import Alert
 from reconciler.ledger.findings import HOLES, NOBODYS
 from reconciler.ledger.jobs import account_of
 from reconciler.model import Cause, ResourceRef
-from reconciler.provider import DeadlineRule, Kind
+from reconciler.provider import FEED, DeadlineRule, Kind
 from reconciler.status.coverage import Gap, Reach, last_reason, reaches
 from reconciler.status.observing import LIMIT, Late, Observed, Tally
 from reconciler.status.reading import ReadBudget, read_budget
@@ -172,8 +172,8 @@ def _configured(observed: Observed) -> frozenset[tuple[str, str]]:
 
 def _gates(observed: Observed) -> tuple[Gate, ...]:
     """Of what somebody reads. What the configuration holds no more nobody does: that it is not looked at is said."""
-    kinds = {each.account: each.kinds for each in observed.followed}
-    return tuple(each for each in observed.gates if each.account in kinds and each.kind in ("", *kinds[each.account]))
+    read = {each.account: {"", FEED, *each.kinds} for each in observed.followed}
+    return tuple(each for each in observed.gates if each.kind in read.get(each.account, ()))
 
 
 # --- coverage -------------------------------------------------------------------------------------

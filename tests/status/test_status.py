@@ -15,7 +15,7 @@ from reconciler.ledger import Coverage, Ledger, Rejection, Release, expectations
 from reconciler.ledger.anomalies import Anomalies
 from reconciler.ledger.findings import FEED_AGED_OUT
 from reconciler.model import Cause, Finding, Notice, Severity, Window
-from reconciler.provider import DeadlineRule, Kind
+from reconciler.provider import FEED, DeadlineRule, Kind
 from reconciler.status import Followed, Status, observe, report_document, status_document, status_of
 from reconciler.status.observing import BEGINNING, LIMIT
 from tests.ledger.factories import (
@@ -200,6 +200,20 @@ def test_a_gated_account_is_not_looked_at(ledger: Ledger, clock: ManualClock) ->
     until = clock.now() + timedelta(minutes=15)
     ledger.gate("main", "", reason="credentials", note="key revoked", until=until, now=clock.now())
     assert reasons(look(ledger, clock)) == {"*": "credentials: key revoked"}
+
+
+def test_a_feed_that_may_not_be_read_is_not_looked_at_however_well_the_lists_go(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """What was missed is found by it alone."""
+    healthy(ledger, clock)
+    until = clock.now() + timedelta(minutes=15)
+    ledger.gate("main", FEED, reason="permission", note="Read on Events", until=until, now=clock.now())
+    status = look(ledger, clock)
+    assert reasons(status) == {"event": "permission: Read on Events"}
+    assert [each["kind"] for each in document(status)["gates"]] == ["event"]
+    told = conditions(status, Anomalies(), Rules())
+    assert ("gate-permission", "main/event") in [(each.code, each.subject) for each in told]
 
 
 def test_a_brief_throttle_is_not_named_and_a_long_one_is(ledger: Ledger, clock: ManualClock) -> None:
