@@ -103,6 +103,17 @@ def test_migrations_make_every_check_and_condition_that_the_tables_declare(ledge
         assert constraints(ledger) == constraints(declared)
 
 
+def test_postgres_counts_in_the_order_of_asking_and_cleans_the_hot_table_early(postgres_ledger_url: str) -> None:
+    """A counter with a cache gives each connection numbers of its own: a later read would count as an earlier one."""
+    with closing(open_ledger(postgres_ledger_url)) as ledger, ledger.store.read() as tx:
+        counter = tx.run(
+            text("SELECT cache_size, increment_by, cycle FROM pg_sequences WHERE sequencename = 'ledger_clock'")
+        )
+        assert tuple(counter.one()) == (1, 1, False)
+        settings = tx.run(text("SELECT reloptions FROM pg_class WHERE oid = 'resource'::regclass")).scalar_one()
+    assert set(settings) == {"fillfactor=75", "autovacuum_vacuum_scale_factor=0.01"}
+
+
 def test_an_empty_database_gets_the_schema_by_itself(empty_url: str) -> None:
     with closing(open_ledger(empty_url)) as ledger:
         assert current(ledger.store) is None
