@@ -16,6 +16,9 @@ databases hold, still take the sum of nine hundred of them."""
 _WIDEST: Final = 2**63
 _as_stored: Final = ContextVar("as_stored", default=False)
 _CURRENCY = re.compile(r"[A-Z]{3}")
+_WRITTEN = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?", re.ASCII)
+_LONGEST: Final = 28
+"""Characters of an amount: as many digits as decimal arithmetic keeps."""
 
 
 class CurrencyMismatch(ValueError):
@@ -112,7 +115,10 @@ class Exponents:
         return self.exceptions.get(currency.upper(), self.default)
 
     def parse(self, amount: str, currency: str) -> Money:
-        """A decimal string in major units, exactly. Raises ValueError where it does not fit the minor unit."""
+        """A decimal string in major units, exactly. Raises ValueError where it does not fit the minor unit, or is
+        written in another way: `1e999990` would take a minute to write out."""
+        if len(amount) > _LONGEST or not _WRITTEN.fullmatch(amount):
+            raise ValueError(f"{amount[:_LONGEST]!r} is no amount such as 1234.50")
         scaled = Decimal(amount).scaleb(self.of(currency))
         if scaled != scaled.to_integral_value():
             raise ValueError(f"{amount} {currency} has more decimals than its minor unit holds")

@@ -60,3 +60,18 @@ def test_as_many_decimals_as_the_minor_unit_holds_and_no_more() -> None:
     for amount, currency in (("12.505", "EUR"), ("12.5", "JPY"), ("12.0005", "KWD")):
         with pytest.raises(ValueError, match="more decimals than its minor unit holds"):
             EXPONENTS.parse(amount, currency)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e9", "1e400000", "1e999990", "1e99999999999", "9" * 400_000, "1." + "0" * 33 + "1", "1." + "0" * 40,
+        "NaN", "-Infinity", "1_000", "\u0661", "twelve", "", "1,5", " 1", "1\n",
+    ],
+)  # fmt: skip
+def test_what_is_written_in_no_usual_way_is_refused_unread(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Ten characters can stand for a number of a million digits, and to write that one out takes a minute."""
+    monkeypatch.setattr("reconciler.money.Decimal", lambda _: pytest.fail("it was read"))
+    with pytest.raises(ValueError, match="no amount") as refused:
+        EXPONENTS.parse(text, "EUR")
+    assert len(str(refused.value)) < 200
