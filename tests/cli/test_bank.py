@@ -105,12 +105,18 @@ def test_columns_are_found_by_their_names() -> None:
         (CSV.replace("Booked on", "Date"), {}, "booked_on is not there"),
         (CSV.replace(";USD;;", ";EUR;;"), {}, "mixes USD and EUR"),
         (CSV.replace(";USD;;", ";USD;"), {}, "another number of cells"),
+        (CSV.replace("Booked on", '"Booked on'), {}, "unexpected end of data"),
+        (CSV.replace("Booked on", "Booked on;" + "x" * 200_000), {}, "field larger than field limit"),
+        (CSV.replace("-7.10", "7" * 100_000), {}, f"{'7' * 40}'... is no amount of money"),
+        (CSV.replace("2026-01-13", "2026-01-1x" * 10_000), {}, "... is no day"),
     ],
+    ids=range(12),
 )
 def test_a_file_that_can_be_read_in_two_ways_is_refused(content: str, more: dict[str, str | None], said: str) -> None:
     with pytest.raises(UsageError) as refused:
         delimited.read(content.encode(), **({"statement": "2026-01"} | more))
     assert said in str(refused.value)
+    assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(

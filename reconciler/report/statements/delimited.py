@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -50,17 +51,8 @@ def read(
     delimiter = max(_DELIMITERS, key=head.count)
     piles: dict[str, _Pile] = {}
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    heads = ["_".join(name.strip().lower().split()) for name in rows.fieldnames or ()]
-    names = dict(zip(rows.fieldnames or (), heads, strict=True))
-    twice = sorted({name for name in heads if _is_used(name) and heads.count(name) > 1})
-    if twice:
-        raise UsageError(f"the first line names {', '.join(twice)} more than once; leave one column of each")
-    missing = [name for name in _NEEDED if name not in names.values()]
-    if missing:
-        raise UsageError(
-            f"the first line must name the columns {', '.join(_NEEDED)}; {', '.join(missing)} is not there"
-        )
     try:
+        names = _names(rows.fieldnames or ())
         for row in rows:
             if None in row or None in row.values():
                 raise UsageError(f"line {rows.line_num}: has another number of cells than the first line")
@@ -70,6 +62,20 @@ def read(
     if (opening or closing) and len(piles) > 1:
         raise UsageError(f"--opening and --closing speak of one statement, and this file holds {len(piles)}")
     return [_statement(name, pile, opening, closing) for name, pile in piles.items()]
+
+
+def _names(heads: Sequence[str]) -> Mapping[str, str]:
+    """What the columns are called here, by their heads. Raises UsageError where one is missing, or there are two."""
+    plain = ["_".join(head.strip().lower().split()) for head in heads]
+    twice = sorted(name for name, count in Counter(plain).items() if _is_used(name) and count > 1)
+    if twice:
+        raise UsageError(f"the first line names {', '.join(twice)} more than once; leave one column of each")
+    missing = [name for name in _NEEDED if name not in plain]
+    if missing:
+        raise UsageError(
+            f"the first line must name the columns {', '.join(_NEEDED)}; {', '.join(missing)} is not there"
+        )
+    return dict(zip(heads, plain, strict=True))
 
 
 def _is_used(name: str) -> bool:

@@ -11,6 +11,8 @@ from reconciler.errors import UsageError
 from reconciler.money import LARGEST
 
 MOST_DECIMALS = 6
+_LONGEST = 40
+"""Characters of an amount: to count with one of a million digits takes a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def decimals(amount: Decimal) -> int:
 def amount_of(text: str, where: str) -> Decimal:
     """A plain decimal with a point. Raises UsageError for anything that could be read in two ways."""
     plain = text.strip()
+    if len(plain) > _LONGEST:
+        raise UsageError(f"{where}: {shortened(plain)} is no amount of money")
     try:
         amount = Decimal(plain)
     except InvalidOperation:
@@ -94,14 +98,19 @@ def day_of(text: str, where: str) -> date:
     try:
         return date.fromisoformat(text.strip()[:10])
     except ValueError:
-        raise UsageError(f"{where}: {text!r} is no day; write 2026-01-31") from None
+        raise UsageError(f"{where}: {shortened(text)} is no day; write 2026-01-31") from None
 
 
 def currency_of(text: str, where: str) -> str:
     plain = text.strip().upper()
     if len(plain) != 3 or not plain.isascii() or not plain.isalpha():
-        raise UsageError(f"{where}: {text!r} is no currency; write three letters, such as EUR")
+        raise UsageError(f"{where}: {shortened(text)} is no currency; write three letters, such as EUR")
     return plain
+
+
+def shortened(text: str) -> str:
+    """Words of the file, as they stand in a message."""
+    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST]!r}..."
 
 
 def joined(parts: Iterable[str | None]) -> str:
