@@ -16,6 +16,8 @@ _MEMBER: Final = b"\x1f\x8b"
 """How gzip's next member begins (RFC 1952 2.3); together they are one body."""
 _STEP_BYTES: Final = 256 * 1024
 """Unpacked at once, so that whoever counts can stop in the middle of a bomb."""
+_SLICE_BYTES: Final = 8192
+"""Given to zlib at once. It copies whatever stands behind a member's end, and a member may have twenty bytes."""
 
 
 class Unreadable(Exception):
@@ -39,6 +41,10 @@ class Inflated:
             return
         if self._encoding not in ("gzip", "x-gzip", "deflate"):
             raise Unreadable(f"it is packed as {self._encoding[:40]!r}, which nobody asked for")
+        for start in range(0, len(piece), _SLICE_BYTES):
+            yield from self._unpack(piece[start : start + _SLICE_BYTES])
+
+    def _unpack(self, piece: bytes) -> Iterator[bytes]:
         piece, self._held = self._held + piece, b""
         try:
             more = False
@@ -50,7 +56,8 @@ class Inflated:
                     self._held = piece if piece == _MEMBER[:1] else b""
                     return  # padding behind the end
                 part = stream.decompress(piece, _STEP_BYTES)
-                yield part
+                if part:
+                    yield part
                 # zlib may have taken the last byte and hold what it stands for: a whole step is not the end of it.
                 more = len(part) == _STEP_BYTES and not stream.eof
                 piece = stream.unused_data if stream.eof else stream.unconsumed_tail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,3 +60,26 @@ def test_a_body_of_two_members_is_whole_wherever_it_is_cut() -> None:
         )
         found.end()
     assert unpacked("gzip", packed, 1) == b'{"a":[1,2,3]}'
+
+
+def test_members_of_nothing_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zlib copies all that stands behind a member: with all of a piece behind each, that is the piece's square."""
+    made, copied = zlib.decompressobj, 0
+
+    class Counting:
+        def __init__(self, window: int) -> None:
+            self._stream = made(window)
+
+        def __getattr__(self, name: str) -> Any:
+            nonlocal copied
+            found = getattr(self._stream, name)
+            copied += len(found) if isinstance(found, bytes) else 0
+            return found
+
+    monkeypatch.setattr("reconciler.inflating.zlib.decompressobj", Counting)
+    costs = []
+    for members in (1_000, 10_000):
+        copied = 0
+        assert unpacked("gzip", gzip.compress(b"") * members + gzip.compress(b"{}"), 2**20) == b"{}"
+        costs.append(copied)
+    assert costs[1] < 12 * costs[0]
