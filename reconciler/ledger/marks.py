@@ -53,7 +53,10 @@ class Mark:
 
 
 def mark_of(hint: Hint, cause: Cause, settle: timedelta) -> Mark:
-    expected = None if hint.expected is None else orjson.dumps(hint.expected).decode()
+    try:
+        expected = None if hint.expected is None else orjson.dumps(hint.expected).decode()
+    except orjson.JSONEncodeError:  # nested deeper than anything is written: what was said of it cannot be checked
+        expected = None
     return Mark(hint.ref, cause, settle=settle, expected=expected, created_at=hint.created_at)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 import orjson
 import pytest
@@ -13,7 +14,8 @@ from reconciler.ledger.jobs import JobState
 from reconciler.ledger.listing.received import deliveries_of
 from reconciler.ledger.listing.received import delivery as whole_delivery
 from reconciler.ledger.listing.tallies import day_tallies
-from reconciler.model import Cause, Delivery, Redaction, ResourceRef, Snapshot
+from reconciler.ledger.marks import mark_of
+from reconciler.model import Cause, Delivery, Hint, Redaction, ResourceRef, Snapshot
 from tests.ledger.factories import (
     LEAST,
     NOON,
@@ -329,3 +331,11 @@ def test_deliveries_are_tallied_by_days_of_utc(ledger: Ledger) -> None:
         (yesterday, "rejected", 1),
         (yesterday, "stored", 1),
     ]
+
+
+def test_an_announcement_that_cannot_be_written_down_is_none() -> None:
+    """The delivery is taken, and its settle window decides: a 503 would have it come again, and be no better."""
+    nested: dict[str, Any] = {}
+    for _ in range(500):
+        nested = {"a": nested}
+    assert mark_of(Hint(CHARGE, {"changed_from": nested}), Cause.WEBHOOK, SETTLE) == webhook(CHARGE)

@@ -24,6 +24,7 @@ BATCH = 5000
 VERDICTS = ("stored", "duplicate", "rejected", "ignored")
 TONES = {"stored": "good", "duplicate": "quiet", "rejected": "bad", "ignored": "quiet"}
 _IDS = 120
+_END = object()
 _COLUMNS = columns(
     ("received", Kind.INSTANT), "verdict", "account", "type", "event", "reason", ("bytes", Kind.COUNT), "from_address"
 )
@@ -228,10 +229,13 @@ def _value(cell: Any) -> Value:
 
 
 def parsed(body: bytes | None) -> Any:
+    """None also for what is nested deeper than can be written again, or masked."""
     try:
-        return None if body is None else orjson.loads(body)
-    except orjson.JSONDecodeError:
+        found = None if body is None else orjson.loads(body)
+        orjson.dumps(found)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
+    return found
 
 
 def shown_body(body: bytes | None, content: Any, *, open_: bool) -> str:
@@ -251,13 +255,15 @@ def telling(name: str) -> bool:
 def _ids(content: Any) -> list[str]:
     """Everything in a body that could be a resource's id, in its order."""
     found: dict[str, None] = {}
-    waiting = [content]
-    while waiting and len(found) < 4 * _IDS:
-        value = waiting.pop(0)
-        if isinstance(value, dict):
-            waiting[:0] = list(value.values())
+    inside: list[Iterator[Any]] = [iter((content,))]
+    while inside and len(found) < 4 * _IDS:
+        value = next(inside[-1], _END)
+        if value is _END:
+            inside.pop()
+        elif isinstance(value, dict):
+            inside.append(iter(value.values()))
         elif isinstance(value, list):
-            waiting[:0] = value
+            inside.append(iter(value))
         elif (isinstance(value, str) and 0 < len(value) <= 255 and " " not in value) or (
             isinstance(value, int) and not isinstance(value, bool) and value > 999
         ):
