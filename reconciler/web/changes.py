@@ -241,8 +241,8 @@ def _last(given: Mapping[str, Sequence[str]], name: str, default: str) -> str:
 
 
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST:
-        raise UsageError(f"limit={text}: expected a number from 1 to {MOST}")
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not 1 <= int(text) <= MOST:
+        raise UsageError(f"limit={text[:60]}: expected a number from 1 to {MOST}")
     return int(text)
 
 

@@ -165,6 +165,7 @@ def test_a_stop_does_not_wait_for_who_waits(sqlite_ledger_url: str) -> None:
     [
         ("/api/v1/changes?limit=0", 400, "limit=0"),
         ("/api/v1/changes?limit=1001", 400, "limit=1001"),
+        (f"/api/v1/changes?limit={'9' * 5000}", 400, "expected a number from 1 to 1000"),
         ("/api/v1/changes?wait=soon", 400, "wait=soon"),
         ("/api/v1/changes?cause=nobody", 400, "cause=nobody"),
         ("/api/v1/changes?since=1", 400, "unknown parameter 'since'"),
