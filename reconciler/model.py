@@ -342,7 +342,8 @@ def content_hash(body: Mapping[str, Any], volatile: frozenset[str] = frozenset()
 
 
 def changed_fields(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[str]:
-    """Dotted paths of what differs, sorted; lists are compared as wholes. A whole object that came or went is `*`."""
+    """Dotted paths of what differs, sorted; lists are compared as wholes, and so is what lies below a path of more than
+    255 characters: it would be repeated before each of its fields. A whole object that came or went is `*`."""
     if before is None or after is None:
         return [] if before is after else ["*"]
     paths: list[str] = []
@@ -352,13 +353,27 @@ def changed_fields(before: Mapping[str, Any] | None, after: Mapping[str, Any] | 
 
 def _collect_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, paths: list[str]) -> None:
     for name in before.keys() | after.keys():
-        old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
+        old, new = before.get(name, ABSENT), after.get(name, ABSENT)
         if old == new and type(old) is type(new):
             continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and len(prefix) + len(name) <= _LONGEST_PATH:
             _collect_changes(old, new, f"{prefix}{name}.", paths)
             continue
         paths.append(f"{prefix}{name}")
 
 
-_ABSENT = object()
+ABSENT = object()
+_LONGEST_PATH: Final = 255
+
+
+def at_path(body: object, path: str) -> Any:
+    """What stands at a dotted path; ABSENT: nothing. A name may itself hold dots, so the longest one that fits is
+    taken."""
+    while isinstance(body, Mapping):
+        if path in body:
+            return body[path]
+        name = max((each for each in body if path.startswith(f"{each}.")), key=len, default=None)
+        if name is None:
+            break
+        body, path = body[name], path[len(name) + 1 :]
+    return ABSENT

@@ -18,7 +18,7 @@ from reconciler.cli.printing import print_json, print_page, table, words
 from reconciler.desk import Desk
 from reconciler.errors import UsageError
 from reconciler.ledger import LoggedDelivery, Resource, Version
-from reconciler.model import Entry, ResourceRef, Snapshot, State
+from reconciler.model import ABSENT, Entry, ResourceRef, Snapshot, State, at_path
 from reconciler.money import Exponents, Money, as_stored
 from reconciler.refs import checked
 from reconciler.status import instant
@@ -240,16 +240,9 @@ def _changes(before: Version | None, version: Version) -> str:
 
 
 def _at(body: Mapping[str, Any] | None, path: str) -> str:
-    """The value at a dotted path, shortened. A key may itself hold dots, so the longest one that fits is taken."""
-    inner: Any = body
-    parts = path.split(".")
-    while parts:
-        for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
-            if isinstance(inner, Mapping) and name in inner:
-                inner, parts = inner[name], parts[length:]
-                break
-        else:
-            return "(absent)"
+    """The value at a dotted path, shortened."""
+    inner = at_path(body, path)
+    if inner is ABSENT:
+        return "(absent)"
     text = orjson.dumps(inner).decode()
     return text if len(text) <= _VALUE_WIDTH else f"{text[:_VALUE_WIDTH]}..."

@@ -88,10 +88,8 @@ class Filter:
         return any(path == WHOLE_OBJECT or self._names(path) for path in changed)
 
     def _names(self, path: str) -> bool:
-        parts = path.split(".")
-        upwards = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
         below = f"{path}."
-        return not upwards.isdisjoint(self.fields) or any(field.startswith(below) for field in self.fields)
+        return any(below.startswith(f"{field}.") or field.startswith(below) for field in self.fields)
 
 
 EVERYTHING = Filter()

@@ -17,7 +17,7 @@ from reconciler.errors import UsageError
 from reconciler.ledger import Resource, listing
 from reconciler.ledger.listing import EntryOf, ListedDelivery, StoredVersion
 from reconciler.ledger.people import Role
-from reconciler.model import ResourceRef, State, changed_fields
+from reconciler.model import ABSENT, ResourceRef, State, at_path, changed_fields
 from reconciler.report.formats.columns import Kind
 from reconciler.report.model import Amount
 
@@ -159,17 +159,9 @@ def _body(version: StoredVersion) -> dict[str, Any] | None:
 
 
 def _at(body: Mapping[str, Any], path: str, *, open_: bool) -> str:
-    """The value at a dotted path. A key may itself hold dots, so the longest one that fits is taken."""
-    inner: Any = body
-    parts = path.split(".")
-    while parts:
-        for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
-            if isinstance(inner, Mapping) and name in inner:
-                inner, parts = inner[name], parts[length:]
-                break
-        else:
-            return "(absent)"
+    inner = at_path(body, path)
+    if inner is ABSENT:
+        return "(absent)"
     if not open_:
         inner = MASK if is_personal(path) and inner not in (None, "") else masked(inner)
     text = orjson.dumps(inner).decode()
