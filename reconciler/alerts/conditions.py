@@ -72,7 +72,7 @@ def _backlog(status: Status, rules: Rules) -> Iterator[Condition]:
             "backlog",
             "",
             Severity.WARNING,
-            f"{sum(each.dirty for each in status.followed):,} resources wait to be read, "
+            f"{sum(each.dirty - each.dead - each.discarded for each in status.followed):,} resources wait to be read, "
             f"the oldest for {format_duration(timedelta(seconds=round(status.oldest_dirty.total_seconds())))}",
             "look at the gates and the budget in `reconcile status`: a closed gate or an exhausted read budget holds "
             "reads back; else raise worker.concurrency or start another node",

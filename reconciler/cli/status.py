@@ -107,7 +107,8 @@ def _tables(found: Status) -> Iterator[RenderableType]:
 
 def _summary(found: Status) -> Text:
     counts, deliveries = found.resources, found.deliveries
-    oldest = "nothing is dirty" if found.oldest_dirty is None else f"oldest dirty for {span(found.oldest_dirty)}"
+    waits = "none waits to be read" if counts.dirty else "nothing is dirty"
+    oldest = waits if found.oldest_dirty is None else f"oldest dirty for {span(found.oldest_dirty)}"
     return Text(
         f"As of {words(found.as_of)}: {counts.total:,} resources, {counts.dirty:,} dirty ({oldest}), "
         f"{counts.dead:,} dead, {counts.deleted:,} deleted.\n"

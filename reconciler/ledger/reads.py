@@ -87,6 +87,7 @@ class Holding:
     dead: int
     discarded: int
     oldest_dirty_at: datetime | None
+    """Since when the oldest mark waits to be read. What a dead letter waits for is somebody to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ _HOLDINGS = text(
       sum(CASE WHEN generation > settled_generation THEN 1 ELSE 0 END) AS dirty,
       sum(CASE WHEN dead_at IS NOT NULL AND discarded_at IS NULL THEN 1 ELSE 0 END) AS dead,
       sum(CASE WHEN discarded_at IS NOT NULL THEN 1 ELSE 0 END) AS discarded,
-      min(CASE WHEN generation > settled_generation AND discarded_at IS NULL THEN first_marked_at END) AS oldest
+      min(CASE WHEN generation > settled_generation AND dead_at IS NULL THEN first_marked_at END) AS oldest
     FROM resource GROUP BY account, kind ORDER BY account, kind
     """
 )

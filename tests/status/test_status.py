@@ -104,6 +104,26 @@ def test_a_dead_letter_is_dead_and_still_dirty(ledger: Ledger, clock: ManualCloc
     assert status.broken
 
 
+def test_a_dead_letter_is_no_backlog(ledger: Ledger, clock: ManualClock) -> None:
+    """It waits for somebody to mend it, for months if need be: what waits for a worker would be hidden behind it."""
+    bury(ledger, clock)
+    clock.advance(DAY)
+    status = look(ledger, clock)
+    assert status.oldest_dirty is None
+    assert [each.code for each in conditions(status, Anomalies(), Rules()) if each.code != "not-looked-at"] == [
+        "dead-letters"
+    ]
+
+    ledger.mark([by_hand(ref("ch_2"))], clock.now())
+    clock.advance(60 * MINUTE)
+    (backlog,) = [each for each in conditions(look(ledger, clock), Anomalies(), Rules()) if each.code == "backlog"]
+    assert backlog.text.startswith("1 resources wait to be read, the oldest for 1h")
+
+    assert ledger.discard(ref(), clock.now())
+    (backlog,) = [each for each in conditions(look(ledger, clock), Anomalies(), Rules()) if each.code == "backlog"]
+    assert backlog.text.startswith("1 resources wait to be read, the oldest for 1h")
+
+
 def bury(ledger: Ledger, clock: ManualClock) -> None:
     ledger.mark([by_hand(ref())], clock.now())
     claim = claim_one(ledger, clock.now())
