@@ -18,6 +18,7 @@ from reconciler.report.scope import Scope, scaled
 from reconciler.report.statements.chain import Hole, holes
 from reconciler.report.work import item
 
+_WORD = re.compile(r"[0-9A-Za-z]+")
 _SIX = Decimal("0.000001")
 _Place = tuple[str, str]
 """A bank's account, and the currency of its statements."""
@@ -50,8 +51,19 @@ class BankMatch:
         self._tied: dict[tuple[str, str | None], set[_Place]] = defaultdict(set)
         """Where a provider sends money to -> where on the statements it was seen to arrive."""
         self._holes = tuple(holes(self._lines, facts.bank_openings))
+        traces = {_longest_word(payout.trace) for payout in self._payouts if payout.trace}
+        self._naming: dict[str, list[BankLine]] = defaultdict(list)
+        """By the longest word of a payout's trace."""
+        for line in self._lines:
+            for word in traces.intersection((*_WORD.findall(line.reference), "")):
+                self._naming[word].append(line)
         for payout in sorted(self._payouts, key=lambda each: (each.occurred_at, each.ref)):
             self._take(payout)
+        self._left: dict[tuple[str, Decimal], list[BankLine]] = defaultdict(list)
+        """By currency and amount."""
+        for line in self._lines:
+            if line not in self._payout_of:
+                self._left[line.currency, _amount(line).major].append(line)
         self._unseen = self._in_holes()
 
     def of(self, payout: ResourceRef) -> Banked | None:
@@ -82,18 +94,20 @@ class BankMatch:
         if not payout.trace or not self._lines:
             return
         whole = re.compile(rf"(?<![0-9A-Za-z]){re.escape(payout.trace)}(?![0-9A-Za-z])")
-        named = [line for line in self._lines if line not in self._payout_of and whole.search(line.reference)]
+        near = self._naming.get(_longest_word(payout.trace), ())
+        named = [line for line in near if line not in self._payout_of and whole.search(line.reference)]
         if len(named) > 1:
-            named = [line for line in named if self._is_as_much(line, payout)]
+            same = self._own(payout)
+            named = [line for line in named if (line.currency, _amount(line).major) == same]
         if len(named) != 1:
             return
         self._payout_of[named[0]] = payout.ref
         self._banked[payout.ref] = self._banked_as(payout, named[0])
         self._tied[payout.ref.account, payout.destination].add(_place(named[0]))
 
-    def _is_as_much(self, line: BankLine, payout: Movement) -> bool:
+    def _own(self, payout: Movement) -> tuple[str, Decimal]:
         paid = self._scope.own(payout.amount.minor, payout.ref.account, payout.amount.currency)
-        return (line.currency, _amount(line).major) == (paid.currency, paid.major)
+        return paid.currency, paid.major
 
     def _banked_as(self, payout: Movement, line: BankLine) -> Banked:
         currency = payout.amount.currency
@@ -195,10 +209,10 @@ class BankMatch:
         )
 
     def _suggestion(self, payout: Movement) -> str | None:
-        alike = [line for line in self._lines if line not in self._payout_of and self._is_as_much(line, payout)]
+        alike = [f"{line.reference} of {line.booked_on}" for line in self._left.get(self._own(payout), [])[:3]]
         words = []
         if alike:
-            words.append("Same amount: " + ", ".join(f"{line.reference} of {line.booked_on}" for line in alike[:3]))
+            words.append(f"Same amount: {', '.join(alike)}")
         hole = self._hole(payout, certain=False)
         if hole is not None:
             words.append(
@@ -214,3 +228,8 @@ def _place(of: BankLine | Hole) -> _Place:
 
 def _amount(line: BankLine) -> Amount:
     return Amount(line.minor, line.currency, line.exponent)
+
+
+def _longest_word(trace: str) -> str:
+    """A line whose reference holds the trace holds this word of it, whole; empty: it has none."""
+    return max(_WORD.findall(trace), key=len, default="")
