@@ -161,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Places]:
         raise ConfigurationError(f"{path} cannot be read: {error}") from None
     try:
         return tomllib.loads(text), find_places(path, text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or thousands of digits or brackets
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
 
 

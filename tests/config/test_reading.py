@@ -220,6 +220,16 @@ def test_a_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
     assert "line 1" in refusal(tmp_path, "[server\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [f"port = {'9' * 5000}", f"a = {'[' * 3000}{']' * 3000}", f"a = {'{a=' * 3000}1{'}' * 3000}", ".a" * 3000 + " = 1"],
+    ids=["digits", "lists", "tables", "names"],
+)
+def test_a_file_that_no_reader_of_toml_takes_is_a_mistake_in_it(tmp_path: Path, text: str) -> None:
+    """A daemon that is told to read it again goes on with what it has, as after any other mistake."""
+    assert "is not TOML" in refusal(tmp_path, text.removeprefix("."))
+
+
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"absent\.toml does not exist; name the file with --config"):
         load(tmp_path / "absent.toml", {})
