@@ -82,11 +82,13 @@ def _costs(found: Found, database: str, folder: Path) -> None:
 
 
 def _backfills(found: Found, database: str, folder: Path, sizes: Sequence[int]) -> None:
-    names = [*(f"of_{size}" for size in sizes), "slowly"]
+    asked = [*((size, 0.0) for size in sizes), (SLOW_PAGES_OF, unbound.LATENCY_SECONDS)]
+    names = [name for at, _ in enumerate(asked) for name in (f"filled_{at}", f"floor_{at}")]
     with _ledgers(database, folder / "backfills", names) as (urls, _):
-        made = [backfilling.backfill(size, url, folder) for size, url in zip(sizes, urls, strict=False)]
-        latency = unbound.LATENCY_SECONDS
-        made.append(backfilling.backfill(SLOW_PAGES_OF, urls[-1], folder, latency_seconds=latency))
+        made = [
+            backfilling.backfill(size, url, floor_url, folder, latency_seconds=latency)
+            for (size, latency), url, floor_url in zip(asked, urls[::2], urls[1::2], strict=True)
+        ]
     found.backfills[database] = [asdict(each) | {"per_second": each.per_second} for each in made]
     found.figures += [each for filled in made for each in gates.backfill(database, filled)]
     showing.show_backfills(found.console, database, made)

@@ -143,20 +143,27 @@ def backfill(recording: Recording) -> Drawing:
         limits += [Limit(panel, target, "target"), Limit(panel, least, "least")]
         for each in found:
             if not each["latency_ms"]:
-                rate = each["per_second"]
-                points.append(Point(panel, "objects a second", each["objects"], rate, f"{rate:,.0f}"))
+                for series, name in (("floor", "floor_per_second"), ("backfill", "per_second")):
+                    points.append(Point(panel, series, each["objects"], each[name], f"{each[name]:,.0f}"))
             lines.append(
                 [
                     panel, f"{each['objects']:,}", f"{each['latency_ms']:.0f} ms", f"{each['per_second']:,.0f}/s",
-                    f"{each['cpu_us']:.0f} us", f"{each['peak_mb']:.0f} MB", f"{each['bytes_each']:,.0f} B",
-                    f"{each['packed_share']:.0%}",
+                    f"{each['cpu_us']:.0f} us", f"{each['floor_per_second']:,.0f}/s", f"{each['floor_cpu_us']:.0f} us",
+                    f"{each['peak_mb']:.0f} MB", f"{each['bytes_each']:,.0f} B", f"{each['packed_share']:.0%}",
                 ]
             )  # fmt: skip
     svg = Curves(points, "objects", "objects a second", limits, x_is_ratio=True).svg()
     headings = [
-        "database", "objects", "latency a page", "rate", "CPU each", "peak memory", "ledger each", "bodies, of raw",
+        "database", "objects", "latency a page", "rate", "CPU each", "floor, rate", "floor, CPU each", "peak memory",
+        "ledger each", "bodies, of raw",
     ]  # fmt: skip
-    return Drawing(svg, "Objects a second of a backfill by its size", headings, lines, recording.said_of("backfills"))
+    return Drawing(
+        svg,
+        "Objects a second of a backfill by its size, beside its floor",
+        headings,
+        lines,
+        recording.said_of("backfills"),
+    )
 
 
 def memory(recording: Recording) -> Drawing:

@@ -33,7 +33,9 @@ def show_loads(console: Console, database: str, rows: Sequence[Row]) -> None:
 
 def show_backfills(console: Console, database: str, backfills: Sequence[Backfilled]) -> None:
     table = Table(title=f"backfills on {database}, from nothing")
-    for heading in ("objects", "latency a page", "a second", "CPU each", "memory", "ledger each", "bodies"):
+    for heading in (
+        "objects", "latency a page", "a second", "CPU each", "floor", "its CPU", "memory", "ledger each", "bodies",
+    ):  # fmt: skip
         table.add_column(heading, justify="right")
     for each in backfills:
         table.add_row(
@@ -41,6 +43,8 @@ def show_backfills(console: Console, database: str, backfills: Sequence[Backfill
             f"{each.latency_ms:.0f} ms",
             f"{each.per_second:,.0f}",
             f"{each.cpu_us:.0f} us",
+            f"{each.floor_per_second:,.0f}",
+            f"{each.floor_cpu_us:.0f} us",
             f"{each.peak_mb:.0f} MB",
             f"{each.bytes_each:,.0f} B",
             f"{each.packed_share:.0%} of raw",
