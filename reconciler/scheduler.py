@@ -251,7 +251,7 @@ class Scheduler:
         """By the loop's own time. A tick would come too late to notice: APScheduler plans by the wall clock, and after
         that is set back it waits for as long as that."""
         while True:
-            await asyncio.sleep(self._tick_every.total_seconds())
+            await asyncio.sleep(4 * self._tick_every.total_seconds())
             self._watch_the_clock(self._clock.now())
 
     def _watch_the_clock(self, now: datetime) -> None:

@@ -44,16 +44,14 @@ class Job:
 
 _ENSURE = text("INSERT INTO job (name, due_at) VALUES (:name, :due_at) ON CONFLICT (name) DO NOTHING")
 _AHEAD = timedelta(minutes=1)
-"""A run that began so far in the future was begun by a clock that has been set back since: its times mean nothing.
-Also not when the job is due, which the end of the next run would take for somebody's hurry."""
+"""A run that began so far in the future was begun by a clock that has been set back since: its times mean nothing."""
 
 _HIDDEN = timedelta(days=1)
 """How far back a job begins anew whose watermark lies in the future: how long ago it was set, nobody can say."""
 
 _TAKE = text(
     """
-    UPDATE job SET lease_token = :token, lease_owner = :owner, lease_until = :lease_until, started_at = :now,
-      due_at = CASE WHEN started_at > :ahead THEN :now ELSE due_at END
+    UPDATE job SET lease_token = :token, lease_owner = :owner, lease_until = :lease_until, started_at = :now
     WHERE name = :name AND (started_at > :ahead
       OR due_at <= :now AND (lease_until IS NULL OR lease_until <= :now))
     RETURNING watermark, progress, due_at, tries, last_error
