@@ -94,10 +94,9 @@ class ShopifyShop(Shop):
     def __init__(self, scenario: Scenario, loop: SimulatedLoop, clock: Clock, post: Post) -> None:
         history = History(loop, {kind: ROUTES[kind].volatile for kind in scenario.kinds})
         self._clock = clock
-        self._truth = sandbox.Shop(seed=scenario.seed, clock=clock)
-        self._truth.shelf = RememberingShelf(clock, history)
-        for place in (self._truth.location, self._truth.location + 1):
-            self._truth.shelf.put("location", place, {"id": place, "name": "Shop", "active": True})
+        self._truth = sandbox.Shop(seed=scenario.seed, clock=clock, shelf=RememberingShelf(clock, history))
+        second = self._truth.location + 1
+        self._truth.shelf.put("location", second, {"id": second, "name": "Shop", "active": True})
         limit = BucketLimit(scenario.bucket, scenario.bucket / 20)
         self._sandbox = sandbox.ShopServer(self._truth, bucket=limit, faults=scenario.plan, concurrency=4, post=post)
         self._sandbox.api.most_rows = scenario.page_rows

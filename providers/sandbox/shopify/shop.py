@@ -47,15 +47,16 @@ class Shop:
 
     def __init__(
         self, *, seed: int = 0, clock: Clock | None = None, domain: str = "sandbox.myshopify.com",
-        currency: str = "USD", scopes: tuple[str, ...] = ALL_SCOPES, payments: bool = True,
+        currency: str = "USD", scopes: tuple[str, ...] = ALL_SCOPES, payments: bool = True, shelf: Shelf | None = None,
     ) -> None:  # fmt: skip
-        """`payments`: whether the shop has Shopify Payments; without it that part of the API is not there."""
+        """`payments`: whether the shop has Shopify Payments; without it that part of the API is not there. `shelf`:
+        where its things lie, if somebody wants to see all that happens to them."""
         self.clock = clock or SystemClock()
         self.domain = domain
         self.currency = currency
         self.scopes = scopes
         self.payments = payments
-        self.shelf = Shelf(self.clock)
+        self.shelf = shelf or Shelf(self.clock)
         self.listeners: list[Listener] = []
         self._dice = Dice(seed, domain)
         self._last = 5_000_000_000_000 + self._dice.whole(0, 10**9)
