@@ -144,11 +144,15 @@ def backfill(recording: Recording) -> Drawing:
         for each in found:
             if not each["latency_ms"]:
                 for series, name in (("floor", "floor_per_second"), ("backfill", "per_second")):
-                    points.append(Point(panel, series, each["objects"], each[name], f"{each[name]:,.0f}"))
+                    if name in each:
+                        points.append(Point(panel, series, each["objects"], each[name], f"{each[name]:,.0f}"))
+            # A run from before a backfill had its floor recorded none.
+            has_floor = "floor_per_second" in each
+            floor = (f"{each['floor_per_second']:,.0f}/s", f"{each['floor_cpu_us']:.0f} us") if has_floor else ("", "")
             lines.append(
                 [
                     panel, f"{each['objects']:,}", f"{each['latency_ms']:.0f} ms", f"{each['per_second']:,.0f}/s",
-                    f"{each['cpu_us']:.0f} us", f"{each['floor_per_second']:,.0f}/s", f"{each['floor_cpu_us']:.0f} us",
+                    f"{each['cpu_us']:.0f} us", *floor,
                     f"{each['peak_mb']:.0f} MB", f"{each['bytes_each']:,.0f} B", f"{each['packed_share']:.0%}",
                 ]
             )  # fmt: skip
