@@ -52,11 +52,11 @@ def read(
     piles: dict[str, _Pile] = {}
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        names = _names(rows.fieldnames or ())
+        rows.fieldnames = _names(rows.fieldnames or ())
         for row in rows:
             if None in row or None in row.values():
                 raise UsageError(f"line {rows.line_num}: has another number of cells than the first line")
-            _take({names[name]: cell for name, cell in row.items()}, rows.line_num, piles, statement, currency)
+            _take(row, rows.line_num, piles, statement, currency)
     except csv.Error as error:
         raise UsageError(f"line {rows.line_num}: {error}") from None
     if (opening or closing) and len(piles) > 1:
@@ -64,10 +64,11 @@ def read(
     return [_statement(name, pile, opening, closing) for name, pile in piles.items()]
 
 
-def _names(heads: Sequence[str]) -> Mapping[str, str]:
-    """What the columns are called here, by their heads. Raises UsageError where one is missing, or there are two."""
+def _names(heads: Sequence[str]) -> list[str]:
+    """What the columns are called here; of those that may share a head each has its own name. Raises UsageError where
+    a needed one is missing, or a used one is there twice."""
     plain = ["_".join(head.strip().lower().split()) for head in heads]
-    twice = sorted(name for name, count in Counter(plain).items() if _is_used(name) and count > 1)
+    twice = sorted(name for name, count in Counter(plain).items() if name in _USED and count > 1)
     if twice:
         raise UsageError(f"the first line names {', '.join(twice)} more than once; leave one column of each")
     missing = [name for name in _NEEDED if name not in plain]
@@ -75,11 +76,7 @@ def _names(heads: Sequence[str]) -> Mapping[str, str]:
         raise UsageError(
             f"the first line must name the columns {', '.join(_NEEDED)}; {', '.join(missing)} is not there"
         )
-    return dict(zip(heads, plain, strict=True))
-
-
-def _is_used(name: str) -> bool:
-    return name in _USED or name.startswith(_REFERENCE)
+    return [name if name in _USED else f"{name} {place}" for place, name in enumerate(plain)]
 
 
 def _take(
