@@ -150,5 +150,5 @@ def _unstated(block: SalesBlock, foreign: Amount) -> str:
     paid = replace(foreign, minor=-foreign.minor)
     return (
         f"{block.account}: nobody says what {paid.text} {foreign.currency} count as that"
-        f" orders in {block.currency} were paid with; in the sales they are among what is not paid yet."
+        f" orders in {block.currency} were paid with; in the sales they take nothing off what is not paid yet."
     )
