@@ -60,12 +60,11 @@ def named(ref: ResourceRef, body: Mapping[str, Any], version: str) -> Snapshot:
     """A snapshot of a resource whose id is not in its body (there is one, or it is a list)."""
     route = ROUTES[ref.kind]
     status = body.get(route.status) if route.status else None
-    moments = (instant(body.get(name)) for name in route.created)
     return Snapshot(
         ref=ref,
         body=body,
         status=status.lower() if isinstance(status, str) and len(status) <= LONGEST_STATUS else None,
-        created_at=next((moment for moment in moments if moment is not None), None),
+        created_at=_created(ref.kind, body),
         updated_at=instant(body.get("updated_at")),
         api_version=version,
         volatile=route.volatile,
@@ -74,6 +73,11 @@ def named(ref: ResourceRef, body: Mapping[str, Any], version: str) -> Snapshot:
         parts=names.parts(ref),
         part_of=names.whole_of(ref),
     )
+
+
+def _created(kind: str, body: Mapping[str, Any]) -> datetime | None:
+    moments = (instant(body.get(name)) for name in ROUTES[kind].created)
+    return next((moment for moment in moments if moment is not None), None)
 
 
 def inside(order: Snapshot) -> Iterator[Snapshot]:
@@ -95,7 +99,7 @@ def page(account: str, kind: str, rows: Sequence[Mapping[str, Any]], version: st
             one = snapshot(account, kind, row, version)
             within = list(inside(one)) if kind == "order" else []
         except BadReply as error:
-            broken.append(BrokenRow(str(error)))
+            broken.append(BrokenRow(str(error), _created(kind, row)))
             continue
         found.append(one)
         along += within

@@ -209,3 +209,4 @@ def test_a_row_that_cannot_be_held_is_named_and_hides_no_other(broken: dict[str,
         assert [each.part_of for each in found.along if each.part_of == ref("order", 2)] == []
         (named,) = found.broken
         assert said.removeprefix("an order") in named.said
+        assert named.created_at == datetime.fromisoformat(an_order(2)["created_at"])
