@@ -107,5 +107,9 @@ def _named(kind: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "payout", named
             if named := whole(body.get("source_order_id")):
                 yield "order", named
+            source = str(body.get("source_type")).lower()
+            kind = "dispute" if source.endswith("dispute") else source
+            if kind in ("dispute", "payout") and (named := whole(body.get("source_id"))):
+                yield kind, named
         case _:
             return

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.shopify import reading
 from providers.shopify.amounts import amounts
 from providers.shopify.currencies import EXPONENTS
 from providers.shopify.finance import FINANCE
@@ -38,6 +39,17 @@ def test_a_charge_is_booked_with_its_fee_and_the_transaction_that_it_came_from()
 def test_a_returned_fee_is_negative() -> None:
     (entry,) = _entries(type="dispute", amount="100.00", fee="-15.00", net="115.00")
     assert entry.fee == Money(-1500, "USD")
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [("charge", []), ("Payments::Dispute", ["dispute"]), ("payout", ["payout"]), (None, [])],
+)
+def test_a_row_names_the_dispute_or_payout_that_caused_it(source: str | None, kinds: list[str]) -> None:
+    row = {**_ROW, "source_type": source, "source_id": 9}
+    named = reading.snapshot("shop", "balance_transaction", row, "2026-07").related
+    assert [each.kind for each in named if each.id == "9"] == kinds
+    assert {("payout", "5"), ("order", "7")} <= {(each.kind, each.id) for each in named}
 
 
 @pytest.mark.parametrize("said", ["payout_failure", "payout_cancellation"])
