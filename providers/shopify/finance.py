@@ -249,7 +249,8 @@ _CAUSES: Final[Mapping[str, str]] = {
     "payout": "payout",
     "payout_reversal": "payout",
 }
-"""A sale or refund that was never read leaves its charge without a counterpart, which the match says by itself."""
+"""A sale or refund that was never read leaves its charge without a counterpart, which the match says by itself; where
+`[report] gateways` does not name `shopify_payments`, the report compares the two with nothing."""
 
 FINANCE: Final = FinanceReader(
     kinds=frozenset(_READINGS),
@@ -257,6 +258,7 @@ FINANCE: Final = FinanceReader(
     streams=frozenset({"order", "transaction"}),
     read=read,
     causes=_CAUSES,
+    also_cause=frozenset({"transaction"}),
     revision=5,
     sells=True,
     orders=(sold.ORDER, sold.read),

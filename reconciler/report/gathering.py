@@ -111,7 +111,7 @@ class _Gathering:
                 self._tx,
                 [key for key in keys if key.account == term.name],
                 term.finance.causes,
-                term.finance.kinds,
+                term.finance.also_cause,
                 self._period.start,
                 self._period.end,
                 self._params.as_of,

@@ -82,20 +82,14 @@ def _through(scope: Scope, windows: Sequence[Coverage]) -> tuple[datetime | None
 def uncaused(scope: Scope, facts: Facts) -> dict[str, list[str]]:
     """By currency: money of the period of which nobody ever read what moved it. Lists that were read to their end do
     not answer for it: it exists, and they did not show it."""
-    entries: dict[tuple[str, str, str], int] = defaultdict(int)
-    sources: dict[tuple[str, str, str], set[str]] = defaultdict(set)
-    for each in facts.unread:
-        term = scope.terms[each.key.account]
-        kind = term.finance.causes[each.category]
-        place = (each.key.currency, term.name, kind)
-        entries[place] += each.entries
-        sources[place] |= {str(ResourceRef(term.provider, term.name, kind, source)) for source in each.sources}
     said: dict[str, list[str]] = defaultdict(list)
-    for (currency, account, kind), count in sorted(entries.items()):
-        named = sorted(sources[currency, account, kind])[:NAMED]
-        more = ", ..." if count > len(named) else ""
-        said[currency].append(
-            f"{account}: {count} entry(ies) name a {kind} that was never read: {', '.join(named)}{more}"
+    for each in sorted(facts.unread, key=lambda each: (each.account, each.kind)):
+        provider = scope.terms[each.account].provider
+        named = [str(ResourceRef(provider, each.account, each.kind, source)) for source in each.sources[:NAMED]]
+        more = f" and {each.count - len(named)} more" if each.count > len(named) else ""
+        said[each.currency].append(
+            f"{each.account}: {each.count} {each.kind}(s) that entries name were never read: {', '.join(named)}{more};"
+            " `reconcile mark` them, or read them with `reconcile --since`"
         )
     return said
 
