@@ -159,8 +159,8 @@ class FinanceReader:
     """Reporting category -> the kind of what causes its entries, as they name it, where the report compares the two:
     of money whose cause was never read nothing is proved."""
     also_cause: frozenset[str] = frozenset()
-    """Further kinds that such an entry may name instead. No others are taken for its cause, because a provider's ids may
-    be unique among those of one kind only."""
+    """Further kinds that such an entry may name instead. No others are taken for its cause: a provider's ids may be
+    unique among those of one kind only."""
     revision: int = 1
     """To be raised with every change of what `read` says of a body: whatever was kept of earlier readings is then
     read again."""
