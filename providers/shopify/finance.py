@@ -259,8 +259,8 @@ FINANCE: Final = FinanceReader(
     read=read,
     causes=_CAUSES,
     also_cause=frozenset({"transaction"}),
-    # Not raised when amounts came to be read only as they are written (no exponents, no "1_0"): Shopify sends no others,
-    # and what was read before stays as it is.
+    # Not raised when amounts came to be read only as they are written (no exponents, no "1_0"): Shopify sends
+    # no others, and what was read before stays as it is.
     revision=5,
     sells=True,
     orders=(sold.ORDER, sold.read),
