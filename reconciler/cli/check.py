@@ -255,17 +255,26 @@ def _unnamed(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
 
 
 def _not_forgotten(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:
-    """What was asked for before the account was taken out: daemons forget in the accounts that they have."""
-    return [
-        Checked(
-            name,
-            f"somebody of account {name} is to be forgotten, and no daemon does it while it is not configured",
-            Severity.ERROR,
-            "run `reconcile redact` with a resource of the account; it carries out all that was asked for there",
-        )
-        for name in sorted(past_accounts(ledger, accounts))
-        if ledger.redactions.pending(name, limit=1)
-    ]
+    """What was asked for before the account was taken out: daemons forget in the accounts that they have. To name what
+    was asked for once more forgets nothing else."""
+    found = []
+    for name, account in sorted(past_accounts(ledger, accounts).items()):
+        asked = [each.what for each in ledger.redactions.pending(name)]
+        if not asked:
+            continue
+        if all(each.kind for each in asked):
+            who, named = "somebody", f"{account.provider_name}/{name}/{asked[0].kind}/{asked[0].id}"
+            remedy = (
+                f"run `reconcile redact {named}`: it was asked for already, and all that was is carried out with it"
+            )
+        else:
+            who, remedy = (
+                "everybody",
+                f"run `reconcile redact` with any reference of {name}: all of it is to be forgotten",
+            )
+        text = f"{who} of account {name} is to be forgotten, and no daemon does it while it is not configured"
+        found.append(Checked(name, text, Severity.ERROR, remedy))
+    return found
 
 
 def _doubled(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Checked]:

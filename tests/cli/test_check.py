@@ -215,11 +215,15 @@ def test_who_is_to_be_forgotten_in_an_account_that_is_configured_no_more_is_said
         ledger.mark([by_hand(ResourceRef("stripe", "old", "customer", "cus_1"))], now)
         ledger.redactions.ask("old", [person], event_id="evt_1", now=now)
     (line,) = [each for each in check().json["checks"] if each["what"] == "old" and each["severity"] == "error"]
-    assert "`reconcile redact`" in line["remedy"]
+    assert "`reconcile redact stripe/old/customer/cus_1`" in line["remedy"], "which forgets nobody else"
     with closing(open_ledger(sqlite_ledger_url)) as ledger:
         asked = ledger.redactions.pending("old")
         ledger.redactions.conclude(asked[0], Done(), now)
     assert [each["severity"] for each in check().json["checks"] if each["what"] == "old"] == ["info"]
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.redactions.ask("old", [person, Redaction()], event_id="evt_2", now=now)
+    (line,) = [each for each in check().json["checks"] if each["what"] == "old" and each["severity"] == "error"]
+    assert "with any reference of old: all of it" in line["remedy"]
 
 
 def test_two_keys_of_one_account_are_found_by_what_both_read(
