@@ -248,14 +248,16 @@ def read(
     more, given = _conditions(wanted)
     statement = text(_BETWEEN.format(more=more)).bindparams(*(bindparam(name, expanding=True) for name in given))
     found, count, size, reached = list[Change](), 0, 0, until
-    for row in tx.run(statement, {"after": since, "until": until, "limit": limit} | given).yield_per(_FETCHED):
-        change, read_bytes = _change(tx, row)
-        if wanted.wants_fields(change.changed):
-            found.append(change)
-        count, size = count + 1, size + read_bytes
-        if count == limit or size >= most_bytes:
-            reached = row.position
-            break
+    streamed = statement.execution_options(stream_results=True, yield_per=_FETCHED)
+    with tx.run(streamed, {"after": since, "until": until, "limit": limit} | given) as rows:
+        for row in rows:
+            change, read_bytes = _change(tx, row)
+            if wanted.wants_fields(change.changed):
+                found.append(change)
+            count, size = count + 1, size + read_bytes
+            if count == limit or size >= most_bytes:
+                reached = row.position
+                break
     return FeedPage(tuple(found), Cursor(end.epoch, reached), more=reached < end.position)
 
 

@@ -36,7 +36,7 @@ _VERSIONS = text(
     SELECT version, state, status, body, cause, recorded_at, fetched_at, api_version, content_hash FROM version
     WHERE resource_id = :id AND version < :before AND recorded_at <= :as_of ORDER BY version DESC LIMIT :limit
     """
-)
+).execution_options(stream_results=True, yield_per=_FETCHED)
 
 
 def versions(
@@ -51,20 +51,21 @@ def versions(
     """Newest first; the one whose body goes beyond `most_bytes` is the last."""
     given = {"id": resource_id, "before": before or 2**62, "as_of": micros(as_of, FOREVER), "limit": limit}
     found, size = list[StoredVersion](), 0
-    for row in tx.run(_VERSIONS, given).yield_per(_FETCHED):
-        each = StoredVersion(
-            row.version,
-            State(row.state),
-            row.status,
-            None if row.body is None else tx.unpack(row.body, Place.VERSION),
-            Cause(row.cause),
-            from_micros(row.recorded_at),
-            from_micros(row.fetched_at),
-            row.api_version,
-            row.content_hash,
-        )
-        found.append(each)
-        size += len(each.body or b"")
-        if most_bytes is not None and size >= most_bytes:
-            break
+    with tx.run(_VERSIONS, given) as rows:
+        for row in rows:
+            each = StoredVersion(
+                row.version,
+                State(row.state),
+                row.status,
+                None if row.body is None else tx.unpack(row.body, Place.VERSION),
+                Cause(row.cause),
+                from_micros(row.recorded_at),
+                from_micros(row.fetched_at),
+                row.api_version,
+                row.content_hash,
+            )
+            found.append(each)
+            size += len(each.body or b"")
+            if most_bytes is not None and size >= most_bytes:
+                break
     return found
