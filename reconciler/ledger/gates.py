@@ -40,13 +40,13 @@ _GATE = text(
       opened_at = CASE WHEN gate.reason IN (excluded.reason, '{GATE_STORM}') THEN gate.opened_at
                        ELSE excluded.opened_at END,
       reason = CASE WHEN gate.reason = '{GATE_STORM}' THEN gate.reason ELSE excluded.reason END,
-      text = CASE WHEN '{GATE_STORM}' = gate.reason AND gate.reason = excluded.reason
-                  THEN gate.text ELSE excluded.text END,
+      text = CASE WHEN gate.reason = '{GATE_STORM}' THEN gate.text ELSE excluded.text END,
       until = CASE WHEN '{GATE_STORM}' IN (gate.reason, excluded.reason) AND gate.until > excluded.until
                    THEN gate.until ELSE excluded.until END
+    RETURNING reason, text
     """
 )
-_STORM = text(f"SELECT text FROM gate WHERE account = :account AND kind = :kind AND reason = '{GATE_STORM}'")
+_SAY = text("UPDATE gate SET text = :text WHERE account = :account AND kind = :kind")
 _SINCE: Final = "; since then, at "
 ALL_GATES = Question("SELECT account, kind, reason, text, opened_at, until, times FROM gate ORDER BY account, kind")
 _LIFT = text("DELETE FROM gate WHERE account = :account AND kind = :kind AND reason = :reason")
@@ -59,19 +59,12 @@ def gate(tx: Transaction, account: str, kind: str, *, reason: str, note: str, un
     it last beside the storm is named with it: a key that was revoked needs another answer than one of another account.
     """
     named = {"account": account, "kind": kind}
-    storm = None if reason == GATE_STORM else tx.run(_STORM, named).scalar_one_or_none()
-    if storm is not None:
-        note = f"{storm.partition(_SINCE)[0]}{_SINCE}{now:%Y-%m-%d %H:%M}Z: {note}"
-    tx.run(
-        _GATE,
-        named
-        | {
-            "reason": reason,
-            "text": note,
-            "now": to_micros(now),
-            "until": to_micros(until),
-        },
-    )
+    given = {"reason": reason, "text": note, "now": to_micros(now), "until": to_micros(until)}
+    stands = tx.run(_GATE, named | given).one()
+    if stands.reason == GATE_STORM != reason:
+        # The row is ours by now: a storm's gate that another node opened just before is seen as well.
+        storm = stands.text.partition(_SINCE)[0]
+        tx.run(_SAY, named | {"text": f"{storm}{_SINCE}{now:%Y-%m-%d %H:%M}Z: {note}"})
 
 
 def gates(tx: Transaction) -> list[Gate]:

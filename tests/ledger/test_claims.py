@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import TextClause
 
 from reconciler.clock import ManualClock
-from reconciler.ledger import GATE_STORM, Density, Ledger, Outcome, Release
+from reconciler.ledger import GATE_STORM, Density, Ledger, Outcome, Release, open_ledger
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, Priority, Window
 from tests.ledger.factories import (
     LEASE,
@@ -403,6 +408,25 @@ def test_a_storms_gate_is_neither_replaced_nor_shortened(ledger: Ledger, clock: 
     (again,) = ledger.gates()
     assert again.text == also("403"), "the last one"
     assert (again.until, again.opened_at) == (gate.until, began)
+
+
+def test_a_storm_whose_gate_another_node_opens_meanwhile_keeps_its_text(
+    postgres_ledger_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Transaction.run
+    with closing(open_ledger(postgres_ledger_url)) as ours, closing(open_ledger(postgres_ledger_url)) as theirs:
+
+        def just_before(tx: Transaction, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> Any:
+            if "INSERT INTO gate" in str(statement):
+                monkeypatch.setattr(Transaction, "run", run)
+                theirs.gate("main", "", reason=GATE_STORM, note="30 are missing", until=clock.now(), now=clock.now())
+            return run(tx, statement, parameters)
+
+        monkeypatch.setattr(Transaction, "run", just_before)
+        ours.gate("main", "", reason="credentials", note="401", until=clock.now(), now=clock.now())
+        (gate,) = ours.gates()
+    said = f"30 are missing; since then, at {clock.now():%Y-%m-%d %H:%M}Z: 401"
+    assert (gate.reason, gate.text) == (GATE_STORM, said)
 
 
 def test_a_storm_that_begins_behind_a_gate_lets_nobody_ask_sooner(ledger: Ledger, clock: ManualClock) -> None:
