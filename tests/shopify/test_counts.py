@@ -140,6 +140,29 @@ def test_what_was_deleted_untold_is_marked_and_what_no_list_explains_is_a_findin
     asyncio.run(story())
 
 
+def test_a_row_that_cannot_be_held_is_no_finding_of_the_counts(ledger_url: str) -> None:
+    """Counted at the shop and never here: the lists name it, and nothing that a count's remedy says would mend it."""
+
+    async def story() -> None:
+        clock = ManualClock(START)
+        shop = a_shop(clock=clock)
+        orders = _orders(shop, clock, 3)
+        clock.advance(timedelta(hours=1))
+        transport = patient()
+        with closing(open_ledger(ledger_url)) as ledger:
+            _know(ledger, shop, but={orders[1]}, now=clock.now() - timedelta(minutes=10))
+            shop.shelf.need("order", orders[1])["refunds"] = [{"id": 9, "order_id": 3}]
+            async with ShopServer(shop, bucket=_WIDE) as server:
+                night = _Night(server, ledger, clock, transport)
+                assert "GET orders" in await night.run(), "the counts differ"
+                with ledger.view() as view:
+                    assert view.open_findings() == []
+                await night.commit.close()
+        await transport.aclose()
+
+    asyncio.run(story())
+
+
 _HOUR = Window(NOW - timedelta(hours=1), NOW)
 
 
