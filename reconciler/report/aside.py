@@ -135,7 +135,7 @@ class SettingAside:
             return False
         with ledger.store.write() as tx:
             at = None if now is None else watermark_of(tx, JOB)
-            held = at is not None and now is not None and now - at < HELD
+            held = at is not None and now is not None and abs(now - at) < HELD
             return anew.begin(tx, readings_stated(self._terms), terms_hash(self._terms, self._gateways), is_held=held)
 
     def is_left_to_newer(self, ledger: Ledger) -> bool:

@@ -17,7 +17,7 @@ from reconciler.ledger.redaction import Asked
 from reconciler.model import Redaction
 from reconciler.movements import trait
 from reconciler.report import canonical
-from reconciler.report.aside import BEGINNING, SettingAside
+from reconciler.report.aside import BEGINNING, HELD, JOB, SettingAside
 from reconciler.report.engine import report
 from reconciler.report.facts import AccountTerms
 from reconciler.report.gathering import gather
@@ -30,6 +30,7 @@ from tests.report.test_invariants import BOTH, FEBRUARY, JANUARY, PROPERTY, fill
 RULES = Rules(fee_rules=(FeeRule("main", "charge", 290, 30, "USD", 150, "US"),))
 FORGET = ("unread", "movement", "movement_name", "aside_group", "aside_flow", "aside_state")
 INSTANTS = (SECOND, SECOND + timedelta(days=6), THIRD, KNOWN)
+WEEK = timedelta(days=7)
 PERIODS = (JANUARY, FEBRUARY, BOTH, (date(2026, 1, 9), date(2026, 1, 12)))
 Question = tuple[tuple[date, date], datetime, tuple[str, ...]]
 QUESTIONS: tuple[Question, ...] = tuple(product(PERIODS, INSTANTS, (("main", "shop"), ("main",), ("shop",))))
@@ -166,6 +167,22 @@ def test_an_account_that_is_taken_out_of_the_configuration_and_put_back(ledger: 
     setting.run(ledger)
     assert count(ledger, "aside_group") == 1
     assert books.report().breaks == before.breaks
+
+
+@pytest.mark.parametrize(
+    ("ago", "held"), [(timedelta(minutes=1), True), (timedelta(minutes=-1), True), (HELD, False), (-WEEK, False)]
+)
+def test_only_a_node_that_was_at_work_lately_holds_its_configuration(
+    ledger: Ledger, ago: timedelta, held: bool
+) -> None:
+    """A clock that was a week ahead holds it no longer than one that was right."""
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    job = ledger.take_job(JOB, owner="theirs", lease=timedelta(minutes=1), now=KNOWN)
+    assert job is not None
+    ledger.finish_job(job, due_at=KNOWN, now=KNOWN, complete=True, watermark=KNOWN)
+    ours = SettingAside(TERMS, ("stripe", "cash"))
+    ours.begin(ledger, KNOWN + ago)
+    assert ours.is_left_to_others(ledger) is held
 
 
 def test_what_is_set_aside_is_not_read_by_a_later_period(ledger: Ledger) -> None:
