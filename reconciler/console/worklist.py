@@ -38,9 +38,9 @@ def after(found: Listed, events: Iterable[BreakEvent]) -> Listed:
     return Listed(still_open[0], "timing" if found.status == "timing" else "break")
 
 
-def _currency(text: str) -> str:
+def _currency(text: str, among: Iterable[Listed]) -> str:
     code = text.upper()
-    if code and code not in CURRENCIES:
+    if code and code not in CURRENCIES and all(each.item.currency != code for each in among):
         raise UsageError(f"currency: {text[:60]!r} is no currency; write three letters, such as USD")
     return code
 
@@ -56,8 +56,8 @@ class Wanted:
     least: Decimal
 
     @classmethod
-    def of(cls, query: Query, status: str) -> Self:
-        """Raises UsageError."""
+    def of(cls, query: Query, status: str, among: Iterable[Listed]) -> Self:
+        """Raises UsageError. Also a currency that we do not know is one where one `among` the listed has it."""
         least = query.text("least")
         try:
             amount = Decimal(least or 0)
@@ -68,7 +68,7 @@ class Wanted:
         return cls(
             status,
             query.one_of("type", [each.value for each in BreakType]),
-            _currency(query.text("currency")),
+            _currency(query.text("currency"), among),
             query.text("owner"),
             amount,
         )

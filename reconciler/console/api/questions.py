@@ -214,10 +214,11 @@ def report(asked: Asked, _open: bool) -> bytes:
 
 def list_breaks(asked: Asked, _open: bool) -> Any:
     """By their ids, which a report made anew between two pages leaves in their order."""
-    wanted = Wanted.of(asked.query, asked.query.one_of("status", STATUSES, "break"))
+    every = asked.room.reports.worklist(asked.report())
+    wanted = Wanted.of(asked.query, asked.query.one_of("status", STATUSES, "break"), every)
     after, limit = asked.query.text("after"), _limit(asked)
-    every = (each for each in asked.room.reports.worklist(asked.report()) if each.item.break_id > after)
-    found = nsmallest(limit + 1, filter(wanted.passes, every), key=lambda each: each.item.break_id)
+    behind = (each for each in every if each.item.break_id > after and wanted.passes(each))
+    found = nsmallest(limit + 1, behind, key=lambda each: each.item.break_id)
     return {
         "breaks": [_break(each) for each in found[:limit]],
         "after": found[limit - 1].item.break_id if len(found) > limit else None,

@@ -25,7 +25,7 @@ def breaks(asked: Asked) -> Page:
     status = query.one_of("status", STATUSES, "break")
     every = asked.room.reports.worklist(report)
     counts = Counter(each.status for each in every)
-    wanted = Wanted.of(query, status)
+    wanted = Wanted.of(query, status, every)
     chosen = [each for each in every if wanted.passes(each)]
     carried = {"as_of": asked.query.text("as_of") or None}
 
