@@ -18,8 +18,10 @@ from schemathesis.specs.openapi.checks import (
 
 from reconciler.console.access import machines
 from reconciler.console.access.machines import SCOPES
+from reconciler.intake import UNKNOWN
 from reconciler.ledger.breaks import audit_rows
-from reconciler.model import ResourceRef, Snapshot
+from reconciler.ledger.deliveries import Rejection
+from reconciler.model import Delivery, Notice, ResourceRef, Snapshot
 from tests.console.serving import PATIENCE, Served
 from tests.console.shop import CHARGE, DEAD, EMAIL, NOW
 from tests.ledger.factories import settle
@@ -104,6 +106,8 @@ def test_what_narrows_a_list_down_to_nothing_for_ever_is_refused(
 def test_what_is_configured_or_held_is_no_mistake(reading: Served) -> None:
     with program(reading) as client:
         for path, asked in (
+            ("deliveries", {"account": UNKNOWN}),
+            ("missed-deliveries", {"account": UNKNOWN}),
             ("resources", {"account": "shop", "kind": "draft_order"}),
             ("deliveries", {"account": "shop"}),
             ("missed-deliveries", {"account": "shop"}),
@@ -113,6 +117,15 @@ def test_what_is_configured_or_held_is_no_mistake(reading: Served) -> None:
             assert client.get(f"/api/v1/{path}", params=asked).status_code == 200
         some = [client.get("/api/v1/breaks", params={"currency": name}).json()["breaks"] for name in ("usd", "USD")]
     assert some[0] == some[1] != []
+
+
+def test_the_deliveries_of_an_account_of_which_nothing_else_is_held_are_listed(console: Served) -> None:
+    console.ledger.reject([Rejection("stripe", Delivery("past", NOW, {}, b"{}", "203.0.113.7"), "signature", 2)])
+    console.ledger.note_missed("gone", [Notice("evt_1", "charge.refunded", NOW, ())], NOW)
+    with program(console, "deliveries") as client:
+        (row,) = client.get("/api/v1/deliveries", params={"account": "past"}).json()["deliveries"]
+        (event,) = client.get("/api/v1/missed-deliveries", params={"account": "gone"}).json()["missed"]
+    assert (row["account"], event["account"]) == ("past", "gone")
 
 
 def test_the_versions_of_something_large_come_in_answers_that_are_not(console: Served) -> None:

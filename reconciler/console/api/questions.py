@@ -33,6 +33,7 @@ from reconciler.console.pages.resources import after_of, wanted_of
 from reconciler.console.refusals import BeingMade, NotThere
 from reconciler.console.worklist import STATUSES, Listed, Wanted
 from reconciler.errors import UsageError
+from reconciler.intake.intake import UNKNOWN
 from reconciler.ledger import listing
 from reconciler.ledger.listing import CONDITIONS, ListedDelivery
 from reconciler.model import ResourceRef
@@ -154,7 +155,7 @@ def versions(asked: Asked, open_: bool) -> Any:
 
 
 def list_deliveries(asked: Asked, open_: bool) -> Any:
-    _require_known(asked)
+    _require_told_of(asked)
     wanted, after = deliveries.wanted_of(asked), deliveries.after_of(asked)
     found = listing.deliveries(asked.tx, wanted, after=after, limit=_limit(asked))
     return {
@@ -181,7 +182,7 @@ def one_delivery(asked: Asked, open_: bool) -> Any:
 
 
 def missed(asked: Asked, _open: bool) -> Any:
-    _require_known(asked)
+    _require_told_of(asked)
     since, until = deliveries.stretch_of(asked)
     found = listing.missed_events(
         asked.tx,
@@ -365,6 +366,13 @@ def _require_known(asked: Asked) -> None:
     accounts, kinds = ([text] if (text := query.text(name)) else [] for name in ("account", "kind"))
     if accounts or kinds:
         require_held(asked.view, accounts, kinds, asked.desk.accounts)
+
+
+def _require_told_of(asked: Asked) -> None:
+    """The same of a list of deliveries, which come to accounts of which nothing else is held, and to none at all."""
+    account = asked.query.text("account")
+    if account != UNKNOWN and not listing.is_told_of(asked.tx, account):
+        _require_known(asked)
 
 
 def _limit(asked: Asked) -> int:

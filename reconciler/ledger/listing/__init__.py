@@ -23,7 +23,7 @@ from reconciler.ledger.listing.received import (
     named_by,
 )
 from reconciler.ledger.listing.stretch import Stretch
-from reconciler.ledger.listing.tallies import DayTally, day_tallies
+from reconciler.ledger.listing.tallies import DayTally, day_tallies, is_told_of
 from reconciler.ledger.listing.told import attempts, attempts_of, given_up
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "entries_of",
     "find",
     "given_up",
+    "is_told_of",
     "missed_events",
     "named_by",
     "periodic_jobs",

@@ -25,6 +25,17 @@ _TALLIES = text(
     GROUP BY day, account, verdict ORDER BY day DESC, account, verdict
     """
 )
+_IS_TOLD_OF = text(
+    """
+    SELECT 1 WHERE EXISTS (SELECT 1 FROM delivery_tally WHERE account = :account)
+      OR EXISTS (SELECT 1 FROM missed_event WHERE account = :account)
+    """
+)
+
+
+def is_told_of(tx: Transaction, account: str) -> bool:
+    """Whether a delivery ever came to the account, or one was missed: also to one of which nothing else is held."""
+    return tx.run(_IS_TOLD_OF, {"account": account}).one_or_none() is not None
 
 
 def day_tallies(tx: Transaction, since: datetime, until: datetime) -> list[DayTally]:
