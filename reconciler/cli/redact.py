@@ -81,7 +81,8 @@ def redact(
     for account in sorted({ref.account for ref in wanted} & past.keys()):
         talk(
             f"account {account} is configured no more: what {past[account].provider_name} itself still holds has to be "
-            "forgotten there, nobody reads that it was, and no daemon ends what is left to do here"
+            "forgotten there, nobody reads that it was, and what is left to do here is not done by a node with this "
+            "configuration"
         )
     for ref in unknown:
         talk(

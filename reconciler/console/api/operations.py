@@ -90,7 +90,11 @@ class Operation:
 
 AS_OF: Final = Parameter("as_of", "With what was known then: ISO 8601, or how long ago, such as 2h. Default: now.")
 AFTER: Final = Parameter("after", "Where the page before ended, as its `after` said.")
-LIMIT: Final = Parameter("limit", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": 500, "default": 100})
+LIMIT: Final = Parameter(
+    "limit",
+    "Rows at most; go on while `after` is given.",
+    {"type": "integer", "minimum": 1, "maximum": 500, "default": 100},
+)
 PAGED: Final = (AS_OF, AFTER, LIMIT)
 ACCOUNT: Final = Parameter("account", "Only this account's.")
 FROM: Final = Parameter("from", "First business day. Default: the first of the month of `to`.", DAY)
