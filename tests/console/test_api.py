@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -18,6 +19,9 @@ from schemathesis.specs.openapi.checks import (
 
 from reconciler.console.access import machines
 from reconciler.console.access.machines import SCOPES
+from reconciler.console.query import Query
+from reconciler.console.worklist import Listed, Wanted
+from reconciler.errors import UsageError
 from reconciler.intake import UNKNOWN
 from reconciler.ledger.breaks import audit_rows
 from reconciler.ledger.deliveries import Rejection
@@ -126,6 +130,14 @@ def test_the_deliveries_of_an_account_of_which_nothing_else_is_held_are_listed(c
         (row,) = client.get("/api/v1/deliveries", params={"account": "past"}).json()["deliveries"]
         (event,) = client.get("/api/v1/missed-deliveries", params={"account": "gone"}).json()["missed"]
     assert (row["account"], event["account"]) == ("past", "gone")
+
+
+def test_a_currency_that_only_a_break_has_can_be_asked_for() -> None:
+    gold = cast("Listed", SimpleNamespace(item=SimpleNamespace(currency="XAU")))
+    asked = Query.parse(b"currency=xau")
+    assert Wanted.of(asked, "all", [gold]).currency == "XAU"
+    with pytest.raises(UsageError):
+        Wanted.of(asked, "all", [])
 
 
 def test_the_versions_of_something_large_come_in_answers_that_are_not(console: Served) -> None:

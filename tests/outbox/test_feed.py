@@ -14,12 +14,13 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import text
 
+from reconciler.clock import ManualClock
 from reconciler.errors import LedgerUnavailable, UsageError
-from reconciler.ledger import Answer, Ledger, Mark, PageRow, open_ledger
+from reconciler.ledger import Answer, Ledger, Mark, PageRow, listing, open_ledger
 from reconciler.ledger.changes import Change, Cursor, Filter, ForeignCursor, place, read
 from reconciler.ledger.moving import import_lines
 from reconciler.ledger.redaction import Asked
-from reconciler.model import Cause, Redaction, ResourceRef, State
+from reconciler.model import Cause, Redaction, ResourceRef, Snapshot, State
 from tests.ledger.factories import NOON, by_hand, claim_all, ref, seconds, settle, show_page, snapshot, tombstone
 from tests.moving.ledgers import READERS, exported, numbered
 
@@ -291,3 +292,19 @@ def test_what_is_redacted_is_gone_from_the_feed_too(ledger: Ledger) -> None:
     ledger.redactions.shrink(asked, {"charge": frozenset({"id"})}, after=(-(2**63), 0), limit=10)
     assert "Ada" not in str(follow(ledger))
     assert told(ledger) == [("ch_1", 1)]
+
+
+def test_versions_end_with_the_one_that_goes_beyond_the_bytes(ledger: Ledger, clock: ManualClock) -> None:
+    """While the rest is still on its way: the transaction goes on behind it."""
+    for number in range(3):
+        settle(ledger, ref(), Snapshot(ref(), {"id": ref().id, "n": number}), clock.now())
+        clock.advance(seconds(60))
+    with ledger.view() as view:
+        known = view.resource(ref())
+    assert known is not None
+    with ledger.store.read() as tx:
+        some = listing.versions(tx, known.id, as_of=None, before=None, limit=50, most_bytes=30)
+        every = listing.versions(tx, known.id, as_of=None, before=None, limit=50)
+    assert [each.version for each in every] == [3, 2, 1]
+    assert some == every[: len(some)]
+    assert 0 < len(some) < 3
