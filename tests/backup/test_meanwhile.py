@@ -16,7 +16,9 @@ from reconciler.ledger.backup import restore, take, verify
 from reconciler.ledger.breaks import audit_rows
 from reconciler.ledger.store import Store
 from reconciler.ledger.transaction import Dialect, Transaction
+from reconciler.ledger.unfinished import give_name
 from tests.backup.ledgers import ledger_at
+from tests.databases import sqlite_url
 from tests.ledger.factories import NOON, by_hand, claim_all, ref
 
 
@@ -54,6 +56,25 @@ def test_a_restore_does_not_replace_a_ledger_that_began_meanwhile(kept: Path, pl
         restored(url, kept, "ann", began)
     with ledger_at(url) as ledger:
         assert [claim.ref for claim in claim_all(ledger, NOON)] == [ref("ch_new")]
+
+
+def test_a_restore_does_not_replace_what_came_at_the_very_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite, after it was looked whether the place is still free: the file system decides."""
+    kept, target = tmp_path / "one.zip", tmp_path / "target.db"
+    with ledger_at(sqlite_url(tmp_path / "source.db")) as ledger:
+        take(ledger.store, kept, now=NOON)
+
+    def late(unfinished: Path, out: Path) -> None:
+        target.write_bytes(b"somebody else's")
+        give_name(unfinished, out)
+
+    monkeypatch.setattr("reconciler.ledger.backup.restoring.give_name", late)
+    with pytest.raises(UsageError, match="exists"):
+        restored(sqlite_url(target), kept, "ann")
+    assert target.read_bytes() == b"somebody else's"
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith((".", "target"))) == ["target.db"]
 
 
 def test_a_backup_does_not_replace_a_file_that_came_meanwhile(

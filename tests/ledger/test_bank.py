@@ -11,16 +11,16 @@ from reconciler.clock import ManualClock
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger
 from reconciler.ledger.bank import BankLine, bank_lines, record_statement
-from tests.ledger.factories import NOON, seconds
+from tests.ledger.factories import NOON, seconds, table
 
 FIRST = BankLine("DE1", "2026-05", 1, "EUR", 9_000, 2, date(2026, 5, 4), date(2026, 5, 5), "STRIPE po_1")
 SECOND = replace(FIRST, ordinal=2, minor=-250, value_on=None, reference="fee")
 EARLIER = replace(FIRST, statement_id="2026-04", booked_on=date(2026, 4, 30))
 
 
-def record(ledger: Ledger, *lines: BankLine) -> int:
+def record(ledger: Ledger, *lines: BankLine, opening: int | None = None) -> int:
     with ledger.together() as tx:
-        return record_statement(tx, lines, NOON)
+        return record_statement(tx, lines, NOON, opening=opening)
 
 
 def known(ledger: Ledger, clock: ManualClock) -> list[BankLine]:
@@ -60,3 +60,15 @@ def test_a_statement_that_says_something_else_now_is_refused_whole(
         record(ledger, *again)
     assert said in str(refused.value)
     assert known(ledger, clock) == [FIRST, SECOND]
+
+
+def test_what_an_account_opened_with_may_become_known_later_and_is_then_the_same_for_good(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    record(ledger, FIRST, SECOND)
+    assert [record(ledger, FIRST, SECOND, opening=each) for each in (70, 70, None)] == [0, 0, 0]
+    with pytest.raises(UsageError, match="opened with 70 minor units of EUR, not with 71; nothing was imported"):
+        record(ledger, FIRST, SECOND, opening=71)
+    assert known(ledger, clock) == [FIRST, SECOND]
+    stored = [(row["ordinal"], row["minor"]) for row in table(ledger, "bank_line", "ordinal")]
+    assert [minor for _, minor in stored] == [70, 9_000, -250], "once"

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, PageRow, Rejection, aside, listing, open_ledger, people
@@ -16,6 +18,7 @@ from reconciler.ledger.finance import BalanceKey
 from reconciler.ledger.itemised import itemised
 from reconciler.ledger.listing import ResourceFilter
 from reconciler.ledger.people import Role as Duty
+from reconciler.ledger.sums import largest, summed
 from reconciler.model import Cause, Snapshot
 from reconciler.money import Money
 from reconciler.movements import Condition, Movement, Role
@@ -31,6 +34,8 @@ HOUR = timedelta(hours=1)
     ("wanted", "after", "found"),
     [
         (ResourceFilter(), ("b", "charge", "ch_1"), ["b/charge/ch_2", "b/refund/re_1", "c/charge/ch_1"]),
+        (ResourceFilter(kind="charge"), ("b", "charge", "ch_1"), ["b/charge/ch_2", "c/charge/ch_1"]),
+        (ResourceFilter(kind="refund"), ("a", "charge", "ch_9"), ["b/refund/re_1"]),
         (ResourceFilter(account="b"), ("a", "refund", "re_9"), ["b/charge/ch_1", "b/charge/ch_2", "b/refund/re_1"]),
         (ResourceFilter(account="b"), ("c", "charge", "ch_1"), []),
         (ResourceFilter(account="b"), ("b", "charge", "ch_1"), ["b/charge/ch_2", "b/refund/re_1"]),
@@ -126,6 +131,22 @@ def test_many_deliveries_from_a_new_place_or_of_a_type_that_was_rare_are_named(l
     found = look(ledger)
     assert found.new_sources == (("main", "198.51.100.9", LEAST),)
     assert found.rejected == (("main", "signature", LEAST),)
+
+
+# --- what is not there ------------------------------------------------------------------------------
+
+
+def test_who_asks_for_what_is_not_there_is_told_so(ledger: Ledger) -> None:
+    with ledger.store.write() as tx:
+        assert listing.delivery(tx, 7) is None
+        assert largest(tx, ["main"], NOON) is None
+        with pytest.raises(UsageError, match="no token '7'"):
+            people.revoke_machine_token(tx, "7", by="bob", now=NOON)
+
+
+def test_a_sum_that_fails_for_another_reason_says_that_reason(ledger: Ledger) -> None:
+    with ledger.store.read() as tx, pytest.raises(DBAPIError, match="nowhere"):
+        summed(tx, text("SELECT sum(gross) FROM nowhere"), {})
 
 
 # --- people -----------------------------------------------------------------------------------------

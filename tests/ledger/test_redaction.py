@@ -23,7 +23,7 @@ from reconciler.model import Cause, Redaction, ResourceRef, Snapshot
 from reconciler.provider import Kind
 from reconciler.redaction import Redactor
 from reconciler.sealing import Key, Seal
-from tests.ledger.factories import NOON, delivery, webhook
+from tests.ledger.factories import NOON, delivery, table, webhook
 
 _KINDS = {
     "order": Kind("order", "o", kept_when_redacted=frozenset({"id", "total"})),
@@ -180,14 +180,18 @@ def test_what_was_emptied_of_types_that_nobody_follows_counts_too(ledger: Ledger
     }, "each body is counted once, with the first whom it names"
 
 
-def _damage(ledger: Ledger, table: str, which: str) -> None:
+_CUT_OFF = pack(b"{" * 500)[:-9]
+
+
+def _damage(ledger: Ledger, table: str, which: str, left: bytes = _CUT_OFF) -> None:
     with ledger.store.write() as tx:
-        damaged = tx.run(text(f"UPDATE {table} SET body = :body WHERE {which}"), {"body": pack(b"{" * 500)[:-9]})
+        damaged = tx.run(text(f"UPDATE {table} SET body = :body WHERE {which}"), {"body": left})
         assert damaged.rowcount == 1
 
 
+@pytest.mark.parametrize("left", [_CUT_OFF, pack(b"{" * 500)], ids=["cut off", "no JSON any more"])
 def test_what_is_damaged_is_named_and_keeps_nobody_else_from_being_forgotten(
-    ledger: Ledger, clock: ManualClock
+    ledger: Ledger, clock: ManualClock, left: bytes
 ) -> None:
     _store(ledger, "customer", "2")
     _store(ledger, "order", "7", total=3)
@@ -196,8 +200,8 @@ def test_what_is_damaged_is_named_and_keeps_nobody_else_from_being_forgotten(
     _receive(ledger, "lost", body=b'{"customer": 2}')
     _receive(ledger, "whole", body=b'{"customer": 2}')
     of_kind = "resource_id = (SELECT id FROM resource WHERE kind = '{}' AND remote_id = '{}')"
-    _damage(ledger, "version", of_kind.format("customer", "2"))
-    _damage(ledger, "version", of_kind.format("draft", "8"))
+    _damage(ledger, "version", of_kind.format("customer", "2"), left)
+    _damage(ledger, "version", of_kind.format("draft", "8"), left)
     _damage(ledger, "delivery", "event_id = 'lost'")
     _receive(ledger, "e1", redact=(Redaction("customer", "2"), Redaction("order", "7")))
     _run(ledger, clock)
@@ -211,6 +215,15 @@ def test_what_is_damaged_is_named_and_keeps_nobody_else_from_being_forgotten(
     assert "unreadable" not in details["main/order/7"]
     told = [each["delivery"] for each in map(orjson.loads, _deliveries(ledger)) if "delivery" in each]
     assert len({each["body"] for each in told}) == 1, "all are empty"
+
+
+def test_who_was_never_here_costs_no_delivery_not_even_a_damaged_one(ledger: Ledger, clock: ManualClock) -> None:
+    _receive(ledger, "lost", body=b'{"customer": 2}')
+    _damage(ledger, "delivery", "event_id = 'lost'")
+    _receive(ledger, "e1", redact=(Redaction("customer", "3"),))
+    _run(ledger, clock)
+    assert ledger.redactions.pending("main") == []
+    assert [row["body"] for row in table(ledger, "delivery", "id") if row["event_id"] == "lost"] == [_CUT_OFF]
 
 
 def _deliveries(ledger: Ledger) -> list[bytes]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +62,62 @@ def test_a_name_that_is_taken_is_not_given_again(tmp_path: Path, monkeypatch: py
     with pytest.raises(FileExistsError):
         give_name(second, out)
     assert (out.read_bytes(), first.exists(), second.read_bytes()) == (b"first", False, b"second")
+
+
+def test_another_fault_of_the_disk_is_told_and_nothing_gets_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path, __: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "hardlink_to", full)
+    (tmp_path / "whole").write_bytes(b"whole")
+    with pytest.raises(OSError, match="No space left"):
+        give_name(tmp_path / "whole", tmp_path / "out")
+    assert [each.name for each in tmp_path.iterdir()] == ["whole"]
+
+
+def test_where_nobody_can_lock_files_are_written_all_the_same_and_nothing_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems. Nobody can say there whether a room is still worked in."""
+
+    def without_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    left = tmp_path / f"{PREFIX}left"
+    left.mkdir()
+    with room_beside(tmp_path / "a.zip") as room:
+        (room / "a.zip").write_bytes(b"whole")
+        (room / "a.zip").rename(tmp_path / "a.zip")
+    assert sorted(tmp_path.iterdir()) == [left, tmp_path / "a.zip"]
+
+
+def test_a_room_that_was_cleared_away_before_it_was_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes between takes it for one that was left: at once, or when it is open and not locked yet."""
+    make, lock, made = tempfile.mkdtemp, fcntl.flock, []
+
+    def taken_at_once(**given: Any) -> str:
+        made.append(make(**given))
+        if len(made) == 1:
+            shutil.rmtree(made[0])
+        return made[-1]
+
+    def taken_before_the_lock(descriptor: int, how: int) -> None:
+        if len(made) == 2:
+            shutil.rmtree(made[1])
+        if len(made) == 3:
+            shutil.rmtree(made[2])
+            Path(made[2]).mkdir()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", taken_at_once)
+    monkeypatch.setattr(fcntl, "flock", taken_before_the_lock)
+    before = len(os.listdir("/proc/self/fd"))
+    with room_beside(tmp_path / "a.zip") as room:
+        assert (str(room), len(made)) == (made[3], 4)
+        (room / "a.zip").write_bytes(b"whole")
+    assert len(os.listdir("/proc/self/fd")) <= before, "none stays open"

@@ -264,6 +264,13 @@ def test_later_versions_continue_what_is_there(ledger: Ledger) -> None:
     assert [each.version for each in versions(ledger, ref("ch_1"))] == [1, 2]
 
 
+def test_what_comes_in_many_batches_is_whole(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.ledger.moving.importing._BATCH", 3)
+    imported = take(ledger, *(version(1, ref=f"{CHARGE}{number}") for number in range(20)))
+    assert (imported.lines, imported.new) == ({"version": 20}, {"version": 20})
+    assert len(table(ledger, "resource")) == 20
+
+
 def test_nothing_is_imported_beside_a_working_worker(ledger: Ledger) -> None:
     ledger.mark([by_hand(ref("ch_9"))], NOW)
     claim_one(ledger, NOW)

@@ -85,6 +85,31 @@ def test_two_versions_side_by_side_do_not_undo_each_other(ledger: Ledger, far: i
     assert (older.run(ledger), newer.run(ledger), turn(ledger)) == (0, 0, done), "and so it stays"
 
 
+@pytest.mark.parametrize("far", [0, 1, 2], ids=["begun", "one step", "two steps"])
+def test_who_begins_while_another_still_forgets_takes_over_what_that_left(ledger: Ledger, far: int) -> None:
+    """The shop is read otherwise by the second version, and the main account by the third."""
+    books = Books(ledger)
+    charge = books.charge(10000, at=on(5))
+    books.sale("100.00", at=on(5), authorization=charge)
+    SettingAside(TERMS, RULES.gateways).run(ledger)
+    plain = answers(ledger, QUESTIONS[:3])
+    second = later(1)
+    SettingAside(second, RULES.gateways, batch=1).run(ledger, steps=far)
+    main = replace(second[0], finance=replace(second[0].finance, revision=second[0].finance.revision + 1))
+
+    third = SettingAside((main, second[1]), RULES.gateways)
+    third.begin(ledger)
+    with ledger.store.read() as tx:
+        state = anew.state(tx)
+    assert state is not None
+    assert state.forgetting is not None
+    assert state.forgetting.accounts == ("main", "shop")
+
+    third.run(ledger)
+    assert (count(ledger, "unread"), count(ledger, "aside_group"), count(ledger, "movement")) == (0, 1, 2)
+    assert answers(ledger, QUESTIONS[:3], (main, second[1])) == plain
+
+
 def kept_by(ledger: Ledger, clock: ManualClock, *terms: tuple[AccountTerms, ...]) -> None:
     """A minute after the other, as the ledger's job lets nodes with these terms run; the writer is each one's own."""
 
