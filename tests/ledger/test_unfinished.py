@@ -98,7 +98,8 @@ def test_a_room_that_was_cleared_away_before_it_was_held_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes between takes it for one that was left: at once, or when it is open and not locked yet."""
-    make, lock, made = tempfile.mkdtemp, fcntl.flock, []
+    make, lock = tempfile.mkdtemp, fcntl.flock
+    made: list[str] = []
 
     def taken_at_once(**given: Any) -> str:
         made.append(make(**given))
