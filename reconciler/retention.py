@@ -27,6 +27,7 @@ from reconciler.ledger.retention import (
     Rule,
     old,
     remove,
+    table_of,
     unname,
     unnamed,
 )
@@ -141,9 +142,9 @@ class Retention:
                     lambda tx: unnamed(tx, place, limit=_STRETCH)
                 )
             )
-            total += await self._take("delivery_mark", gone, job, place, unname)
+            total += await self._take(table_of(place), gone, job, place, unname)
         if total:
-            log.info("old rows were taken away", rule="names", table="delivery_mark", rows=total)
+            log.info("old rows were taken away", rule="names", table="delivery_link", rows=total)
         return Ended(complete=True)
 
     async def _take(

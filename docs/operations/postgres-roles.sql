@@ -59,7 +59,7 @@ TO reconciler_daemon;
 
 -- What also ends: by retention, or because it is worked out anew.
 GRANT INSERT, UPDATE, DELETE ON
-    delivery, delivery_mark, missed_event, expectation, read_tally, gate, alert, secret_seen,
+    delivery, delivery_link, delivery_mark, missed_event, expectation, read_tally, gate, alert, secret_seen,
     subscription_secret, outbox, outbox_attempt, console_user, console_session,
     entry, payout_member, unread, movement, movement_name, aside_group, aside_flow,
     carried_span, carried_balance, carried_paid

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from reconciler.clock import to_micros
 from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, TRUTH, WHOLE, WORDS, Bulk, Given, insert_into
+from reconciler.ledger.links import ERA, ERAS, LINKS, OF_RESOURCE
 from reconciler.ledger.marks import MARK_GIVEN, Mark, given_marks, mark
 from reconciler.ledger.packing import Packing, Place
 from reconciler.ledger.transaction import POSTGRES, Transaction
@@ -39,10 +40,9 @@ class Verdict(StrEnum):
 
 
 _ANNOUNCED_BY = text(
-    """
-    SELECT d.event_id FROM delivery_mark m JOIN delivery d ON d.id = m.delivery_id
-    WHERE m.account = :account AND m.kind = :kind AND m.remote_id = :remote_id AND d.received_at <= :before
-    ORDER BY m.delivery_id DESC LIMIT :limit
+    f"""
+    {ERAS} SELECT d.event_id FROM {OF_RESOURCE} m JOIN delivery d ON d.id = m.delivery_id
+    WHERE d.received_at <= :before ORDER BY m.delivery_id DESC LIMIT :limit
     """
 )
 
@@ -102,11 +102,6 @@ _RECEIVED = {
     "body": BYTES,
 }
 _INSERT_DELIVERY = insert_into("delivery", _JUDGED | _RECEIVED)
-_INSERT_DELIVERY_MARK = insert_into(
-    "delivery_mark",
-    {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "delivery_id": WHOLE},
-    "ON CONFLICT DO NOTHING",
-)
 _Tallied = tuple[str, int, str, str]
 """Account, the day's first microsecond, verdict, reason."""
 _TALLY_COLUMNS = {"account": WORDS, "day": WHOLE, "verdict": WORDS, "reason": WORDS, "count": WHOLE}
@@ -151,9 +146,10 @@ _AT_ONCE = f"""
     )
 }),
     linked AS ({
-    _INSERT_DELIVERY_MARK.insert_from(
+    LINKS.insert_from(
         POSTGRES,
-        f"SELECT given.account, given.kind, given.remote_id, judged.id FROM {_NAMED.source} JOIN judged USING (n)",
+        f"SELECT judged.id / {ERA}, given.account, given.kind, given.remote_id, judged.id"
+        f" FROM {_NAMED.source} JOIN judged USING (n)",
     )
 }),
     marked AS ({MARK_GIVEN}),
@@ -212,10 +208,10 @@ def _in_steps(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> li
         tally[key[0], _day(received[_RECEIVED_AT]), word, ""] += 1
         for each in receipt.marks:
             marks.append(each)
-            links.append((each.ref.account, each.ref.kind, each.ref.id, row_id))
+            links.append((row_id // ERA, each.ref.account, each.ref.kind, each.ref.id, row_id))
     _INSERT_DELIVERY.run_rows(tx, rows)
     mark(tx, marks, now, row_ids)
-    _INSERT_DELIVERY_MARK.run_rows(tx, links)
+    LINKS.run_rows(tx, links)
     _tally(tx, tally)
     return verdicts
 

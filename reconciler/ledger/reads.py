@@ -14,6 +14,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, gates, jobs
 from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.gates import Gate
+from reconciler.ledger.links import ERAS, OF_RESOURCE
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -132,11 +133,11 @@ _VERSIONS = text(
     """
 )
 _DELIVERIES_OF = text(
-    """
+    f"""
+    {ERAS}
     SELECT d.id, d.account, d.event_id, d.type, d.received_at, d.verdict, d.reason, d.size
-    FROM delivery_mark m JOIN delivery d ON d.id = m.delivery_id
-    WHERE m.account = :account AND m.kind = :kind AND m.remote_id = :remote_id AND d.received_at <= :as_of
-    ORDER BY m.delivery_id LIMIT :limit
+    FROM {OF_RESOURCE} m JOIN delivery d ON d.id = m.delivery_id
+    WHERE d.received_at <= :as_of ORDER BY m.delivery_id LIMIT :limit
     """
 )
 _NEXT_KIND = text(

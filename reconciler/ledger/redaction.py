@@ -22,6 +22,7 @@ from reconciler.ledger.aside import read_again
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
 from reconciler.ledger.codec import DamagedBody, pack
+from reconciler.ledger.links import EVERY
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Redaction, canonical
@@ -112,7 +113,7 @@ _REWRITE = text("UPDATE version SET body = :body WHERE resource_id = :resource_i
 _DELIVERIES_OF_ONE = text(
     f"""
     UPDATE delivery SET body = :forgotten WHERE body IS NOT NULL AND body <> :forgotten AND id IN (
-      SELECT r.delivery_id FROM delivery_mark r WHERE r.account = :account AND {_OF_ONE})
+      SELECT r.delivery_id FROM {EVERY} r WHERE r.account = :account AND {_OF_ONE})
     """
 )
 _DELIVERIES_OF_ALL = text(
@@ -135,7 +136,7 @@ _STORED = text(
     f"""
     SELECT EXISTS (SELECT 1 FROM resource r JOIN version v ON v.resource_id = r.id AND v.body IS NOT NULL
                    WHERE r.account = :account AND {_OF_ONE})
-        OR EXISTS (SELECT 1 FROM delivery_mark r WHERE r.account = :account AND {_OF_ONE})
+        OR EXISTS (SELECT 1 FROM {EVERY} r WHERE r.account = :account AND {_OF_ONE})
         OR EXISTS (SELECT 1 FROM expectation r WHERE r.account = :account AND {_OF_ONE}) AS stored
     """
 )

@@ -102,21 +102,28 @@ READS: Final = Rule(
     ),
 )
 
-_NAMED: Final = text(
-    """
-    SELECT m.account, m.kind, m.remote_id, m.delivery_id,
-      NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = m.delivery_id) AS gone
-    FROM delivery_mark m
-    WHERE (m.account, m.kind, m.remote_id, m.delivery_id) > (:account, :kind, :remote_id, :delivery_id)
-    ORDER BY m.account, m.kind, m.remote_id, m.delivery_id LIMIT :limit
-    """
-)
-_UNNAME: Final = text(
-    "DELETE FROM delivery_mark"
-    " WHERE account = :account AND kind = :kind AND remote_id = :remote_id AND delivery_id = :delivery_id"
-)
+
+class _Names:
+    """A table of what deliveries named, and its key."""
+
+    def __init__(self, table: str, before_all: Mapping[str, Any]) -> None:
+        self.table = table
+        self.before_all = before_all
+        key = ", ".join(f"m.{name}" for name in before_all)
+        place = ", ".join(f":{name}" for name in before_all)
+        self.next = text(
+            f"""
+            SELECT {key}, NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = m.delivery_id) AS gone
+            FROM {table} m WHERE ({key}) > ({place}) ORDER BY {key} LIMIT :limit
+            """
+        )
+        self.remove = text(f"DELETE FROM {table} WHERE {' AND '.join(f'{name} = :{name}' for name in before_all)}")
+
+
 BEGINNING: Final[Mapping[str, Any]] = {"account": "", "kind": "", "remote_id": "", "delivery_id": 0}
 """Before every name that a delivery gave."""
+_BEFORE_ERAS: Final = _Names("delivery_mark", BEGINNING)
+_BY_ERA: Final = _Names("delivery_link", {"era": -1, **BEGINNING})
 
 
 def old(tx: Transaction, rule: Rule, *, since: datetime, before: datetime, limit: int) -> Old:
@@ -138,11 +145,24 @@ def unnamed(
 
     Found by walking, because an index by delivery would cost every webhook that comes in.
     """
-    rows = tx.run(_NAMED, dict(after) | {"limit": limit}).all()
-    keys: list[Mapping[str, Any]] = [{name: getattr(row, name) for name in BEGINNING} for row in rows]
+    names = _names(after)
+    rows = tx.run(names.next, dict(after) | {"limit": limit}).all()
+    keys: list[Mapping[str, Any]] = [{name: getattr(row, name) for name in names.before_all} for row in rows]
     gone = [key for key, row in zip(keys, rows, strict=True) if row.gone]
-    return gone, keys[-1] if len(rows) == limit else None
+    if len(rows) == limit:
+        return gone, keys[-1]
+    return gone, _BY_ERA.before_all if names is _BEFORE_ERAS else None
 
 
 def unname(tx: Transaction, keys: Sequence[Mapping[str, Any]]) -> int:
-    return tx.run_many(_UNNAME, keys)
+    """Of one stretch; how many were still there."""
+    return tx.run_many(_names(keys[0]).remove, keys)
+
+
+def table_of(key: Mapping[str, Any]) -> str:
+    """Where a name of a stretch stands."""
+    return _names(key).table
+
+
+def _names(key: Mapping[str, Any]) -> _Names:
+    return _BY_ERA if "era" in key else _BEFORE_ERAS

@@ -29,7 +29,7 @@ _GROWN = text(
 )
 
 
-_BROUGHT = "resource, version, entry, delivery, delivery_mark"
+_BROUGHT = "resource, version, entry, delivery, delivery_link"
 """What may be large in what one transaction brings, and is asked for again by it."""
 
 

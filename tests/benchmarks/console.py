@@ -34,6 +34,7 @@ from reconciler.desk import Desk
 from reconciler.ledger import Coverage, Ledger, open_ledger, people
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, insert_into
 from reconciler.ledger.codec import pack
+from reconciler.ledger.links import era_of
 from reconciler.ledger.moving.deliveries import count
 from reconciler.ledger.moving.facts import raise_clock
 from reconciler.ledger.people import Role
@@ -154,7 +155,8 @@ def _delivery(number: int, count: int) -> dict[str, Any]:
 
 
 def _mark(number: int, per_kind: int) -> dict[str, Any]:
-    return {"account": "main", "kind": "charge", "remote_id": f"ch_{number % per_kind:07}", "delivery_id": number}
+    name = f"ch_{number % per_kind:07}"
+    return {"era": era_of(number), "account": "main", "kind": "charge", "remote_id": name, "delivery_id": number}
 
 
 def _insert(table: str, words: str, wholes: str, packed: str = "") -> Any:
@@ -179,7 +181,7 @@ _ENTRY = _insert(
     "resource_id version ordinal gross fee net effective_at recorded_at",
 )
 _DELIVERY = _insert("delivery", "provider account event_id type verdict source headers", "id received_at size", "body")
-_MARK = _insert("delivery_mark", "account kind remote_id", "delivery_id")
+_MARK = _insert("delivery_link", "account kind remote_id", "era delivery_id")
 
 
 def measured(console: Served, server: Cluster | None) -> Iterator[tuple[str, float, float, float]]:

@@ -22,9 +22,9 @@ _TRUTHS = text(
     SELECT CASE WHEN resource.generation = resource.settled_generation
                 THEN version.recorded_at - delivery.received_at END AS settled
     FROM delivery
-    JOIN delivery_mark ON delivery_mark.delivery_id = delivery.id
-    JOIN resource ON resource.account = delivery_mark.account AND resource.kind = delivery_mark.kind
-                     AND resource.remote_id = delivery_mark.remote_id
+    JOIN delivery_link ON delivery_link.delivery_id = delivery.id
+    JOIN resource ON resource.account = delivery_link.account AND resource.kind = delivery_link.kind
+                     AND resource.remote_id = delivery_link.remote_id
     LEFT JOIN version ON version.resource_id = resource.id AND version.version = 1
     WHERE delivery.id > :after
     """

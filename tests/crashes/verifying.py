@@ -24,7 +24,7 @@ def verify(ledger: Ledger, acknowledged: dict[str, str]) -> None:
 
         logged = {each.event_id: each.id for each in table("delivery")}
         assert acknowledged.keys() <= logged.keys()
-        links = {(each.delivery_id, each.remote_id) for each in table("delivery_mark")}
+        links = {(each.delivery_id, each.remote_id) for each in table("delivery_link")}
         assert {(logged[event_id], name) for event_id, name in acknowledged.items()} <= links
         assert sum([each.count for each in table("delivery_tally")]) == len(logged)
         versions: dict[int, list[int]] = {}

@@ -47,7 +47,7 @@ def test_what_was_acknowledged_survives_a_kill_at_any_moment(ledger_url: str) ->
             # and the log names the resource it marked.
             deliveries = tx.run(text("SELECT COUNT(*) FROM delivery")).scalar_one()
             assert tx.run(text("SELECT COALESCE(SUM(generation), 0) FROM resource")).scalar_one() == deliveries
-            assert tx.run(text("SELECT COUNT(DISTINCT delivery_id) FROM delivery_mark")).scalar_one() == deliveries
+            assert tx.run(text("SELECT COUNT(DISTINCT delivery_id) FROM delivery_link")).scalar_one() == deliveries
             assert tx.run(text("SELECT COALESCE(SUM(count), 0) FROM delivery_tally")).scalar_one() == deliveries
     assert acknowledged, "the load was never answered: this test proved nothing"
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, CursorResult, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, carried, listing
+from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, carried, deliveries, listing
+from reconciler.ledger.links import ERA
 from reconciler.ledger.listing import ResourceFilter
 from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Priority, Window
@@ -32,6 +33,14 @@ _FILL = """
     CASE WHEN n % 1000 = 0 THEN {now} END
   FROM ({numbers}) AS numbers
 """
+_FILL_DELIVERIES = """
+  INSERT INTO delivery (id, provider, account, event_id, type, received_at, verdict)
+  SELECT 2 * n, 'stripe', 'main', 'evt_' || n, 'charge.updated', {now} - n, 'stored' FROM ({numbers}) AS numbers
+"""
+_FILL_LINKS = """
+  INSERT INTO delivery_link (era, account, kind, remote_id, delivery_id)
+  SELECT 2 * n / {era}, 'main', 'charge', 'id_' || (n % 1000), 2 * n FROM ({numbers}) AS numbers
+"""
 _NUMBERS = {
     "sqlite": f"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {ROWS}) SELECT n FROM c",
     "postgresql": f"SELECT n FROM generate_series(1, {ROWS}) AS n",
@@ -39,7 +48,7 @@ _NUMBERS = {
 
 
 class Planner:
-    """Notes the database's plan of every statement that touches `resource`, as it runs."""
+    """Notes the database's plan of every statement that touches `resource` or `delivery_link`, as it runs."""
 
     def __init__(self) -> None:
         self.plans: dict[str, str] = {}
@@ -96,7 +105,7 @@ class _ExplainingTransaction(Transaction):
         return super().ask_together(questions)
 
     def _wanted(self, sql: str) -> bool:
-        return self._planner.watching and " resource" in sql
+        return self._planner.watching and (" resource" in sql or "delivery_link" in sql)
 
     def _note(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         self._planner.plans[sql] = "\n".join(str(row[-1]) for row in rows)
@@ -123,7 +132,8 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _fill(ledger: Ledger) -> None:
     ledger.require_current_schema()
     with ledger.together() as tx:
-        tx.run(text(_FILL.format(now=to_micros(NOON), numbers=_NUMBERS[tx.dialect.name])))
+        for fill in (_FILL, _FILL_DELIVERIES, _FILL_LINKS):
+            tx.run(text(fill.format(now=to_micros(NOON), numbers=_NUMBERS[tx.dialect.name], era=ERA)))
         tx.ticks(1000 + ROWS)
     with ledger.together() as tx:
         tx.run(text("ANALYZE"))
@@ -235,6 +245,28 @@ def test_read(large: tuple[Ledger, Planner], name: str) -> None:
             read(View(tx))
 
     require_index(planner.of(act), index)
+
+
+NAMERS: dict[str, Callable[[Transaction], Sequence[object]]] = {
+    "all": lambda tx: View(tx).deliveries_of(ref("id_7")),
+    "the newest": lambda tx: listing.deliveries_of(tx, ref("id_7"), as_of=None, before=None, limit=20),
+    "events": lambda tx: deliveries.announced_by(tx, ref("id_7"), before=NOON, limit=8),
+    "of one delivery": lambda tx: listing.named_by(tx, 14, "stripe", "main", ["charge"], ["id_7"]),
+}
+
+
+@pytest.mark.parametrize("name", NAMERS)
+def test_who_named_a_resource(large: tuple[Ledger, Planner], name: str) -> None:
+    """By the key: era by era, or on a small Postgres all through the index."""
+    ledger, planner = large
+    found: list[object] = []
+    with ledger.together() as tx:
+        plan = planner.of(lambda: found.extend(NAMERS[name](tx)))
+    assert len(found) == {"all": 50, "the newest": 20, "events": 8, "of one delivery": 1}[name]
+    assert re.search(
+        r"pk_delivery_link|(l|delivery_link) USING (COVERING )?(INDEX sqlite_autoindex|PRIMARY KEY)", plan
+    ), plan
+    assert not re.search(r"(?m)Seq Scan on delivery(_link)?\b(?!_mark)|SCAN (l|d|delivery|delivery_link)$", plan), plan
 
 
 def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:

@@ -105,7 +105,7 @@ def test_groups_of_receipts_are_stored_as_the_model_says(
     tally = [each for each in table(ledger, "delivery_tally") if each["account"].startswith(own)]
     assert {(each["account"], each["day"], each["verdict"]): each["count"] for each in tally} == model.tally
     place = {each["id"]: at for at, each in enumerate(rows)}
-    links = [each for each in table(ledger, "delivery_mark") if each["account"].startswith(own)]
+    links = [each for each in table(ledger, "delivery_link") if each["account"].startswith(own)]
     named = {
         (place[each["delivery_id"]], ref(each["remote_id"], kind=each["kind"], account=each["account"]))
         for each in links

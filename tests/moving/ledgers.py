@@ -48,10 +48,10 @@ from tests.ledger.factories import answer, by_hand, claim_all, webhook
 START = datetime(2026, 5, 5, 12, 0, tzinfo=UTC)
 KINDS = ("charge", "balance_transaction", "payout")
 TABLES = (
-    "entry", "version", "delivery_mark", "delivery", "delivery_tally", "missed_event", "control_total", "coverage",
-    "payout_members", "payout_member", "expectation", "read_tally", "job", "resource", "break_event", "period_lock",
-    "report_snapshot", "audit_log", "bank_line", "token", "redaction", "console_user", "machine_token",
-    "subscription", "subscription_secret", "outbox", "secret_seen",
+    "entry", "version", "delivery_link", "delivery_mark", "delivery", "delivery_tally", "missed_event",
+    "control_total", "coverage", "payout_members", "payout_member", "expectation", "read_tally", "job", "resource",
+    "break_event", "period_lock", "report_snapshot", "audit_log", "bank_line", "token", "redaction", "console_user",
+    "machine_token", "subscription", "subscription_secret", "outbox", "secret_seen",
 )  # fmt: skip
 
 

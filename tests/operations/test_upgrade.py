@@ -117,7 +117,7 @@ def test_the_program_before_the_last_step_works_beside_this_one(postgres: Postgr
             providers.inwards.target = old.port
             told(providers)
             with closing(open_ledger(url)) as ledger:
-                assert current(ledger.store) == "0011", "it is the old program that runs"
+                assert current(ledger.store) == "0012", "it is the old program that runs"
             migrated = run_here("--config", str(configs[1]), "migrate")
             assert migrated.code == 0, migrated.err
             told(providers)

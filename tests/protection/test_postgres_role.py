@@ -180,16 +180,16 @@ def test_the_daemon_may_not_migrate_and_is_told_who_may(roles: Roles, tmp_path: 
         config.write_text(f'[ledger]\nurl = "{url}"\n')
         return run_here("--config", str(config), *words)
 
-    with closing(open_ledger(roles.owner)) as ledger, ledger.store.write() as tx:  # as version 0011 left it
-        tx.run(text("DROP TABLE sealing_key"))
-        tx.run(text("UPDATE alembic_version SET version_num = '0011'"))
+    with closing(open_ledger(roles.owner)) as ledger, ledger.store.write() as tx:  # as version 0012 left it
+        tx.run(text("DROP TABLE delivery_link"))
+        tx.run(text("UPDATE alembic_version SET version_num = '0012'"))
     refused = command(roles.daemon, "migrate")
     assert refused.code == 2
     assert str(make_url(roles.daemon).username) in refused.err
     assert "run `reconcile migrate` as that one" in refused.err
     assert "Traceback" not in refused.err
     with closing(open_ledger(roles.owner)) as ledger:
-        assert current(ledger.store) == "0011", "nothing of the step was kept"
+        assert current(ledger.store) == "0012", "nothing of the step was kept"
     migrated = command(roles.owner, "migrate")
     assert migrated.code == 0, migrated.err
     # A table that the migration made belongs to the owner alone, until the file is run again.

@@ -152,7 +152,7 @@ class _Books:
                 rows = tx.run(
                     text(
                         "SELECT r.remote_id, v.body FROM version v JOIN resource r ON r.id = v.resource_id UNION ALL"
-                        " SELECT m.remote_id, d.body FROM delivery d JOIN delivery_mark m ON m.delivery_id = d.id"
+                        " SELECT m.remote_id, d.body FROM delivery d JOIN delivery_link m ON m.delivery_id = d.id"
                     )
                 ).all()
         finally:

@@ -84,9 +84,9 @@ def test_what_is_old_goes_in_small_batches_and_the_rest_stays(ledger: Ledger, cl
     kept = [line for line in export_lines(ledger.store) if not line.startswith(going)]
     rests = _Rests()
     said = asyncio.run(_run(ledger, clock, rests))
-    assert said == "delivery 147, delivery_mark 19, expectation 69, missed_event 19"
+    assert said == "delivery 147, delivery_link 19, expectation 69, missed_event 19"
     assert len(rests.taken) >= 147 / 7 + 69 / 7, "no batch was larger than it may be"
-    assert [_count(ledger, table) for table in ("delivery", "delivery_mark", "missed_event", "expectation")] == [
+    assert [_count(ledger, table) for table in ("delivery", "delivery_link", "missed_event", "expectation")] == [
         2 * 101 + 11, 101, 101, 51]  # fmt: skip
     with ledger.view() as view:
         assert view.missed_events(NOON - 365 * DAY) == missed == 0, "nothing counts as missed because it was forgotten"
@@ -95,7 +95,7 @@ def test_what_is_old_goes_in_small_batches_and_the_rest_stays(ledger: Ledger, cl
     lines = list(export_lines(ledger.store))
     assert [line for line in lines if line in set(kept)] == kept, "nothing else was touched"
     clock.advance(2 * DAY)
-    assert asyncio.run(_run(ledger, clock, _Rests())).startswith("delivery 6, delivery_mark 2")
+    assert asyncio.run(_run(ledger, clock, _Rests())).startswith("delivery 6, delivery_link 2")
 
 
 def test_a_run_that_is_killed_or_replaced_is_continued(ledger: Ledger, clock: ManualClock) -> None:

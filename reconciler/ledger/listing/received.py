@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros
+from reconciler.ledger.links import ERAS, OF_RESOURCE, era_of
 from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
@@ -207,12 +208,12 @@ def delivery(tx: Transaction, delivery_id: int) -> WholeDelivery | None:
 
 
 _DELIVERIES_OF = text(
-    """
+    f"""
+    {ERAS}
     SELECT d.id, d.provider, d.account, d.event_id, d.type, d.received_at, d.occurred_at, d.verdict, d.reason,
       d.source, d.size
-    FROM delivery_mark m JOIN delivery d ON d.id = m.delivery_id
-    WHERE m.account = :account AND m.kind = :kind AND m.remote_id = :remote_id AND m.delivery_id < :before
-      AND d.received_at <= :as_of
+    FROM {OF_RESOURCE} m JOIN delivery d ON d.id = m.delivery_id
+    WHERE m.delivery_id < :before AND d.received_at <= :as_of
     ORDER BY m.delivery_id DESC LIMIT :limit
     """
 )
@@ -233,6 +234,12 @@ def deliveries_of(
     return [_delivery(row) for row in tx.run(_DELIVERIES_OF, given)]
 
 
+_NAMED_IN_ERA = text(
+    """
+    SELECT account, kind, remote_id FROM delivery_link
+    WHERE era = :era AND account = :account AND delivery_id = :id ORDER BY kind, remote_id LIMIT 200
+    """
+)
 _NAMED: Final = """
   SELECT m.account, m.kind, m.remote_id FROM {given}
   JOIN delivery_mark m ON m.account = :account AND m.kind = g.kind AND m.remote_id >= g.low AND m.remote_id <= g.high
@@ -257,13 +264,18 @@ def named_by(
 ) -> list[ResourceRef]:
     """Which of these resources, or of their parts, a delivery named.
 
-    Marks lie by resource, because that is how everybody else asks for them; an index by delivery would cost every
-    webhook a write. The ids that a delivery may have named stand in its own body, so they are given here.
+    Links lie by resource, because that is how everybody else asks for them; an index by delivery would cost every
+    webhook a write. An era's are few enough to be read through. Those of before lie there by resource alone: the ids
+    that a delivery may have named stand in its own body, so they are given here.
     """
+    asked = {"id": delivery_id, "account": account}
+    rows = tx.run(_NAMED_IN_ERA, asked | {"era": era_of(delivery_id)}).all()
+    if rows:
+        return [ResourceRef(provider, row.account, row.kind, row.remote_id) for row in rows]
     given = [[kind, each, each] for kind in sorted(kinds) for each in ids]
     given += [[kind, f"{each}/", f"{each}/\U0010ffff"] for kind in sorted(kinds) for each in ids]
     statement = _NAMED_POSTGRES if tx.dialect.is_postgres else _NAMED_SQLITE
-    rows = tx.run(statement, {"id": delivery_id, "account": account, "given": orjson.dumps(given).decode()})
+    rows = tx.run(statement, asked | {"given": orjson.dumps(given).decode()}).all()
     return list(dict.fromkeys(ResourceRef(provider, row.account, row.kind, row.remote_id) for row in rows))
 
 

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, insert_into
+from reconciler.ledger.links import LINKS, era_of
 from reconciler.ledger.moving.facts import Row, raise_clock
 from reconciler.ledger.moving.fields import Given, WrongLine
 from reconciler.ledger.moving.sorts import VERDICTS
@@ -33,11 +34,6 @@ _COLUMNS = {
     "size": WHOLE,
 }
 _INSERT = insert_into("delivery", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
-_INSERT_MARK = insert_into(
-    "delivery_mark",
-    {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "delivery_id": WHOLE},
-    "ON CONFLICT DO NOTHING",
-)
 _PRESENT = text(f"SELECT {', '.join(_COLUMNS)} FROM delivery WHERE id IN :ids").bindparams(
     bindparam("ids", expanding=True)
 )
@@ -107,14 +103,7 @@ def store(tx: Transaction, rows: Sequence[tuple[int, Row]]) -> int:
             for row in fresh
         ],
     )
-    _INSERT_MARK.run(
-        tx,
-        [
-            {"account": account, "kind": kind, "remote_id": remote_id, "delivery_id": row["id"]}
-            for row in fresh
-            for account, kind, remote_id in row["marks"]
-        ],
-    )
+    LINKS.run_rows(tx, [(era_of(row["id"]), *named, row["id"]) for row in fresh for named in row["marks"]])
     return len(fresh)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
+from reconciler.ledger.links import EVERY
 from reconciler.ledger.moving.fields import iso
 from reconciler.ledger.moving.sorts import FACTS
 from reconciler.ledger.packing import Place
@@ -34,11 +35,11 @@ _RESOURCES = """
     provider_updated_at
   FROM resource ORDER BY account{c}, kind{c}, remote_id{c}
 """
-_DELIVERIES = """
+_DELIVERIES = f"""
   SELECT d.id, d.provider, d.account, d.event_id, d.type, d.received_at, d.occurred_at, d.verdict, d.reason, d.source,
     d.headers, d.body, d.size, m.kind AS marked_kind, m.remote_id AS marked_id
-  FROM delivery d LEFT JOIN delivery_mark m ON m.account = d.account AND m.delivery_id = d.id
-  ORDER BY d.id, m.kind{c}, m.remote_id{c}
+  FROM delivery d LEFT JOIN {EVERY} m ON m.account = d.account AND m.delivery_id = d.id
+  ORDER BY d.id, m.kind{{c}}, m.remote_id{{c}}
 """
 
 _OUTBOX = """

@@ -35,8 +35,21 @@ class DeliveryRow(SQLModel, table=True):
     size: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
 
 
+class DeliveryLinkRow(SQLModel, table=True):
+    """Which resources a delivery named, by eras of the ledger clock (`reconciler.ledger.links`)."""
+
+    __tablename__: ClassVar[Any] = "delivery_link"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    era: int = whole(key=True)
+    account: str = words(key=True)
+    kind: str = words(key=True)
+    remote_id: str = words(key=True)
+    delivery_id: int = whole(key=True)
+
+
 class DeliveryMarkRow(SQLModel, table=True):
-    """Which resources a delivery named."""
+    """The same of deliveries from before there were eras: read, and no more written."""
 
     __tablename__: ClassVar[Any] = "delivery_mark"
     __table_args__ = ({"sqlite_with_rowid": False},)
