@@ -31,7 +31,7 @@ from reconciler.errors import (
 from reconciler.keyring import ledger_of, secrets_seal
 from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
-from reconciler.ledger.schema import current, newest, refuse_unknown
+from reconciler.ledger.schema import current, forbidden_tables, newest, refuse_unknown
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
 from reconciler.loading import Account, load_accounts, past_accounts
 from reconciler.model import Severity
@@ -163,6 +163,9 @@ def _ledger(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
         url = ledger.store.url.render_as_string()
         revision = current(ledger.store)
         refuse_unknown(revision)
+        if forbidden := forbidden_tables(ledger.store):
+            text = f"{', '.join(forbidden)} in {url} may not be read by {ledger.store.url.username or 'this role'}"
+            return [Checked("ledger", text, Severity.ERROR, _REGRANT)]
         lines = [_schema(url, revision), *_sealing(ledger, holds_bodies=revision == newest())]
         if revision == newest():
             ledger.tick()  # a full disk and a database that only reads are found by writing

@@ -48,6 +48,23 @@ def current(store: Store) -> str | None:
         return revision
 
 
+_WITHOUT_A_GRANT = text(
+    """
+    SELECT relname FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND NOT has_table_privilege(oid, 'SELECT')
+    ORDER BY relname
+    """
+)
+
+
+def forbidden_tables(store: Store) -> list[str]:
+    """Postgres: tables that this role may not even read, as one that a migration made until it is granted."""
+    if not store.dialect.is_postgres:
+        return []
+    with store.exclusively() as connection:
+        return [row.relname for row in connection.execute(_WITHOUT_A_GRANT)]
+
+
 def migrate(store: Store, scripts: str = SCRIPTS) -> tuple[str | None, str]:
     """Bring the schema to this program's; the revisions before and after.
 
