@@ -16,7 +16,7 @@ from sqlalchemy import text
 from reconciler.clock import to_micros
 from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, TRUTH, WHOLE, WORDS, Bulk, Given, insert_into
-from reconciler.ledger.links import ERA, ERAS, LINKS, OF_RESOURCE
+from reconciler.ledger.links import ERA, ERAS, LATELY, LINKS, OF_RESOURCE
 from reconciler.ledger.marks import MARK_GIVEN, Mark, given_marks, mark
 from reconciler.ledger.packing import Packing, Place
 from reconciler.ledger.transaction import POSTGRES, Transaction
@@ -48,8 +48,8 @@ _ANNOUNCED_BY = text(
 
 
 def announced_by(tx: Transaction, ref: ResourceRef, *, before: datetime, limit: int) -> list[str]:
-    """The event ids of the deliveries that named it, the newest first, each once."""
-    given = {"account": ref.account, "kind": ref.kind, "remote_id": ref.id}
+    """The event ids of those of the last deliveries that named it, the newest first, each once."""
+    given = {"account": ref.account, "kind": ref.kind, "remote_id": ref.id, "eras": LATELY}
     rows = tx.run(_ANNOUNCED_BY, given | {"before": to_micros(before), "limit": limit})
     return list(dict.fromkeys(row.event_id for row in rows))
 

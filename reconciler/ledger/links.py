@@ -19,13 +19,19 @@ _COLUMNS: Final = {"era": WHOLE, "account": WORDS, "kind": WORDS, "remote_id": W
 LINKS: Final = insert_into("delivery_link", _COLUMNS, "ON CONFLICT DO NOTHING")
 
 ERAS: Final = """
-  WITH RECURSIVE eras(era) AS (
-    SELECT max(era) FROM delivery_link
+  WITH RECURSIVE eras(era, so_far) AS (
+    SELECT max(era), 1 FROM delivery_link
     UNION ALL
-    SELECT (SELECT max(older.era) FROM delivery_link older WHERE older.era < eras.era) FROM eras
-    WHERE eras.era IS NOT NULL)
+    SELECT (SELECT max(older.era) FROM delivery_link older WHERE older.era < eras.era), so_far + 1 FROM eras
+    WHERE eras.era IS NOT NULL AND so_far < :eras)
 """
-"""Those that any delivery is of, the newest first: stepped along, as no database does by itself."""
+"""The newest `eras` that any delivery is of: stepped along, as no database does by itself."""
+
+ALL_ERAS: Final = 2**31 - 1
+"""A thousand of them, two million deliveries, take some ten milliseconds."""
+
+LATELY: Final = 32
+"""Eras, for who asks at every read: the last 60,000 deliveries."""
 
 OF_RESOURCE: Final = """(
   SELECT delivery_id FROM delivery_mark WHERE account = :account AND kind = :kind AND remote_id = :remote_id

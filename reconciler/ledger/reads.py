@@ -14,7 +14,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, gates, jobs
 from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.gates import Gate
-from reconciler.ledger.links import ERAS, OF_RESOURCE
+from reconciler.ledger.links import ALL_ERAS, ERAS, OF_RESOURCE
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -253,6 +253,7 @@ class View:
                 "account": ref.account,
                 "kind": ref.kind,
                 "remote_id": ref.id,
+                "eras": ALL_ERAS,
                 "as_of": _limit(as_of),
                 "limit": limit,
             },

@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
             self._give_time(_UNWANTED_SECONDS)  # the rest of the body of a request that was answered early
         elif not self._in_head:
             self._await_request()
-        if self._holds & Hold.TURNS and len(self._turns) <= _PIPELINED:
+        if self._holds and len(self._turns) <= _PIPELINED:  # to ask which of them takes a microsecond of each delivery
             self.free(Hold.TURNS)
 
     # --- ending -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from reconciler.ledger import Ledger, deliveries, listing, retention
-from reconciler.ledger.links import ERA
+from reconciler.ledger.links import ERA, LATELY
 from reconciler.ledger.moving import export_lines
 from reconciler.ledger.redaction import FORGOTTEN, Asked, Done, conclude, is_stored
 from reconciler.model import Redaction, ResourceRef
@@ -29,7 +29,7 @@ def fill(ledger: Ledger) -> dict[str, list[ResourceRef]]:
         name, at = f"evt_{number:02}", NOON + timedelta(seconds=number)
         named[name] = chance.sample(CHARGES, chance.randrange(1, 4))
         with ledger.together() as tx:
-            tx.ticks(chance.choice((1, ERA // 3, ERA * 2)))
+            tx.ticks(chance.choice((1, ERA, ERA * 2)))
             ledger.receive([receipt(name, *map(webhook, named[name]), at=at)], at)
     assert len({each["era"] for each in table(ledger, "delivery_link")}) > DELIVERIES / 4
     return named
@@ -71,12 +71,27 @@ def test_who_named_a_resource_is_told_in_order(filled: tuple[Ledger, dict[str, l
             assert [each.event_id for each in view.deliveries_of(charge)] == oldest_first
             assert [each.event_id for each in view.deliveries_of(charge, then, limit=4)] == known_then[:4]
         with ledger.store.read() as tx:
-            newest = deliveries.announced_by(tx, charge, before=then, limit=5)
-            assert newest == known_then[::-1][:5]
             pages, before = list[str | None](), None
             while page := listing.deliveries_of(tx, charge, as_of=None, before=before, limit=7):
                 pages, before = pages + [each.event_id for each in page], page[-1].id
             assert pages == oldest_first[::-1]
+
+
+def test_who_asks_at_every_read_is_told_of_the_last_deliveries(
+    filled: tuple[Ledger, dict[str, list[ResourceRef]]],
+) -> None:
+    ledger, named = filled
+    then = NOON + timedelta(seconds=DELIVERIES * 2 // 3)
+    ids = {each["id"]: each["event_id"] for each in table(ledger, "delivery")}
+    links = table(ledger, "delivery_link")
+    first = sorted({each["era"] for each in links})[-LATELY:][0]
+    before_eras = {ids[each["delivery_id"]] for each in table(ledger, "delivery_mark")}
+    lately = {ids[each["delivery_id"]] for each in links if each["era"] >= first} | before_eras
+    assert before_eras or len(lately) < len(named)
+    for charge in CHARGES:
+        expected = [name for name, refs in named.items() if charge in refs and name in lately and name <= "evt_40"]
+        with ledger.store.read() as tx:
+            assert deliveries.announced_by(tx, charge, before=then, limit=5) == expected[::-1][:5]
 
 
 def test_what_a_delivery_named_is_told(filled: tuple[Ledger, dict[str, list[ResourceRef]]]) -> None:

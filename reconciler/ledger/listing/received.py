@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros
-from reconciler.ledger.links import ERAS, OF_RESOURCE, era_of
+from reconciler.ledger.links import ALL_ERAS, ERAS, OF_RESOURCE, era_of
 from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
@@ -227,6 +227,7 @@ def deliveries_of(
         "account": ref.account,
         "kind": ref.kind,
         "remote_id": ref.id,
+        "eras": ALL_ERAS,
         "before": before or 2**62,
         "as_of": micros(as_of, FOREVER),
         "limit": limit,
