@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -301,6 +301,8 @@ class Fetcher:
 
     def _answer(self, claim: Claim, reading: Reading, began: datetime) -> Answer:
         snapshot = reading if isinstance(reading, Snapshot) else None
+        if snapshot is not None:
+            snapshot.canonical  # noqa: B018 - what cannot be kept is refused here, and not in the commit of all answers
         return Answer(
             claim=claim,
             reading=reading,
@@ -318,15 +320,20 @@ class Fetcher:
         return self.provider.satisfied(_expected(hint), reading)
 
     def page_rows(self, snapshots: Sequence[Snapshot]) -> list[PageRow]:
-        """Rows with their entries; one whose entries cannot be read is marked instead, and its own read names it."""
-        rows = []
-        for snapshot in snapshots:
-            try:
-                rows.append(PageRow(snapshot, self.provider.entries(snapshot)))
-            except (ValueError, ProviderError) as error:
-                log.warning("row cannot be read", ref=str(snapshot.ref), error=describe(error))
-                rows.append(PageRow(snapshot, readable=False))
-        return rows
+        """Rows with their entries; one that cannot be kept, or whose entries cannot be read, is marked instead, and its
+        own read names it."""
+        return [self._page_row(snapshot) for snapshot in snapshots]
+
+    def _page_row(self, snapshot: Snapshot) -> PageRow:
+        try:
+            snapshot.canonical  # noqa: B018 - made once, when it is asked for first
+        except BadReply as error:
+            # What has no canonical form is unlike all that is stored, and so is an empty body.
+            return _unreadable(replace(snapshot, body={}), error)
+        try:
+            return PageRow(snapshot, self.provider.entries(snapshot))
+        except (ValueError, ProviderError) as error:
+            return _unreadable(snapshot, error)
 
     async def _within_sight(
         self, kind: Kind, pairs: Sequence[tuple[Claim, Reading]]
@@ -390,6 +397,11 @@ class Fetcher:
     def know_gates(self, gates: Sequence[Gate]) -> None:
         """The account's gates as the ledger has them, whoever closed or lifted them."""
         self._failures.know_gates(gates)
+
+
+def _unreadable(snapshot: Snapshot, error: Exception) -> PageRow:
+    log.warning("row cannot be read", ref=str(snapshot.ref), error=describe(error))
+    return PageRow(snapshot, readable=False)
 
 
 def _is_evidence(claim: Claim, reading: Reading) -> bool:

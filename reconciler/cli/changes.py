@@ -6,7 +6,6 @@ import sys
 import time
 from typing import Annotated
 
-import orjson
 import typer
 
 from reconciler.cli.opening import desk
@@ -19,6 +18,7 @@ from reconciler.ledger.changes import Cursor, FeedPage, Filter
 from reconciler.model import Cause
 from reconciler.outbox.message import document
 from reconciler.refs import require_known
+from reconciler.writing import written
 
 _PAGE = 500
 _POLL_SECONDS = 0.5
@@ -80,7 +80,7 @@ def _print_lines(at: Desk, cursor: Cursor | None, wanted: Filter, *, follow: boo
         for change in page.changes if page is not None else ():
             here = Cursor(page.cursor.epoch, change.position or 0) if page is not None else ""
             line = {"cursor": str(here), **document(change, base_url, with_body=with_body)}
-            sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.buffer.write(written(line) + b"\n")
         sys.stdout.flush()
         if page is not None:
             cursor = page.cursor

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from reconciler.writing import written
 
 _UNATTENDED_WIDTH = 200
 """Columns of a table that no terminal shows: wide enough that a reference stays whole, for grep."""
@@ -36,7 +37,7 @@ def print_page(parts: Iterable[RenderableType]) -> None:
 
 
 def print_json(document: Any) -> None:
-    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.write(written(document, indented=True).decode() + "\n")
     sys.stdout.flush()
 
 

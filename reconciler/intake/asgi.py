@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
+from reconciler.writing import written
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -61,4 +61,4 @@ class Answer:
 
 
 def answer_json(status: int, content: Mapping[str, Any], headers: Headers = ()) -> Answer:
-    return Answer(status, orjson.dumps(content), headers=headers)
+    return Answer(status, written(content), headers=headers)

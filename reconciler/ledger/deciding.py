@@ -63,7 +63,8 @@ class PageRow:
     snapshot: Snapshot
     entries: Sequence[Entry] = ()
     readable: bool = True
-    """False where its entries could not be read: never half applied, but marked, so that its own read decides."""
+    """False where it cannot be kept, or its entries cannot be read: never half applied, but marked, so that its own
+    read decides."""
     packed: bytes | None = None
     """Its body as `Ledger.packed_version` made it, where somebody has; else it is packed in the commit."""
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import orjson
-
 from reconciler.clock import Clock
 from reconciler.errors import ProviderError
 from reconciler.ledger.changes import Change
@@ -18,6 +16,7 @@ from reconciler.outbox.message import document, instant
 from reconciler.outbox.policy import Answered, NoAnswer, read_retry_after
 from reconciler.outbox.signing import Signer, message_id
 from reconciler.provider import Reply, Request, Transport
+from reconciler.writing import written
 
 CHANGED: Final = "resource.changed"
 TEST: Final = "subscription.test"
@@ -51,7 +50,7 @@ def trial_message(subscription: Subscription, now: datetime) -> Message:
 
 
 def _written(kind: str, at: datetime, told: dict[str, Any]) -> str:
-    return orjson.dumps({"type": kind, "timestamp": instant(at), "data": told}).decode()
+    return written({"type": kind, "timestamp": instant(at), "data": told}).decode()
 
 
 class Sender:

@@ -19,7 +19,7 @@ from reconciler.ledger import Ledger, open_ledger
 from reconciler.model import Snapshot
 from reconciler.money import LARGEST, as_stored
 from tests.cli.running import Ran, run_apart, run_here
-from tests.ledger.factories import answer, by_hand, claim_all, receipt, ref, settle, tombstone, webhook
+from tests.ledger.factories import DEEPEST, answer, by_hand, claim_all, nested, receipt, ref, settle, tombstone, webhook
 
 Reconcile = Callable[..., Ran]
 LINE = ref("txn_1", kind="balance_transaction")
@@ -62,6 +62,32 @@ def test_a_ledger_is_moved_and_nothing_is_lost(
     for command in (["show", str(LINE)], ["show", str(ref("ch_2"))], ["show", str(ref("ch_1"))]):
         shown = run_here("--config", str(new), *command, "--format", "json").json
         assert shown == reconcile(*command, "--format", "json").json
+
+
+def test_whatever_can_be_kept_can_be_moved_and_printed(
+    reconcile: Reconcile, ledger: Ledger, clock: ManualClock, tmp_path: Path
+) -> None:
+    deepest = {"id": "ch_1", "object": "charge", "metadata": nested(DEEPEST)}
+    settle(ledger, ref("ch_1"), Snapshot(ref("ch_1"), deepest), clock.now())
+    out = tmp_path / "ledger.jsonl"
+    assert reconcile("export", "--out", str(out)).code == 0
+    new = configured(tmp_path, f"sqlite:///{tmp_path}/new.db")
+    assert run_here("--config", str(new), "import", str(out)).code == 0
+    (line,) = lines(run_here("--config", str(new), "changes", "--body"))
+    assert line["body"] == deepest
+    shown = run_here("--config", str(new), "show", str(ref("ch_1")), "--format", "json")
+    assert shown.json["body"] == deepest
+    assert run_here("--config", str(new), "show", str(ref("ch_1"))).code == 0
+
+
+def test_a_line_whose_body_is_nested_too_deep_is_a_wrong_line(reconcile: Reconcile, tmp_path: Path) -> None:
+    body = '{"id":"ch_1","object":"charge","metadata":' + "[" * 300 + "]" * 300 + "}"
+    at = '"version":1,"recorded_at":"2026-05-05T12:00:00Z","cause":"manual","state":"present"'
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(f'{{"ref":"stripe/main/charge/ch_1",{at},"body":{body}}}\n', encoding="utf-8")
+    ran = reconcile("import", str(path))
+    assert ran.code == 2
+    assert "line 1: the body is nested too deep" in ran.err
 
 
 def test_a_ledger_with_an_amount_from_before_there_was_a_bound_is_moved_as_it_is(

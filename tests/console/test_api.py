@@ -28,7 +28,7 @@ from reconciler.ledger.deliveries import Rejection
 from reconciler.model import Delivery, Notice, ResourceRef, Snapshot
 from tests.console.serving import PATIENCE, Served
 from tests.console.shop import CHARGE, DEAD, EMAIL, NOW
-from tests.ledger.factories import settle
+from tests.ledger.factories import DEEPEST, nested, settle
 
 PROBLEM = "application/problem+json"
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -155,6 +155,23 @@ def test_the_versions_of_something_large_come_in_answers_that_are_not(console: S
             found += [each["version"] for each in answer.json()["versions"]]
             after = answer.json()["after"]
     assert found == [4, 3, 2, 1]
+
+
+def test_whatever_can_be_kept_can_be_shown(console: Served) -> None:
+    """By the API and by the pages of it and of a message about it."""
+    deep = ResourceRef("stripe", "main", "product", "prod_deep")
+    deepest = nested(DEEPEST)
+    settle(console.ledger, deep, Snapshot(deep, {"id": deep.id, "object": "product", "value": deepest}), NOW)
+    with program(console, "resources", "personal") as client:
+        answer = client.get("/api/v1/versions", params={"ref": str(deep)})
+        assert [each["body"]["value"] for each in answer.json()["versions"]] == [deepest]
+    person = console.known("oper")
+    with console.ledger.view() as view:
+        found = view.resource(deep)
+    assert found is not None
+    assert "prod_deep" in person.get("/console/resource", params={"ref": str(deep)}).text
+    sent = person.get("/console/subscription/sent", params={"name": "erp", "resource": str(found.id), "version": "1"})
+    assert (sent.status_code, "prod_deep" in sent.text) == (200, True)
 
 
 def test_personal_fields_need_their_scope_and_leave_a_trace(console: Served) -> None:

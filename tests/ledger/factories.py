@@ -35,6 +35,17 @@ def snapshot(of: ResourceRef, value: object = 1, **more: Any) -> Snapshot:
     return Snapshot(of, {"id": of.id, "value": value}, **more)
 
 
+def nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+DEEPEST = 253
+"""Levels of a value in a body that can still be written: the body itself is one more."""
+
+
 def webhook(of: ResourceRef, *, expected: str | None = None, settle: timedelta = SETTLE) -> Mark:
     return Mark(of, Cause.WEBHOOK, settle=settle, expected=expected)
 

@@ -77,6 +77,32 @@ def test_a_backfill_stores_the_others_and_says_what_it_could_not(url: str) -> No
     asyncio.run(story())
 
 
+def test_a_body_that_is_nested_too_deep_is_named_and_hides_no_other(url: str) -> None:
+    """Once a list and once its own read shows it; the others of its page, and of its commit, are stored."""
+
+    async def story() -> None:
+        async with looping(url) as loop:
+            plain, known = (loop.world.payments.pay(amount)["latest_charge"] for amount in (1_000, 2_000))
+            await loop.deliver_all()
+            await loop.settle()
+            fresh = loop.world.payments.pay(3_000)["latest_charge"]
+            for charge in (known, fresh):
+                loop.world.store.replace({**loop.world.store.get(charge), "metadata": {"a": "DEEP"}})
+            loop.transport.alter = lambda content: content.replace(b'"DEEP"', b"[" * 300 + b"]" * 300)
+            loop.lose_all()
+            await loop.mark(loop.ref("charge", plain), loop.ref("charge", known))
+            for _ in range(20):
+                await loop.run_for(MINUTE)
+                await loop.run_job("recent/main/charge")
+            assert not loop.known(loop.ref("charge", plain)).dirty
+            assert loop.dead() == {known, fresh}
+            assert "nested too deep" in (loop.known(loop.ref("charge", fresh)).last_error or "")
+            assert loop.unlike_truth(["charge"]) == [f"charge/{known} differs", f"charge/{fresh} is unknown here"]
+            assert loop.body(loop.ref("charge", known))["amount"] == 2_000
+
+    asyncio.run(story())
+
+
 # --- as values ------------------------------------------------------------------------------------
 
 

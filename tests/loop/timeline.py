@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -152,12 +152,14 @@ class WatchedLedger(GroupCommit):
 
 
 class WatchedTransport:
-    """The real transport, with its requests accounted for; `redirect` sends an account's requests elsewhere."""
+    """The real transport, with its requests accounted for; `redirect` sends an account's requests elsewhere, `alter`
+    changes what is answered."""
 
     def __init__(self, transport: Transport, under_way: UnderWay) -> None:
         self._transport = transport
         self._under_way = under_way
         self.redirect: Callable[[Request], Request] = lambda request: request
+        self.alter: Callable[[bytes], bytes] = lambda content: content
 
     async def send(self, request: Request) -> Reply:
         watched = self._under_way
@@ -166,7 +168,8 @@ class WatchedTransport:
         watched.most_requests = max(watched.most_requests, watched.requests)
         try:
             with watched.one():
-                return await self._transport.send(self.redirect(request))
+                reply = await self._transport.send(self.redirect(request))
+                return replace(reply, content=self.alter(reply.content))
         finally:
             watched.requests -= 1
             if not watched.requests:

@@ -38,7 +38,7 @@ from reconciler.web import (
 from tests.cli.running import ROOT, Ran, run_here
 from tests.console.shop import config_of
 from tests.intake.serving import connection, read_reply
-from tests.ledger.factories import NOON, ref, seconds, settle, show_page, snapshot, tombstone
+from tests.ledger.factories import DEEPEST, NOON, nested, ref, seconds, settle, show_page, snapshot, tombstone
 
 TOKEN = "a-token-for-programs"
 PATIENCE_SECONDS = 180.0
@@ -94,6 +94,19 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not true():  # noqa: ASYNC110  # what is waited for tells nobody
             await asyncio.sleep(0.005)
+
+
+def test_whatever_can_be_kept_can_be_told(ledger_url: str) -> None:
+    async def story() -> None:
+        async with serving(ledger_url) as site:
+            of, deepest = ref("ch_1"), nested(DEEPEST)
+            settle(site.ledger, of, snapshot(of, deepest), NOON)
+            status, found = await site.get("/api/v1/changes?body=full")
+            assert (status, found["changes"][0]["body"]) == (200, {"id": "ch_1", "value": deepest})
+            status, found = await site.get(f"/api/v1/resources/{of}")
+            assert (status, found["body"]["value"]) == (200, deepest)
+
+    asyncio.run(story())
 
 
 def test_the_feed_is_paged_and_names_where_the_state_is(ledger_url: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.ledger.changes import Filter
 from reconciler.ledger.subscriptions import Form, Ordering, Standing, Subscription
 from reconciler.outbox.policy import Policy
-from tests.ledger.factories import ref, tombstone
+from tests.ledger.factories import DEEPEST, nested, ref, tombstone
 from tests.outbox.harness import QUICK, Answer, Told, node, receiving, until
 
 ERP = Subscription("erp", "")
@@ -61,9 +61,11 @@ def test_the_full_form_brings_the_state_along(sqlite_ledger_url: str) -> None:
             receiving() as receiver,
             node(sqlite_ledger_url, [replace(ERP, url=receiver.url, form=Form.FULL)]) as at,
         ):
-            await at.change(ref("ch_1"), {"deep": [1]})
-            await until(lambda: len(receiver.told) == 1)
-            assert receiver.told[0].data["body"] == {"id": "ch_1", "value": {"deep": [1]}}
+            values = [{"deep": [1]}, nested(DEEPEST)]
+            for minute, value in enumerate(values):
+                await at.change(ref("ch_1"), value, minute=minute)
+            await until(lambda: len(receiver.told) == 2)
+            assert [each.data["body"] for each in receiver.told] == [{"id": "ch_1", "value": each} for each in values]
 
     story(told)
 

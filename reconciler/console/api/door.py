@@ -29,6 +29,7 @@ from reconciler.errors import Conflict, LedgerError, ProviderError, UsageError
 from reconciler.ledger.breaks import append_audit
 from reconciler.ledger.people import MachineToken, Role
 from reconciler.ledger.transaction import Transaction
+from reconciler.writing import written
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ class Door:
         def run(tx: Transaction) -> bytes:
             asked = Asked(room, person, operation.path, query, now, as_of, tx, names, _PATIENCE_SECONDS)
             found = look(asked, open_)
-            return found if operation.raw else orjson.dumps(found)
+            return found if operation.raw else written(found)
 
         content = await room.pen.read(run)
         if open_ and operation.scope in ("resources", "deliveries"):

@@ -26,6 +26,7 @@ from reconciler.model import Cause
 from reconciler.outbox.sending import message_of
 from reconciler.report.formats.columns import Kind, Value
 from reconciler.times import parse_instant
+from reconciler.writing import written
 
 PAGE: Final = 50
 BATCH: Final = 2000
@@ -149,7 +150,7 @@ def sent(asked: Asked) -> Page:
         asked.here,
         empty="It was not sent yet, or the log has forgotten it.",
     )
-    body = orjson.dumps(masked(orjson.loads(message.body)), option=orjson.OPT_INDENT_2).decode()
+    body = written(masked(orjson.loads(message.body)), indented=True).decode()
     return Page(
         "subscription_sent.html.j2",
         f"Message {message.id}",

@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
+from reconciler.errors import BadReply
 from reconciler.ledger.apply import INSERT_UNREAD
 from reconciler.ledger.bulk import BYTES, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.deciding import TOMBSTONE_HASH
@@ -100,6 +101,7 @@ def read(given: Given, readers: Mapping[str, Reader]) -> Row:
         raise WrongLine("body: expected null, for a tombstone")
     if state is State.PRESENT and not isinstance(body, dict):
         raise WrongLine("body: expected an object")
+    kept = None if body is None else _canonical(body)
     api_version = given.words("api_version", "")
     snapshot = None if body is None else reader.snapshot(ref, body, api_version)
     recorded_at = given.instant("recorded_at")
@@ -109,13 +111,20 @@ def read(given: Given, readers: Mapping[str, Reader]) -> Row:
         "version": given.whole("version", least=1),
         "state": state.value,
         "content_hash": given.words("content_hash") if given.has("content_hash") else _hash(snapshot),
-        "body": None if body is None else canonical(body),
+        "body": kept,
         "status": given.words("status", None) if given.has("status") or snapshot is None else snapshot.status,
         "cause": given.among("cause", frozenset(Cause)),
         "recorded_at": recorded_at,
         "fetched_at": given.instant("fetched_at", recorded_at),
         "api_version": api_version,
     }
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    try:
+        return canonical(body)
+    except BadReply as error:
+        raise WrongLine(str(error)) from None
 
 
 def _hash(snapshot: Snapshot | None) -> str:
