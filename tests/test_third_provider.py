@@ -205,4 +205,4 @@ def test_the_daemon_reads_it_by_its_name_alone(till: type[Provider], tmp_path: P
 def _stored(ledger: Ledger) -> dict[str, Any]:
     with ledger.view() as view:
         sales = [each for each in view.resources() if each.ref.kind == "sale"]
-        return {each.ref.id: orjson.loads(orjson.dumps(view.versions(each)[-1].body)) for each in sales}
+        return {each.ref.id: orjson.loads(orjson.dumps(list(view.versions(each))[-1].body)) for each in sales}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -29,19 +29,24 @@ _VALUE_WIDTH = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One version, and in words what it changed; without its body, of which a resource may have tens of thousands."""
+
+    version: Version
+    differences: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """One resource as it was known at `as_of`; None: as it is known now."""
 
     resource: Resource
-    versions: Sequence[Version]
+    steps: Sequence[Step]
+    latest: Version | None
     deliveries: Sequence[LoggedDelivery]
     entries: Sequence[Entry]
     exponents: Exponents | None
     as_of: datetime | None
-
-    @property
-    def latest(self) -> Version | None:
-        return self.versions[-1] if self.versions else None
 
     @property
     def state(self) -> State:
@@ -68,28 +73,34 @@ def show(
     except ValueError as error:
         raise UsageError(str(error)) from None
     with desk(options) as at:
-        shown = _look(at, wanted, None if as_of is None else parse_instant(as_of, at.clock.now()))
+        then = None if as_of is None else parse_instant(as_of, at.clock.now())
+        shown = _look(at, wanted, then, in_words=output == "table")
     if output == "json":
         print_json(_document(shown))
     else:
         print_page(_tables(shown))
 
 
-def _look(at: Desk, ref: ResourceRef, as_of: datetime | None) -> Shown:
+def _look(at: Desk, ref: ResourceRef, as_of: datetime | None, *, in_words: bool) -> Shown:
+    steps: list[Step] = []
+    latest: Version | None = None
     with at.ledger.view() as view:
         resource = view.resource(ref)
         if resource is None:
             checked(str(ref), at.accounts)
             raise UsageError(f"the ledger has never heard of {ref}; `reconcile mark {ref}` has it read")
-        versions = view.versions(resource, as_of)
+        for version in view.versions(resource, as_of):
+            differences = _changes(latest, version) if in_words else ""
+            steps.append(Step(replace(version, body=None), differences))
+            latest = version
         deliveries = view.deliveries_of(ref, as_of)
     account = at.accounts.get(ref.account)
     entries: Sequence[Entry] = ()
-    if account is not None and versions and (body := versions[-1].body) is not None:
+    if account is not None and latest is not None and latest.body is not None:
         with as_stored():
-            entries = account.offline(at.clock).entries(Snapshot(ref, body, api_version=versions[-1].api_version))
+            entries = account.offline(at.clock).entries(Snapshot(ref, latest.body, api_version=latest.api_version))
     exponents = None if account is None else account.provider.exponents
-    return Shown(resource, versions, deliveries, entries, exponents, as_of)
+    return Shown(resource, steps, latest, deliveries, entries, exponents, as_of)
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -125,7 +136,7 @@ def _document(shown: Shown) -> dict[str, Any]:
                 "api_version": each.api_version,
                 "content_hash": each.content_hash,
             }
-            for each in shown.versions
+            for each in (step.version for step in shown.steps)
         ],
         "deliveries": [
             {
@@ -177,8 +188,8 @@ def _tables(shown: Shown) -> Iterator[RenderableType]:
         "Versions",
         ("version", "recorded", "cause", "state", "changed"),
         (
-            (each.version, each.recorded_at, each.cause, each.state, _changes(before, each))
-            for before, each in zip([None, *shown.versions], shown.versions, strict=False)
+            (each.version.version, each.version.recorded_at, each.version.cause, each.version.state, each.differences)
+            for each in shown.steps
         ),
         empty="none yet; it is marked but was never read",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -152,8 +153,8 @@ def held(ledger: Ledger) -> list[Held]:
 
 def _held(view: View) -> Iterator[Held]:
     for resource in view.resources():
-        versions = view.versions(resource) if resource.version else []
-        body = versions[-1].body if versions and resource.state is State.PRESENT else None
+        latest = deque(view.versions(resource) if resource.version else (), maxlen=1)
+        body = latest[0].body if latest and resource.state is State.PRESENT else None
         yield Held(resource.ref, resource.state, resource.status, body)
 
 

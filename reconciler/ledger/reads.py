@@ -131,7 +131,7 @@ _VERSIONS = text(
     SELECT version, state, body, content_hash, cause, recorded_at, fetched_at, api_version FROM version
     WHERE resource_id = :id AND recorded_at <= :as_of ORDER BY version
     """
-)
+).execution_options(stream_results=True, yield_per=50)
 _DELIVERIES_OF = text(
     f"""
     {ERAS}
@@ -222,14 +222,14 @@ class View:
         row = self._tx.run(_RESOURCE, {"account": ref.account, "kind": ref.kind, "remote_id": ref.id}).one_or_none()
         return None if row is None else _resource(row)
 
-    def versions(self, resource: Resource, as_of: datetime | None = None) -> list[Version]:
-        """Every version known then, oldest first, each with what it changed."""
-        versions: list[Version] = []
+    def versions(self, resource: Resource, as_of: datetime | None = None) -> Iterator[Version]:
+        """Every version known then, oldest first, each with what it changed. They are read while they are taken: a
+        resource may have tens of thousands, and their bodies need not fit into memory together."""
         before: Mapping[str, Any] | None = None
-        for row in self._tx.run(_VERSIONS, {"id": resource.id, "as_of": _limit(as_of)}):
-            body = None if row.body is None else orjson.loads(self._tx.unpack(row.body, Place.VERSION))
-            versions.append(
-                Version(
+        with self._tx.run(_VERSIONS, {"id": resource.id, "as_of": _limit(as_of)}) as rows:
+            for row in rows:
+                body = None if row.body is None else orjson.loads(self._tx.unpack(row.body, Place.VERSION))
+                yield Version(
                     version=row.version,
                     state=State(row.state),
                     body=body,
@@ -240,9 +240,7 @@ class View:
                     api_version=row.api_version,
                     changed=tuple(changed_fields(before, body)),
                 )
-            )
-            before = body
-        return versions
+                before = body
 
     def deliveries_of(
         self, ref: ResourceRef, as_of: datetime | None = None, *, limit: int = 1000

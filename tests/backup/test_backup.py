@@ -91,7 +91,7 @@ def test_backup_beside_a_writer_holds_only_whole_transactions(places: Iterator[s
             stop.set()
             busy.join()
     with restored_at(next(places), file) as again, again.view() as view:
-        first, second = (view.versions(found) for one in pair if (found := view.resource(one)) is not None)
+        first, second = (list(view.versions(found)) for one in pair if (found := view.resource(one)) is not None)
         assert len(first) == len(second) >= 20
         assert [each.body for each in first] == [{**(each.body or {}), "id": "ch_1"} for each in second]
 

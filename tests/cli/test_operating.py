@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -170,6 +171,25 @@ def test_show_tells_the_whole_history(reconcile: Reconcile, ledger: Ledger, cloc
     ]
     assert shown["versions"][1]["recorded_at"] == "2026-05-05T13:00:00Z"
     assert [(each["event_id"], each["verdict"]) for each in shown["deliveries"]] == [("evt_1", "stored")]
+
+
+@pytest.mark.parametrize("form", ["json", "table"])
+def test_show_holds_no_body_that_it_does_not_print(
+    reconcile: Reconcile, ledger: Ledger, clock: ManualClock, form: str
+) -> None:
+    """A resource may have tens of thousands of versions."""
+    size, peaks = 100_000, list[int]()
+    for versions in (range(10), range(10, 80)):
+        for number in versions:
+            body = {"id": "ch_1", "object": "charge", "description": f"{number:02}" * (size // 2)}
+            settle(ledger, ref(), Snapshot(ref(), body), clock.now())
+        tracemalloc.start()
+        try:
+            assert reconcile("show", str(ref()), "--format", form).code == 0
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 5 * size
 
 
 def test_show_speaks_for_an_instant_in_the_past(reconcile: Reconcile, ledger: Ledger, clock: ManualClock) -> None:

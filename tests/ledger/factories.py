@@ -211,7 +211,7 @@ def row(ledger: Ledger, of: ResourceRef) -> Row:
 def versions(ledger: Ledger, of: ResourceRef) -> list[Version]:
     with ledger.view() as view:
         resource = view.resource(of)
-        return [] if resource is None else view.versions(resource)
+        return [] if resource is None else list(view.versions(resource))
 
 
 def values(ledger: Ledger, of: ResourceRef) -> list[object]:

@@ -169,7 +169,7 @@ def test_what_was_true_at_the_last_mark_is_stored_within_a_window_of_it(ledger: 
         resource = view.resource(of)
         assert resource is not None
         assert not resource.dirty
-        assert view.versions(resource)[-1].body == {"id": of.id, "value": 3}
+        assert list(view.versions(resource))[-1].body == {"id": of.id, "value": 3}
 
 
 def test_a_page_within_a_burst_costs_no_read(ledger: Ledger, clock: ManualClock) -> None:

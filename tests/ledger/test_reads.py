@@ -43,7 +43,7 @@ def test_versions_as_of_an_instant(ledger: Ledger, clock: ManualClock) -> None:
     with ledger.view() as view:
         resource = view.resource(CHARGE)
         assert resource is not None
-        known = [len(view.versions(resource, began + seconds(at))) for at in (-1, 0, 59, 60, 120, 999)]
+        known = [len(list(view.versions(resource, began + seconds(at)))) for at in (-1, 0, 59, 60, 120, 999)]
         assert known == [0, 1, 1, 2, 3, 3]
         first, second, third = view.versions(resource)
     assert [each.changed for each in (first, second, third)] == [("*",), ("value",), ("*",)]

@@ -250,7 +250,7 @@ class Loop(Wiring):
 
     def versions(self, ref: ResourceRef) -> list[Version]:
         with self.ledger.view() as view:
-            return view.versions(self.known(ref))
+            return list(view.versions(self.known(ref)))
 
     def body(self, ref: ResourceRef) -> Mapping[str, Any]:
         body = self.versions(ref)[-1].body
@@ -306,7 +306,7 @@ class Loop(Wiring):
         if added is None:
             return resource.content_hash
         with self.ledger.view() as view:
-            body = view.versions(resource)[-1].body or {}
+            body = list(view.versions(resource))[-1].body or {}
         return content_hash({name: value for name, value in body.items() if name != added}, volatile)
 
     # --- what the provider saw ---

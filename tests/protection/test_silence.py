@@ -240,7 +240,7 @@ def test_the_daemon_says_nothing_of_anybody(sqlite_ledger_url: str, tmp_path: Pa
         judged += [job.last_error or "" for job in view.jobs()] + [gate.text for gate in view.gates()]
         good = view.resource(ref("ch_good"))
         assert good is not None
-        assert PERSON[1] in str(view.versions(good)[-1].body), "the search would find it"
+        assert PERSON[1] in str(list(view.versions(good))[-1].body), "the search would find it"
     assert [found for each in judged for found in _found(each)] == [], "findings, alerts, errors that are kept"
 
 

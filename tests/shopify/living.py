@@ -123,7 +123,7 @@ def differences(server: ShopServer, ledger: Ledger) -> list[str]:
                     continue
                 if resource.dirty:
                     found.append(f"{kind}/{key} is dirty: due {resource.due_at}, {resource.last_error}")
-                if (latest := view.versions(resource)[-1].body) != body:
+                if (latest := list(view.versions(resource))[-1].body) != body:
                     fields = [name for name in body if (latest or {}).get(name) != body[name]]
                     found.append(f"{kind}/{key} differs in {', '.join(fields)}")
         gone_orders = set(truth["deleted"]["order"])

@@ -184,7 +184,7 @@ def test_a_redacted_sale_still_finds_its_charge(ledger: Ledger) -> None:
     with ledger.view() as view:
         resource = view.resource(sale.ref)
         assert resource is not None
-        left = view.versions(resource)[-1].body
+        left = list(view.versions(resource))[-1].body
     assert left is not None
     (before,), (after,) = FINANCE.read(sale), FINANCE.read(Snapshot(sale.ref, left))
     assert after.clues == before.clues
