@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import struct
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -216,6 +217,23 @@ def test_compressed_bomb_is_cut_off_by_its_unpacked_size() -> None:
 
     with pytest.raises(BadReply, match="larger"):
         exchange(answer, transport=HttpTransport(max_body_bytes=1_000_000, trust_env=False))
+
+
+def test_a_body_of_a_hundred_thousand_tiny_members_takes_no_more_memory_than_itself() -> None:
+    packed = gzip.compress(b"ab") * 100_000
+    wire = whole("200 OK", packed, "Content-Encoding: gzip")
+
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        for start in range(0, len(wire), 65_536):
+            writer.write(wire[start : start + 65_536])
+            await writer.drain()
+
+    tracemalloc.start()
+    try:
+        assert exchange(answer).content == b"ab" * 100_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000, "kept one by one they took twelve"
+    finally:
+        tracemalloc.stop()
 
 
 def test_compressed_body_arrives_unpacked_and_a_broken_one_is_unavailable() -> None:
