@@ -145,8 +145,16 @@ def load_accounts(config: Config, *, with_secrets: bool = True) -> Mapping[str, 
     if with_secrets:
         _require_different_sources(config, accounts)
     if accounts:
-        require_known(config, sorted({kind for account in accounts.values() for kind in account.kinds}))
+        require_known(config, states_of(accounts))
     return accounts
+
+
+def states_of(accounts: Mapping[str, Account]) -> Mapping[str, frozenset[str]]:
+    """Of each kind that an account has, the states that its provider's module names."""
+    found: dict[str, frozenset[str]] = {}
+    for kind in (kind for account in accounts.values() for kind in account.kinds.values()):
+        found[kind.name] = found.get(kind.name, frozenset()) | kind.named_states
+    return found
 
 
 def past_accounts(ledger: Ledger, configured: Mapping[str, Account]) -> Mapping[str, PastAccount]:

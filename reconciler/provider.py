@@ -304,6 +304,11 @@ class Kind:
     has_members: bool = False
     """Whether `Provider.members` lists what belongs to a resource of this kind (a payout's balance transactions)."""
 
+    @property
+    def named_states(self) -> frozenset[str]:
+        """The statuses that the provider's module names: not all that there may be, for final ones need no name."""
+        return self.open_states.union(*(rule.states for rule in self.deadlines))
+
 
 # --- the provider ---------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from reconciler.cli.opening import read_config
 from reconciler.cli.options import BROKEN, DONE, UNPROVEN, options_of
 from reconciler.cli.printing import print_json, print_page, table, talk
 from reconciler.clock import SystemClock
-from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens
+from reconciler.config import Config, alert_addresses, api_tokens, expectation_tokens, unnamed_states
 from reconciler.console.entrance import require_sound, require_users
 from reconciler.desk import Desk
 from reconciler.errors import (
@@ -33,7 +33,7 @@ from reconciler.ledger import Ledger, OpenFinding, Room
 from reconciler.ledger.findings import HOLES, ROTATION_DUE
 from reconciler.ledger.schema import current, forbidden_tables, newest, refuse_unknown
 from reconciler.ledger.store import SQLITE_SAFE, sqlite_version
-from reconciler.loading import Account, load_accounts, past_accounts
+from reconciler.loading import Account, load_accounts, past_accounts, states_of
 from reconciler.model import Severity
 from reconciler.outbox.configured import keys_of, subscriptions_of
 from reconciler.retry import describe
@@ -85,7 +85,8 @@ def check(
     log.configure(verbose=options.verbose)
     config = read_config(options)
     accounts = load_accounts(config)
-    lines = [_configuration(config, accounts), *_told(config), *_unusable(config), *_ledger(config, accounts)]
+    lines = [_configuration(config, accounts), *_deadlines(config, accounts), *_told(config), *_unusable(config)]
+    lines += _ledger(config, accounts)
     lines = list(dict.fromkeys(lines))  # a key that cannot be read is met by both
     lines += asyncio.run(_accounts(config, accounts, repair=repair_webhooks))
     if output == "json":
@@ -131,6 +132,20 @@ def _configuration(config: Config, accounts: Mapping[str, Account]) -> Checked:
         )
     names = ", ".join(f"{name} ({account.provider.name})" for name, account in accounts.items())
     return Checked("configuration", f"readable; accounts: {names}")
+
+
+def _deadlines(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
+    """What waits for a state that may not exist looks at nothing, in the place of the rule that it replaced."""
+    if not accounts:
+        return []
+    states = states_of(accounts)
+    found = []
+    for where, kind, state in unnamed_states(config, states):
+        named = ", ".join(sorted(states[kind]))
+        remedy = f"see how the provider spells it; states of a {kind} that are known here: {named or 'none'}"
+        text = f"{where}: whether a {kind} can be {state!r} is not known here; if it cannot, this looks at nothing"
+        found.append(Checked("deadlines", text, Severity.WARNING, remedy))
+    return found
 
 
 def _told(config: Config) -> list[Checked]:

@@ -23,6 +23,7 @@ from reconciler.config.reading import (
     oidc_secret,
     require_known,
     subscription_secrets,
+    unnamed_states,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "parse_duration",
     "require_known",
     "subscription_secrets",
+    "unnamed_states",
 ]

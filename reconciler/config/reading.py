@@ -118,9 +118,10 @@ def oidc_secret(config: Config, *, resolve: bool = True) -> str:
     return pointers.secret(config.console.oidc_client_secret, ("console", "oidc_client_secret"))
 
 
-def require_known(config: Config, kinds: Iterable[str]) -> None:
-    """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has."""
-    known = list(kinds)
+def require_known(config: Config, states: Mapping[str, Collection[str]]) -> None:
+    """Raises ConfigurationError where a deadline or a sweep speaks of a kind that no configured provider has, or a
+    deadline of a state that looks like a misspelt one. `states`: of each kind that there is, those with a name."""
+    known = list(states)
     origins = config.origins
     named: list[tuple[Keys, str]] = [(("sweeps", kind), kind) for kind in config.sweeps.kinds]
     named += [(("deadlines", place, "kind"), each.kind) for place, each in enumerate(config.deadlines)]
@@ -130,6 +131,10 @@ def require_known(config: Config, kinds: Iterable[str]) -> None:
             raise ConfigurationError(
                 f"{origins.describe(keys)}: no configured account has a kind {kind!r}{_nearest(kind, also)}"
             )
+    for where, kind, state in unnamed_states(config, states):
+        meant = _misspelt(state, states[kind])
+        if meant is not None:
+            raise ConfigurationError(f"{where}: no {kind} is known to be {state!r}; did you mean {meant!r}?")
     for place, table in enumerate(config.subscriptions):
         _require_narrowed(config, place, "kinds", table.kinds, known)
         _require_narrowed(config, place, "accounts", table.accounts, config.accounts)
@@ -140,6 +145,24 @@ def require_known(config: Config, kinds: Iterable[str]) -> None:
                 f"{origins.describe(keys)}: there is no account {fee_rule.account!r}"
                 f"{_nearest(fee_rule.account, config.accounts)}"
             )
+
+
+def unnamed_states(config: Config, states: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str, str]]:
+    """Where a deadline waits for a state that no provider's module names, its kind, and that state.
+
+    It need not be wrong: providers add states, and modules name only those that are not final.
+    """
+    for place, deadline in enumerate(config.deadlines):
+        for at, state in enumerate(deadline.states):
+            if state not in states[deadline.kind]:
+                yield config.origins.describe(("deadlines", place, "states", at)), deadline.kind, state
+
+
+def _misspelt(state: str, known: Collection[str]) -> str | None:
+    """Nearer than any two states of one kind are to each other, so that no state of its own is taken for a mistake."""
+    spelt = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(state.casefold(), spelt, n=1, cutoff=0.85)
+    return spelt[close[0]] if close else None
 
 
 def _require_narrowed(config: Config, place: int, what: str, named: Iterable[str], known: Collection[str]) -> None:

@@ -130,6 +130,21 @@ def test_what_would_stop_the_start_is_said_whatever_the_ledger_holds(
     assert line["remedy"]
 
 
+def test_a_deadline_of_a_state_that_no_module_names_is_named(check: Check, tmp_path: Path) -> None:
+    """A configured rule takes the place of the provider's own: one that waits in vain must not do so unseen."""
+    path = tmp_path / "config.toml"
+    path.write_text(path.read_text() + "[[deadlines]]\nkind = 'payment_intent'\nstates = ['halted']\nafter = '5m'\n")
+    line = wrong(check())["deadlines"]
+    assert line["severity"] == "warning"
+    assert "deadlines[1].states[1]" in line["text"]
+    assert "'halted'" in line["text"]
+    assert "requires_action" in line["remedy"]
+    path.write_text(path.read_text().replace("halted", "procesing"))
+    ran = check()
+    assert ran.code == 2
+    assert "did you mean 'processing'?" in ran.err
+
+
 def test_a_sqlite_with_the_wal_reset_bug_is_named(check: Check) -> None:
     [said] = [line for line in check().json["checks"] if line["what"] == "sqlite"]
     assert ("WAL-reset bug" in said["text"], said["remedy"] is None) == (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.config import Config, format_duration, load, require_known
+from reconciler.config import Config, format_duration, load, require_known, unnamed_states
 from reconciler.errors import ConfigurationError
 from reconciler.provider import DeadlineRule, Kind
 
@@ -238,13 +238,67 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 def test_rules_for_kinds_that_no_provider_has_are_refused(tmp_path: Path) -> None:
     config = load(written(tmp_path, "[sweeps.chrage]\nevery = '1h'\n"), {})
     with pytest.raises(ConfigurationError, match=r"sweeps\.chrage .*line 1.* did you mean 'charge'\?"):
-        require_known(config, ["charge", "refund"])
+        require_known(config, {"charge": (), "refund": ()})
     config = load(written(tmp_path, "[[deadlines]]\nkind = 'refnd'\nstates = ['x']\nafter = '1m'\n"), {})
     with pytest.raises(ConfigurationError, match=r"deadlines\[1\]\.kind .*line 2.* did you mean 'refund'\?"):
-        require_known(config, ["charge", "refund"])
+        require_known(config, {"charge": (), "refund": ()})
+
+
+STATES = {
+    "intent": (
+        "requires_payment_method", "requires_confirmation", "requires_action", "processing", "requires_capture",
+        "canceled", "succeeded",
+    ),
+    "dispute": (
+        "warning_needs_response", "warning_under_review", "warning_closed", "needs_response", "under_review",
+        "appeal_needs_response", "appeal_under_review", "won", "lost", "prevented",
+    ),
+    "payout": ("scheduled", "pending", "in_transit", "paid", "canceled", "failed"),
+    "subscription": (
+        "incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused",
+    ),
+    "order": (
+        "pending", "authorized", "partially_paid", "paid", "partially_refunded", "refunded", "voided", "expired",
+    ),
+}  # fmt: skip
+"""As Stripe and Shopify publish them, the final ones too."""
+
+
+def waiting_for(folder: Path, kind: str, state: str) -> Config:
+    text = f"[[deadlines]]\nkind = '{kind}'\nstates = ['{state}']\nafter = '5m'\n"
+    return load(written(folder, text), {})
+
+
+@pytest.mark.parametrize(
+    ("state", "meant"),
+    [
+        ("requires_actoin", "requires_action"),
+        ("requires-action", "requires_action"),
+        ("REQUIRES_ACTION", "requires_action"),
+        ("requires_captur", "requires_capture"),
+        ("procesing", "processing"),
+    ],
+)
+def test_a_misspelt_state_of_a_deadline_is_refused(tmp_path: Path, state: str, meant: str) -> None:
+    """It would look at nothing, in the place of the provider's own rule."""
+    config = waiting_for(tmp_path, "intent", state)
+    with pytest.raises(ConfigurationError, match=rf"deadlines\[1\]\.states\[1\] .*line 3.* did you mean '{meant}'\?"):
+        require_known(config, STATES)
+
+
+@pytest.mark.parametrize(("kind", "state"), [(kind, state) for kind, all_of in STATES.items() for state in all_of])
+def test_a_state_of_which_no_module_has_heard_may_be_waited_for(tmp_path: Path, kind: str, state: str) -> None:
+    """Providers add states, and modules need not name final ones: none of those that there are is near another."""
+    others = tuple(each for each in STATES[kind] if each != state)
+    config = waiting_for(tmp_path, kind, state)
+    require_known(config, {**STATES, kind: others})
+    [(where, of, unnamed)] = unnamed_states(config, {kind: others})
+    assert (of, unnamed) == (kind, state)
+    assert "deadlines[1].states[1]" in where
+    assert list(unnamed_states(config, STATES)) == []
 
 
 def test_fee_rules_speak_of_configured_accounts(tmp_path: Path) -> None:
     config = load(written(tmp_path, "[[report.fee_rules]]\naccount = 'mian'\ncurrency = 'EUR'\n"), {})
     with pytest.raises(ConfigurationError, match=r"report\.fee_rules\[1\]\.account .*there is no account 'mian'"):
-        require_known(config, ["charge"])
+        require_known(config, {"charge": ()})
