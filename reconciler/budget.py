@@ -135,8 +135,13 @@ _RELAXED_SHARE = 0.5
 """Below this share of the allocation, sweeps keep their configured pace."""
 
 
-def stretched(every: timedelta, *, used: int, allocation: int | None, requests_per_run: float) -> timedelta:
-    """How long to wait between two runs of a sweep so that all sweeps together stay inside the read allocation.
+_REQUESTS_PER_KIND = 2
+"""What one run of each sweep of a kind comes to, roughly."""
+
+
+def stretched(every: timedelta, *, used: int, allocation: int | None, kinds: int) -> timedelta:
+    """How long to wait between two runs of a sweep so that the sweeps of all kinds together stay inside the read
+    allocation.
 
     Up to half of the allocation nothing changes. Beyond it, one half of what is left is spread evenly over a whole
     period; the other half stays for what webhooks and deadlines need.
@@ -144,4 +149,4 @@ def stretched(every: timedelta, *, used: int, allocation: int | None, requests_p
     if allocation is None or used < allocation * _RELAXED_SHARE:
         return every
     left = max(1.0, (allocation - used) / 2)
-    return max(every, min(LONGEST_STRETCH, ALLOCATION_PERIOD * (max(requests_per_run, 1.0) / left)))
+    return max(every, min(LONGEST_STRETCH, ALLOCATION_PERIOD * (max(_REQUESTS_PER_KIND * kinds, 1) / left)))

@@ -112,14 +112,14 @@ def next_cut_off(now: datetime, zone: ZoneInfo, day_start: timedelta) -> datetim
 class Allocation:
     """How fast one account's sweeps may go, given what it has used of its read allocation."""
 
-    def __init__(self, account: str, allocation: int | None, sweeps: int) -> None:
+    def __init__(self, account: str, allocation: int | None, kinds: int) -> None:
         self.account = account
         self._allocation = allocation
-        self._sweeps = sweeps
+        self._kinds = kinds
         self._used = 0
 
     def pace(self, every: timedelta) -> timedelta:
-        return stretched(every, used=self._used, allocation=self._allocation, requests_per_run=float(self._sweeps))
+        return stretched(every, used=self._used, allocation=self._allocation, kinds=self._kinds)
 
     async def refresh(self, ledger: GroupCommit, now: datetime) -> None:
         if self._allocation is not None:

@@ -122,7 +122,7 @@ def _scheduler(
         secrets = [each.get_secret_value() for each in account.settings.webhook_secrets]
         jobs.append(SecretAges(name, secrets, writer, clock, limit=config.alerts.secret_age).periodic())
         jobs.append(Redactor(name, kinds, writer, clock).periodic())
-        allocation = Allocation(name, account.settings.monthly_reads, 2 * len(kinds))
+        allocation = Allocation(name, account.settings.monthly_reads, len(kinds))
         allocations.append(allocation)
         jobs += jobs_of(
             sweeper_of(config, fetcher, writer, clock, applied),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -135,6 +135,10 @@ def status_of(observed: Observed) -> Status:
     oldest = [each.oldest_dirty_at for each in held if each.oldest_dirty_at is not None]
     unconfirmed = _unconfirmed(observed)
     accounts = [each.account for each in observed.followed]
+    budgets = tuple(
+        read_budget(followed.account, followed.monthly_reads, observed.reads, observed.now, kinds=len(followed.kinds))
+        for followed in observed.followed
+    )
     return Status(
         as_of=observed.now,
         resources=Counts(
@@ -152,17 +156,14 @@ def status_of(observed: Observed) -> Status:
         missed_by_type=observed.missed_by_type,
         unconfirmed=unconfirmed[:LIMIT],
         more_unconfirmed=len(unconfirmed) > LIMIT or len(observed.late) >= LIMIT or len(observed.overdue) >= LIMIT,
-        not_looked_at=tuple(dict.fromkeys(_not_looked_at(observed, reached))),
+        not_looked_at=tuple(dict.fromkeys(_not_looked_at(observed, reached, budgets))),
         findings=tuple(each for each in observed.findings if each.account in (NOBODYS, *accounts)),
         alerts=observed.alerts,
         health=_health(observed),
         drift=_drift(observed.drift),
         gates=_gates(observed),
         jobs=tuple(each for each in observed.jobs if account_of(each.name) in (None, *accounts)),
-        budgets=tuple(
-            read_budget(followed.account, followed.monthly_reads, observed.reads, observed.now)
-            for followed in observed.followed
-        ),
+        budgets=budgets,
     )
 
 
@@ -197,22 +198,31 @@ def allowance(kind: Kind, sweep: Sweep, *, covered: bool = False) -> timedelta:
     return sweep.lag + 2 * (sweep.every if kind.windowed or covered else sweep.full_every)
 
 
-def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach | None]) -> Iterable[NotLookedAt]:
+def _not_looked_at(
+    observed: Observed, reached: Mapping[tuple[str, str], Reach | None], budgets: Sequence[ReadBudget]
+) -> Iterable[NotLookedAt]:
     for gate in _gates(observed):
         if gate.reason == "throttled" and observed.now - gate.opened_at < BRIEF_THROTTLE:
             continue
         yield NotLookedAt(gate.account, gate.kind or EVERY_KIND, _gate_reason(gate))
-    for followed in observed.followed:
+    for followed, budget in zip(observed.followed, budgets, strict=True):
         covered = {name for kind in followed.kinds.values() for name in kind.covers}
+        slowed: list[datetime] = []
         for kind in followed.kinds.values():
             reach = reached.get((followed.account, kind.name))
             if kind.singleton is not None and reach is None:
                 reason = _why_not_read(observed, followed.account, kind)
             else:
-                allowed = allowance(kind, followed.sweeps[kind.name], covered=kind.name in covered)
+                sweep, late = followed.sweeps[kind.name], kind.name in covered
+                allowed, paced = (allowance(kind, each, covered=late) for each in (sweep, _paced(sweep, budget)))
+                if reach is not None and allowed < observed.now - reach.through <= paced:
+                    slowed.append(reach.through)
+                    continue
                 reason = _why_not(observed, followed.account, kind, allowed, reach)
             if reason:
                 yield NotLookedAt(followed.account, kind.name, reason)
+        if slowed:
+            yield NotLookedAt(followed.account, EVERY_KIND, _why_slowed(budget, slowed))
     configured = _configured(observed)
     for finding in observed.findings:
         if finding.code in HOLES:
@@ -229,6 +239,23 @@ def _not_looked_at(observed: Observed, reached: Mapping[tuple[str, str], Reach |
         if holding.discarded:
             noun = "resource" if holding.discarded == 1 else "resources"
             yield NotLookedAt(holding.account, holding.kind, f"{holding.discarded} {noun} discarded by an operator")
+
+
+def _paced(sweep: Sweep, budget: ReadBudget) -> Sweep:
+    """As the read allocation lets it go now."""
+    slowest = {"every": max(sweep.every, budget.rest), "full_every": max(sweep.full_every, budget.rest)}
+    return sweep.model_copy(update=slowest)
+
+
+def _why_slowed(budget: ReadBudget, slowed: Sequence[datetime]) -> str:
+    """Once for all kinds: they have one reason and one remedy."""
+    since = f"{min(slowed):%Y-%m-%d %H:%M:%S} UTC"
+    kinds = "1 kind was" if len(slowed) == 1 else f"{len(slowed)} kinds were"
+    return (
+        f"read allocation: {budget.used:,} of the {budget.allocation:,} reads of 30 days are used, so sweeps rest "
+        f"{budget.rest / timedelta(hours=1):.1f} hours and {kinds} not looked at in time, one since {since}; "
+        "raise sweeps.every so that it lasts, or monthly_reads if the provider grants more"
+    )
 
 
 def _why_not(observed: Observed, account: str, kind: Kind, allowed: timedelta, reach: Reach | None) -> str:

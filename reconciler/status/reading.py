@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.budget import ALLOCATION_PERIOD
+from reconciler.budget import ALLOCATION_PERIOD, stretched
 from reconciler.ledger import ReadTally
 
 _DAY = timedelta(days=1)
@@ -27,14 +27,18 @@ class ReadBudget:
     """Over the next 30 days, at the pace of the last whole days (at most seven)."""
     runs_out_at: datetime | None
     """When the allocation will be used up at that pace; None while it lasts."""
+    rest: timedelta
+    """How long sweeps rest at least, so that it lasts; zero: as long as they are configured to."""
 
     @property
     def left(self) -> int | None:
         return None if self.allocation is None else max(0, self.allocation - self.used)
 
 
-def read_budget(account: str, allocation: int | None, tallies: Sequence[ReadTally], now: datetime) -> ReadBudget:
-    """Pure. Today counts for the part of it that has passed."""
+def read_budget(
+    account: str, allocation: int | None, tallies: Sequence[ReadTally], now: datetime, *, kinds: int
+) -> ReadBudget:
+    """Pure. Today counts for the part of it that has passed. `kinds`: how many the account's sweeps look at."""
     mine = [tally for tally in tallies if tally.account == account]
     used = sum(tally.requests for tally in mine if tally.day > now - ALLOCATION_PERIOD)
     by_priority: dict[int, int] = {}
@@ -48,4 +52,5 @@ def read_budget(account: str, allocation: int | None, tallies: Sequence[ReadTall
     runs_out_at = None
     if allocation is not None and pace > 0 and forecast > allocation:
         runs_out_at = now + timedelta(seconds=max(0, allocation - used) / pace)
-    return ReadBudget(account, allocation, used, dict(sorted(by_priority.items())), forecast, runs_out_at)
+    rest = stretched(timedelta(0), used=used, allocation=allocation, kinds=kinds)
+    return ReadBudget(account, allocation, used, dict(sorted(by_priority.items())), forecast, runs_out_at, rest)

@@ -321,20 +321,18 @@ def test_a_larger_limit_counts_from_the_moment_its_requests_are_there(
 def test_sweeps_keep_their_pace_up_to_half_of_the_allocation(
     used: int, allocation: int | None, expected: timedelta
 ) -> None:
-    assert stretched(timedelta(minutes=5), used=used, allocation=allocation, requests_per_run=40) == expected
+    assert stretched(timedelta(minutes=5), used=used, allocation=allocation, kinds=20) == expected
 
 
-@given(st.integers(1, 10**6), st.integers(0, 10**7), st.floats(1, 500))
+@given(st.integers(1, 10**6), st.integers(0, 10**7), st.integers(0, 250))
 def test_an_allocation_that_is_used_up_slows_sweeps_but_never_silences_them(
-    allocation: int, used: int, requests: float
+    allocation: int, used: int, kinds: int
 ) -> None:
     """A job's next time is fixed when it ends: months ahead would be for ever."""
     every = timedelta(minutes=5)
-    wait = stretched(every, used=used, allocation=allocation, requests_per_run=requests)
+    wait = stretched(every, used=used, allocation=allocation, kinds=kinds)
     assert every <= wait <= timedelta(days=1)
-    assert stretched(timedelta(days=2), used=used, allocation=allocation, requests_per_run=requests) >= timedelta(
-        days=2
-    )
+    assert stretched(timedelta(days=2), used=used, allocation=allocation, kinds=kinds) >= timedelta(days=2)
 
 
 def test_a_clock_that_was_set_back_while_the_bucket_was_empty_is_not_waited_for(

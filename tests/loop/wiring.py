@@ -186,7 +186,7 @@ class Wiring:
         sweeper = Sweeper(fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, on_applied=applied)
         rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]
         deadlines = Deadlines(name, provider.kinds, rules, self.commit, self.clock)
-        allocation = Allocation(name, setup.monthly_reads, 2 * len(provider.kinds))
+        allocation = Allocation(name, setup.monthly_reads, len(provider.kinds))
         return Account(name, provider, fetcher, sweeper, deadlines, allocation)
 
     def jobs_of(self, account: Account) -> list[Periodic]:

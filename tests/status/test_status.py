@@ -14,8 +14,8 @@ from reconciler.config import Sweep
 from reconciler.ledger import Coverage, Ledger, Rejection, Release, expectations
 from reconciler.ledger.anomalies import Anomalies
 from reconciler.ledger.findings import FEED_AGED_OUT
-from reconciler.model import Cause, Finding, Notice, Severity, Window
-from reconciler.provider import FEED, DeadlineRule, Kind
+from reconciler.model import Cause, Finding, Notice, Priority, Severity, Window
+from reconciler.provider import ACCOUNT_LIMIT, FEED, DeadlineRule, Kind, Limit
 from reconciler.status import Followed, Status, observe, report_document, status_document, status_of
 from reconciler.status.observing import BEGINNING, LIMIT
 from tests.ledger.factories import (
@@ -71,6 +71,16 @@ def document(status: Status) -> dict[str, Any]:
 def healthy(ledger: Ledger, clock: ManualClock) -> None:
     swept(ledger, clock)
     settle(ledger, ref("balance", kind="balance"), snapshot(ref("balance", kind="balance")), clock.now())
+
+
+def slowed(ledger: Ledger, clock: ManualClock, used: int) -> Followed:
+    """An account of which so many of 10,000 reads were used the day before."""
+    limits = dict.fromkeys((ACCOUNT_LIMIT, "charge.list"), Limit(rate=1.0, burst=100_000))
+    day_before = clock.now() - DAY
+    drawn = ledger.requests.draw("main", "charge.list", limits, want=used, priority=Priority.LIVE, now=day_before)
+    assert drawn == (used, timedelta(0))
+    kinds = {**FOLLOWED.kinds, "refund": Kind("refund", "refund.retrieve", "refund.list")}
+    return replace(FOLLOWED, monthly_reads=10_000, kinds=kinds, sweeps={kind: Sweep() for kind in kinds})
 
 
 # --- counting -------------------------------------------------------------------------------------
@@ -192,6 +202,38 @@ def test_what_is_looked_at_as_a_whole_is_stale_when_that_is_due_and_was_missed(
     assert set(reasons(look(ledger, clock, followed))) == {"charge", "part", "whole"}
     clock.advance(DAY / 2)
     assert set(reasons(look(ledger, clock, followed))) == {"charge", "part", "whole", "known"}
+
+
+def test_what_waits_for_the_read_allocation_is_named_once_with_its_reason_and_remedy(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """Its sweeps rest for hours, as they should: nobody has to look for what is wrong with each kind."""
+    followed = slowed(ledger, clock, 9_000)
+    healthy(ledger, clock)
+    swept(ledger, clock, kind="refund")
+    assert reasons(look(ledger, clock, followed)) == {}
+    clock.advance(2 * timedelta(hours=1))
+    healthy_balance = {"balance"}  # it is read on a timetable of its own
+    late = reasons(look(ledger, clock, replace(followed, monthly_reads=None)))
+    assert set(late) - healthy_balance == {"charge", "refund"}
+    status = look(ledger, clock, followed)
+    (said,) = [each for each in status.not_looked_at if each.kind not in healthy_balance]
+    assert (said.account, said.kind) == ("main", "*")
+    assert said.reason == (
+        "read allocation: 9,000 of the 10,000 reads of 30 days are used, so sweeps rest 8.6 hours and 2 kinds were not "
+        "looked at in time, one since 2026-05-05 11:59:00 UTC; raise sweeps.every so that it lasts, or monthly_reads "
+        "if the provider grants more"
+    )
+    assert status.unproven
+
+    swept(ledger, clock, kind="refund")
+    assert (
+        "1 kind was not looked at in time, one since 2026-05-05 11:59:00" in reasons(look(ledger, clock, followed))["*"]
+    )
+    clock.advance(20 * timedelta(hours=1))
+    longer = reasons(look(ledger, clock, followed))
+    assert longer["charge"] == "no complete look since 2026-05-05 11:59:00 UTC", "that is longer than they rest"
+    assert "*" not in longer
 
 
 def test_a_failed_sweep_is_a_gap_with_its_reason(ledger: Ledger, clock: ManualClock) -> None:
