@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -24,7 +24,7 @@ from reconciler.clock import Clock
 from reconciler.counting import Counting
 from reconciler.deadlines import Deadlines
 from reconciler.errors import LedgerError
-from reconciler.ledger import GroupCommit, Job, Ledger
+from reconciler.ledger import GroupCommit, Job, JobState, Ledger
 from reconciler.periodic import Ended, Periodic, Runner
 from reconciler.provider import Counts, Kind
 from reconciler.sweeps import Sweeper, SweepSettings
@@ -242,10 +242,28 @@ class Scheduler:
         self._refresh_at = now + _REFRESH
         # A run that ends while the ledger is read knows its next time better than what was read.
         running = set(self._running)
-        states = await self._ledger.read(lambda ledger: _due_times(ledger, now))
-        self._due.update({name: due for name, due in states.items() if name in self._jobs and name not in running})
+        states = await self._ledger.read(_states)
+        mine = {each.name: each for each in states if each.name in self._jobs and each.name not in running}
+        self._due.update({name: state.due(now) for name, state in mine.items()})
         for allocation in self._allocations:
             await allocation.refresh(self._ledger, now)
+        well = [name for name, state in mine.items() if state.last_error is None and state.lease_until is None]
+        await self._wake(well, now)
+
+    async def _wake(self, names: Collection[str], now: datetime) -> None:
+        """What rests for longer than its interval by now: that was stretched for a read allocation which has room
+        again, or configured to be longer."""
+        soonest = {name: now + self._jobs[name].every() for name in names}
+        long = {name: at for name, at in soonest.items() if self._due[name] > at + _STEP}
+        if not long:
+            return
+
+        def act(ledger: Ledger) -> None:
+            for name, at in sorted(long.items()):
+                ledger.hurry_job(name, at)
+
+        await self._ledger.call(act)
+        self._due.update(long)
 
     async def _watch(self) -> None:
         """By the loop's own time. A tick would come too late to notice: APScheduler plans by the wall clock, and after
@@ -270,6 +288,6 @@ class Scheduler:
         log.error("a tick failed", exception=repr(event.exception))
 
 
-def _due_times(ledger: Ledger, now: datetime) -> Mapping[str, datetime]:
+def _states(ledger: Ledger) -> Sequence[JobState]:
     with ledger.view() as view:
-        return {job.name: job.due(now) for job in view.jobs()}
+        return view.jobs()
