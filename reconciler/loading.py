@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,7 +51,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class PastAccount:
-    """An account that the ledger holds and the configuration no more: no settings, no key, and nobody who reads it."""
+    """An account that the ledger holds and the configuration no more: no settings, no key, and nobody who reads it.
+    Its name may stand for an account at another provider by now."""
 
     name: str
     provider_name: str
@@ -64,7 +65,7 @@ class PastAccount:
         if self.provider is None:
             raise UsageError(
                 f"account {self.name!r} is at {self.provider_name}, which no configured account names any more; add "
-                f'[accounts.{self.name}] with its provider = "package.module:Class" again'
+                'an account with its provider = "package.module:Class" again'
             )
         return self.provider.kinds
 
@@ -157,14 +158,31 @@ def states_of(accounts: Mapping[str, Account]) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def past_accounts(ledger: Ledger, configured: Mapping[str, Account]) -> Mapping[str, PastAccount]:
+def past_accounts(ledger: Ledger, configured: Mapping[str, Account]) -> tuple[PastAccount, ...]:
     """Those of which the ledger holds anything, though they were taken out of the configuration."""
     with ledger.view() as view:
         held = view.providers()
-    past = {name: provider for name, provider in held.items() if name not in configured}
-    classes = {account.provider_name: account.provider for account in configured.values()}
-    classes |= {name: load_provider(name) for name in past.values() if name in SHIPPED}
-    return {name: PastAccount(name, provider, classes.get(provider)) for name, provider in past.items()}
+    current = {(name, account.provider_name) for name, account in configured.items()}
+    return tuple(
+        PastAccount(name, provider, _class_of(provider, configured)) for name, provider in sorted(held - current)
+    )
+
+
+def kinds_by_provider(configured: Mapping[str, Account]) -> Callable[[str], Mapping[str, Kind]]:
+    """The kinds of a provider, by its name, whether it is configured or was; none where nobody knows its class."""
+
+    def kinds_of(provider: str) -> Mapping[str, Kind]:
+        known = _class_of(provider, configured)
+        return {} if known is None else known.kinds
+
+    return kinds_of
+
+
+def _class_of(provider: str, configured: Mapping[str, Account]) -> type[Provider] | None:
+    for account in configured.values():
+        if account.provider_name == provider:
+            return account.provider
+    return load_provider(provider) if provider in SHIPPED else None
 
 
 def _require_different_sources(config: Config, accounts: Mapping[str, Account]) -> None:

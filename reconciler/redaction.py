@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Final
 
 import structlog
 
 from reconciler.clock import Clock
-from reconciler.ledger import GroupCommit, Job
-from reconciler.ledger.redaction import Asked, Done, Unreadable
+from reconciler.ledger import GroupCommit, Job, Ledger
+from reconciler.ledger.redaction import Asked, Done, Keeping, Unreadable
 from reconciler.model import Redaction
 from reconciler.periodic import Ended, Periodic
 from reconciler.provider import Kind
@@ -26,20 +27,28 @@ _DELIVERIES: Final = 500
 _AT_ONCE: Final = 10_000
 """Requests in one run: a person with more payments than that is forgotten by several."""
 _BEGINNING: Final = (-(2**63), 0)
+_Along = Sequence[tuple[str, str, Sequence[str]]]
+"""Which kinds go with another one, that one, and where they name it."""
+
+
+def keeping_of(kinds: Mapping[str, Kind]) -> Keeping:
+    """What survives of the bodies of a provider with these kinds."""
+    words = {name: kind.words_kept_when_redacted for name, kind in kinds.items()}
+    return Keeping(
+        {name: kind.kept_when_redacted for name, kind in kinds.items()},
+        {name: pattern for name, pattern in words.items() if pattern is not None},
+    )
 
 
 class Redactor:
-    """The redactions of one account."""
+    """The redactions of one account name: whatever is stored under it, also from another provider that it was at."""
 
-    def __init__(self, account: str, kinds: Mapping[str, Kind], ledger: GroupCommit, clock: Clock) -> None:
+    def __init__(
+        self, account: str, kinds_of: Callable[[str], Mapping[str, Kind]], ledger: GroupCommit, clock: Clock
+    ) -> None:
+        """`kinds_of`: by the provider's name. Of a provider without kinds nothing survives."""
         self._account = account
-        self._kept = {name: kind.kept_when_redacted for name, kind in kinds.items()}
-        self._words = {
-            name: kind.words_kept_when_redacted
-            for name, kind in kinds.items()
-            if kind.words_kept_when_redacted is not None
-        }
-        self._along = [(name, owner, path) for name, kind in kinds.items() for owner, path in kind.forgotten_with]
+        self._kinds_of = kinds_of
         self._ledger = ledger
         self._clock = clock
 
@@ -53,9 +62,10 @@ class Redactor:
         key is missing: what is not done then stays asked for.
         """
         works: defaultdict[Asked, Done] = defaultdict(Done)
+        along = await self._along()
         while new := [asked for asked in await self._pending() if asked not in works]:
             for asked in new:
-                await self._reach(asked, works[asked], job)
+                await self._reach(asked, along, works[asked], job)
         if works:
             await self._empty_unmarked(works, job)
         for asked, done in works.items():
@@ -66,19 +76,30 @@ class Redactor:
         """Whether a request for it would find anything. Where it would not, this has looked through as much."""
         if await self._ledger.read(lambda ledger: ledger.redactions.is_stored(self._account, what)):
             return True
-        for kind, owner, path in self._along:
+        for kind, owner, path in await self._along():
             if owner == what.kind:
                 async for named, _ in self._stretches(kind, path, what.id):
                     if named:
                         return True
         return False
 
+    async def _along(self) -> _Along:
+        """Of every provider of which anything is stored."""
+
+        def providers(ledger: Ledger) -> list[str]:
+            with ledger.view() as view:
+                return sorted(provider for account, provider in view.providers() if account == self._account)
+
+        found = await self._ledger.read(providers)
+        kinds = (kind for provider in found for kind in self._kinds_of(provider).values())
+        return tuple(dict.fromkeys((kind.name, owner, path) for kind in kinds for owner, path in kind.forgotten_with))
+
     async def _pending(self) -> list[Asked]:
         return await self._ledger.read(lambda ledger: ledger.redactions.pending(self._account, limit=_AT_ONCE))
 
-    async def _reach(self, asked: Asked, done: Done, job: Job) -> None:
+    async def _reach(self, asked: Asked, along: _Along, done: Done, job: Job) -> None:
         """Ask for what the request means and does not name, before it is carried out: afterwards nobody would know."""
-        for kind, owner, path in self._along:
+        for kind, owner, path in along:
             if owner == asked.what.kind:
                 also = [Redaction(kind, name) for name in sorted(await self._naming(kind, path, asked, done, job))]
                 await self._ask(also, asked.event_id)
@@ -157,12 +178,13 @@ class Redactor:
             after = end
 
     async def _redact(self, asked: Asked, done: Done, job: Job) -> None:
+        keeping = cache(lambda provider: keeping_of(self._kinds_of(provider)))
         after: tuple[int, int] | None = _BEGINNING
         while after is not None:
             since, now = after, self._clock.now()
             versions, unreadable, after = await self._ledger.call(
                 lambda ledger, since=since: ledger.redactions.shrink(  # type: ignore[misc]  # mypy does not infer a default's type
-                    asked, self._kept, words=self._words, after=since, limit=_STRETCH
+                    asked, keeping, after=since, limit=_STRETCH
                 )
             )
             await self._ledger.call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reconciler.errors import UsageError
 from reconciler.ledger import Ledger, View
@@ -14,17 +14,21 @@ ID_CHARACTERS = 255
 """No provider has longer ones; what is longer was never an id."""
 
 
-def checked(text: str, accounts: Mapping[str, Account | PastAccount]) -> ResourceRef:
-    """Raises UsageError unless one of `accounts` is meant, and its provider has the kind."""
+def checked(text: str, accounts: Mapping[str, Account], past: Sequence[PastAccount] = ()) -> ResourceRef:
+    """Raises UsageError unless one of `accounts` (or of the `past`) is meant, and its provider has the kind."""
     try:
         ref = ResourceRef.parse(text)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    account = accounts.get(ref.account)
+    every: tuple[Account | PastAccount, ...] = (*accounts.values(), *past)
+    known = {(each.name, each.provider_name): each for each in every}
+    at = sorted(provider for name, provider in known if name == ref.account)
+    if not at:
+        names = {name for name, _ in known}
+        raise UsageError(f"{ref}: no account {ref.account!r} is configured{_nearest(ref.account, names)}")
+    account = known.get((ref.account, ref.provider))
     if account is None:
-        raise UsageError(f"{ref}: no account {ref.account!r} is configured{_nearest(ref.account, accounts)}")
-    if ref.provider != account.provider_name:
-        raise UsageError(f"{ref}: account {ref.account!r} is at {account.provider_name}, not at {ref.provider}")
+        raise UsageError(f"{ref}: account {ref.account!r} is at {' and '.join(at)}, not at {ref.provider}")
     if ref.kind not in account.kinds:
         raise UsageError(f"{ref}: {ref.provider} has no kind {ref.kind!r}{_nearest(ref.kind, account.kinds)}")
     if not ref.id.isprintable() or len(ref.id) > ID_CHARACTERS:

@@ -26,7 +26,7 @@ from reconciler.config import Config
 from reconciler.deadlines import Deadlines
 from reconciler.fetcher import Fetcher
 from reconciler.ledger import Applied
-from reconciler.loading import Account
+from reconciler.loading import Account, kinds_by_provider
 from reconciler.outbox.configured import open_outbox
 from reconciler.periodic import Periodic, Runner
 from reconciler.provider import Provider
@@ -117,11 +117,12 @@ def _scheduler(
         worker.wake()
 
     allocations = []
+    kinds_of = kinds_by_provider(accounts)
     for name, fetcher in fetchers.items():
         account, kinds = accounts[name], fetcher.provider.kinds
         secrets = [each.get_secret_value() for each in account.settings.webhook_secrets]
         jobs.append(SecretAges(name, secrets, writer, clock, limit=config.alerts.secret_age).periodic())
-        jobs.append(Redactor(name, kinds, writer, clock).periodic())
+        jobs.append(Redactor(name, kinds_of, writer, clock).periodic())
         allocation = Allocation(name, account.settings.monthly_reads, len(kinds))
         allocations.append(allocation)
         jobs += jobs_of(

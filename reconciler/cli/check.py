@@ -276,7 +276,8 @@ def _not_forgotten(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Chec
     """What was asked for before the account was taken out: daemons forget in the accounts that they have. To name what
     was asked for once more forgets nothing else."""
     found = []
-    for name, account in sorted(past_accounts(ledger, accounts).items()):
+    gone = {each.name: each for each in past_accounts(ledger, accounts) if each.name not in accounts}
+    for name, account in gone.items():
         asked = [each.what for each in ledger.redactions.pending(name)]
         if not asked:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -24,7 +24,7 @@ from reconciler.ledger import GroupCommit, Job, JobLost
 from reconciler.ledger.again import AT_LEISURE
 from reconciler.ledger.breaks import audit_length
 from reconciler.ledger.redaction import BY, left_unreadable
-from reconciler.loading import Account, PastAccount, past_accounts
+from reconciler.loading import kinds_by_provider, past_accounts
 from reconciler.model import Redaction, ResourceRef
 from reconciler.periodic import Ended, Periodic, Runner
 from reconciler.redaction import Redactor
@@ -48,7 +48,8 @@ def redact(
     states, times and ids stay, so reports say what they said. The audit log keeps who did it. It cannot be undone. Ask
     the provider to forget them first: what it still tells is read again. Exits with 2 for a reference of which nothing
     is stored, because it may be mistyped (the others are forgotten all the same), and with 3 if it is not done yet, or
-    a damaged body could not be read. Works as well for an account that was taken out of the configuration.
+    a damaged body could not be read. Works as well for an account that was taken out of the configuration,
+    or whose name stands for one at another provider by now.
 
     \b
     Examples:  reconcile redact stripe/main/customer/cus_123
@@ -58,14 +59,13 @@ def redact(
     output = options.format_among("table", "json")
     with desk(options) as at:
         past = past_accounts(at.ledger, at.accounts)  # the right to be forgotten outlives a configuration
-        accounts: dict[str, Account | PastAccount] = {**past, **at.accounts}
-        wanted = read_refs(refs, accounts)
+        wanted = read_refs(refs, at.accounts, past=past)
         named = ", ".join(map(str, wanted))
         if not yes and sys.stdin.isatty():
             typer.confirm(f"Forget what is stored of {named}, for ever?", abort=True, err=True)
         with at.ledger.store.read() as tx:
             before = audit_length(tx)
-        known, left = asyncio.run(_carried_out(at, accounts, wanted))
+        known, left = asyncio.run(_carried_out(at, wanted))
         with at.ledger.store.read() as tx:
             damaged = left_unreadable(tx, at_the_terminal(), after=before)
         if not left:
@@ -78,12 +78,18 @@ def redact(
             f"forgotten: {', '.join(_words(known))}; `reconcile audit list` says what it was. Older backups and "
             "exports still hold it"
         )
-    for account in sorted({ref.account for ref in wanted} & past.keys()):
-        talk(
-            f"account {account} is configured no more: what {past[account].provider_name} itself still holds has to be "
-            "forgotten there, nobody reads that it was, and what is left to do here is not done by a node with this "
-            "configuration"
-        )
+    for account, provider in sorted({(ref.account, ref.provider) for ref in wanted}):
+        if account not in at.accounts:
+            talk(
+                f"account {account} is configured no more: what {provider} itself still holds has to be forgotten "
+                "there, nobody reads that it was, and what is left to do here is not done by a node with this "
+                "configuration"
+            )
+        elif provider != at.accounts[account].provider_name:
+            talk(
+                f"account {account} is at {provider} no more: what that itself still holds has to be forgotten there, "
+                "and nobody reads that it was"
+            )
     for ref in unknown:
         talk(
             f"nothing of {ref} is stored, and nothing was done: see that the account and the id are right, as the "
@@ -106,9 +112,7 @@ def _words(refs: Sequence[ResourceRef]) -> list[str]:
     return [str(ref) for ref in refs]
 
 
-async def _carried_out(
-    at: Desk, of: Mapping[str, Account | PastAccount], refs: Sequence[ResourceRef]
-) -> tuple[list[ResourceRef], int]:
+async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[ResourceRef], int]:
     """Asked for, and done: by this process under the job's lease, or by the node that has it.
 
     Of which of them anything was stored, and how much is left to do. Also those of which nothing was are asked for:
@@ -117,7 +121,8 @@ async def _carried_out(
     writer = GroupCommit(at.ledger, at.clock, again=AT_LEISURE)
     try:
         accounts = sorted({ref.account for ref in refs})
-        redactors = {name: Redactor(name, of[name].kinds, writer, at.clock) for name in accounts}
+        kinds_of = kinds_by_provider(at.accounts)
+        redactors = {name: Redactor(name, kinds_of, writer, at.clock) for name in accounts}
         try:
             known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
         finally:  # where a key is missing it stays asked for

@@ -12,18 +12,21 @@ from reconciler.refs import checked
 
 
 def read_refs(
-    given: Sequence[str], accounts: Mapping[str, Account | PastAccount], also: Collection[ResourceRef] = ()
+    given: Sequence[str],
+    accounts: Mapping[str, Account],
+    also: Collection[ResourceRef] = (),
+    past: Sequence[PastAccount] = (),
 ) -> list[ResourceRef]:
     """Every reference, each once, in order. Raises UsageError that names all which cannot be used.
 
-    `also`: what may be named though its account is configured no more.
+    `also` and `past`: what may be named, and in which accounts, though they are configured no more.
     """
-    past = {str(ref): ref for ref in also}
+    allowed = {str(ref): ref for ref in also}
     refs: dict[ResourceRef, None] = {}
     wrong: list[str] = []
     for where, text in _texts(given):
         try:
-            refs[past.get(text) or checked(text, accounts)] = None
+            refs[allowed.get(text) or checked(text, accounts, past)] = None
         except UsageError as error:
             wrong.append(f"{where}{error}")
     if wrong:

@@ -290,9 +290,10 @@ class View:
         where `holdings` counts every row."""
         return [(account, kind) for account, kind, _ in self._held()]
 
-    def providers(self) -> dict[str, str]:
-        """At which provider each account is of which the ledger holds anything, by the account's name."""
-        return {account: provider for account, _, provider in self._held()}
+    def providers(self) -> set[tuple[str, str]]:
+        """Accounts of which the ledger holds anything, each with its provider: with several, where its name stood for
+        an account at another one before."""
+        return {(account, provider) for account, _, provider in self._held()}
 
     def _held(self) -> Iterator[tuple[str, str, str]]:
         account = kind = ""

@@ -8,10 +8,9 @@ that asked goes last. The audit log then says what was done.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -42,7 +41,13 @@ Words = Mapping[str, re.Pattern[str]]
 BY = "operator/"
 """Before the name of an operator who asked; no provider names an event like this."""
 
-NO_WORDS: Words = MappingProxyType({})
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What survives of one provider's bodies. Kinds of several providers share their names, and not their fields."""
+
+    kept: Kept
+    words: Words = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ _DONE = text(
 # An id and the ids that begin with it and a slash; '0' follows '/'.
 _OF_ONE = """(r.kind = :kind AND r.remote_id = :id OR r.remote_id >= :first AND r.remote_id < :last)"""
 _VERSIONS = """
-  SELECT v.resource_id, v.version, v.body, r.kind, r.remote_id FROM resource r JOIN version v ON v.resource_id = r.id
+  SELECT v.resource_id, v.version, v.body, r.provider, r.kind, r.remote_id
+  FROM resource r JOIN version v ON v.resource_id = r.id
   WHERE r.account = :account AND v.body IS NOT NULL AND (v.resource_id, v.version) > (:resource_id, :version) {which}
   ORDER BY v.resource_id, v.version LIMIT :limit
 """
@@ -217,10 +223,10 @@ def _at(body: Any, path: Sequence[str]) -> str | None:
 
 
 def redact_versions(
-    tx: Transaction, asked: Asked, kept: Kept, *, words: Words = NO_WORDS, after: tuple[int, int], limit: int
+    tx: Transaction, asked: Asked, keeping: Callable[[str], Keeping], *, after: tuple[int, int], limit: int
 ) -> tuple[int, Unreadable, tuple[int, int] | None]:
     """One stretch of the versions: how many bodies shrank, those that cannot be read and so stay, and where to go on
-    (None: that was the end)."""
+    (None: that was the end). `keeping` by the provider's name."""
     which = "" if not asked.what.kind else f"AND {_OF_ONE}"
     rows = tx.run(
         text(_VERSIONS.format(which=which)),
@@ -229,7 +235,7 @@ def redact_versions(
     shrunk, unreadable = [], Unreadable()
     for row in rows:
         try:
-            body = _shrunk(tx, row, kept, words)
+            body = _shrunk(tx, row, keeping(row.provider))
         except DamagedBody as error:
             unreadable[_name_of(row)] = error
             continue
@@ -340,16 +346,16 @@ def _bounds_of(account: str, what: Redaction) -> dict[str, Any]:
     return bounds
 
 
-def _shrunk(tx: Transaction, row: Any, kept: Kept, words: Words) -> bytes | None:
+def _shrunk(tx: Transaction, row: Any, keeping: Keeping) -> bytes | None:
     """The body without what must go; None where nothing is left to do. Raises as `_opened`."""
-    fields = kept.get(row.kind, frozenset())
+    fields = keeping.kept.get(row.kind, frozenset())
     if fields is None:
         return None
     body = _opened(tx, row)
     if body.get(MARK) is True:
         return None
     left = _named(body, fields)
-    pattern = words.get(row.kind)
+    pattern = keeping.words.get(row.kind)
     if pattern is not None:
         others = {name: value for name, value in body.items() if name not in left}
         left |= _sifted(others, pattern) or {}

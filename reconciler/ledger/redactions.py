@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from reconciler.ledger import redaction
-from reconciler.ledger.redaction import Asked, Done, Kept, Unreadable
+from reconciler.ledger.redaction import Asked, Done, Keeping, Unreadable
 from reconciler.ledger.store import Store
 from reconciler.model import Redaction
 
@@ -24,14 +24,13 @@ class Redactions:
     def shrink(
         self,
         asked: Asked,
-        kept: Kept,
+        keeping: Callable[[str], Keeping],
         *,
-        words: redaction.Words = redaction.NO_WORDS,
         after: tuple[int, int],
         limit: int,
     ) -> tuple[int, Unreadable, tuple[int, int] | None]:
         with self._store.write() as tx:
-            return redaction.redact_versions(tx, asked, kept, words=words, after=after, limit=limit)
+            return redaction.redact_versions(tx, asked, keeping, after=after, limit=limit)
 
     def named_inside(
         self, account: str, kind: str, path: Sequence[str], name: str, *, after: tuple[int, int], limit: int

@@ -19,6 +19,7 @@ from reconciler.ledger.breaks import audit_rows, verify_audit
 from reconciler.ledger.codec import UnknownFormat, pack
 from reconciler.ledger.moving import export_lines
 from reconciler.ledger.packing import SealedElsewhere
+from reconciler.ledger.redaction import Keeping
 from reconciler.model import Cause, Redaction, ResourceRef, Snapshot
 from reconciler.provider import Kind
 from reconciler.redaction import Redactor
@@ -60,7 +61,7 @@ def _receive(
 
 def _run(ledger: Ledger, clock: ManualClock) -> None:
     async def story(writer: GroupCommit) -> None:
-        redactor = Redactor("main", _KINDS, writer, clock)
+        redactor = Redactor("main", lambda _: _KINDS, writer, clock)
         job = await writer.call(
             lambda ledger: ledger.take_job("redact/main", owner="t", lease=timedelta(minutes=1), now=clock.now())
         )
@@ -273,7 +274,7 @@ def test_an_interrupted_redaction_is_done_by_the_next_run(ledger: Ledger, clock:
     _store(ledger, "customer", "2")
     _receive(ledger, "e1", redact=(Redaction("customer", "2"),))
     (asked,) = ledger.redactions.pending("main")
-    ledger.redactions.shrink(asked, {}, after=(-(2**63), 0), limit=200)
+    ledger.redactions.shrink(asked, lambda _: Keeping({}), after=(-(2**63), 0), limit=200)
     assert ledger.redactions.pending("main") == [asked]
     _run(ledger, clock)
     assert ledger.redactions.pending("main") == []

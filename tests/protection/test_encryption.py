@@ -24,7 +24,7 @@ from reconciler.ledger.breaks import audit_rows, verify_audit
 from reconciler.ledger.moving import export_lines, import_lines
 from reconciler.ledger.packing import Place, SealedElsewhere
 from reconciler.ledger.people import signing_key
-from reconciler.ledger.redaction import Asked
+from reconciler.ledger.redaction import Asked, Keeping
 from reconciler.ledger.rotation import COLUMNS, Rotation
 from reconciler.ledger.tables import metadata
 from reconciler.model import Redaction
@@ -226,7 +226,7 @@ def test_a_body_that_is_redacted_meanwhile_does_not_come_back(ledger_url: str) -
             def _waiting_rows(self, *given: Any) -> list[Any]:
                 rows = super()._waiting_rows(*given)
                 asked = Asked("main", Redaction("charge", "ch_1"), "evt_1")
-                ledger.redactions.shrink(asked, {}, after=(-(2**63), 0), limit=10)
+                ledger.redactions.shrink(asked, lambda _: Keeping({}), after=(-(2**63), 0), limit=10)
                 return rows
 
         rotation = Late(ledger.store, _seal(NEW, OLD), None)

@@ -120,6 +120,9 @@ _TABLES = {
 }
 
 
+_TABLES["main, moved to Shopify"] = _TABLES["shop"].replace("accounts.shop", "accounts.main")
+
+
 class _Books:
     def __init__(self, folder: Path, url: str, keys: list[str], accounts: Collection[str] = ("main", "shop")) -> None:
         self.config = folder / "c.toml"
@@ -407,6 +410,38 @@ def test_a_person_of_an_account_that_is_configured_no_more_is_forgotten(tmp_path
         assert (body["amount"], body.get("redacted"), "billing_details" in body) == (5000, True, False), name
     with closing(open_ledger(ledger_url)) as ledger:
         assert ledger.redactions.pending("main") == []
+
+
+@pytest.mark.parametrize("everybody", [False, True], ids=["a person", "everybody"])
+def test_of_a_name_that_stood_for_accounts_at_two_providers_both_are_forgotten_by_their_own_rules(
+    tmp_path: Path, ledger_url: str, everybody: bool
+) -> None:
+    """What the books need of a body only its own provider says: an order keeps its amounts, as a charge does."""
+    told = {
+        "main, moved to Shopify": {f"shopify/main/{ref}": body for ref, body in _shopify(7, _person())},
+        "main": {f"stripe/main/{ref}": body for ref, body in _stripe("ada", "cus_ada", _person())},
+    }
+    for accounts, bodies in told.items():
+        books = _Books(tmp_path, ledger_url, [], accounts=(accounts,))
+        lines = [_version(ref, body) for ref, body in bodies.items()]
+        (tmp_path / "lines.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        books.run("import", str(tmp_path / "lines.jsonl"))
+    if everybody:
+        with closing(open_ledger(ledger_url)) as ledger:
+            ledger.redactions.ask("main", [Redaction()], event_id="evt_1", now=datetime(2026, 3, 3, tzinfo=UTC))
+    persons = ["shopify/main/customer/7", "shopify/main/order/71", "stripe/main/customer/cus_ada"]
+
+    ran = run_here("--config", str(books.config), "redact", *persons, "--format", "json")
+
+    assert (ran.code, ran.json["redacted"], ran.json["done"]) == (0, persons, True), ran.err
+    assert "account main is at shopify no more" in ran.err
+    bodies = {line["ref"]: line["body"] for line in map(json.loads, books.exported().splitlines()) if "ref" in line}
+    assert not any(word in str(bodies) for word in ADA)
+    assert bodies["shopify/main/draft_order/72"]["redacted"], "it goes with its customer"
+    assert bodies["stripe/main/payment_intent/pi_ada"]["redacted"], "as this does"
+    order, charge = bodies["shopify/main/order/71"], bodies["stripe/main/charge/ch_ada"]
+    assert (order["total_price"], order["total_tip_received"]) == ("50.00", "1.00")
+    assert (charge["amount"], charge["status"]) == (5000, "succeeded")
 
 
 @pytest.mark.parametrize(

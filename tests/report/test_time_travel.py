@@ -34,6 +34,7 @@ from reconciler.ledger.moving import export_lines, import_lines
 from reconciler.ledger.redaction import Asked, Done
 from reconciler.model import ControlTotal, Entry, Redaction, ResourceRef, Snapshot, Tombstone, Window
 from reconciler.money import Money
+from reconciler.redaction import keeping_of
 from reconciler.report import canonical, signoff
 from reconciler.report.aside import SettingAside
 from reconciler.report.facts import AccountTerms
@@ -191,10 +192,8 @@ class Later:
         account = self.dice.choice(("main", "shop"))
         asked = Asked(account, Redaction("", ""), f"evt_{len(self.happened)}")
         self.ledger.redactions.ask(account, [asked.what], event_id=asked.event_id, now=self.now)
-        kept = {name: kind.kept_when_redacted for name, kind in KINDS[account].items()}
-        words = {name: kind.words_kept_when_redacted for name, kind in KINDS[account].items()}
-        patterns = {name: each for name, each in words.items() if each is not None}
-        self.ledger.redactions.shrink(asked, kept, words=patterns, after=(-(2**63), 0), limit=10_000)
+        keeping = keeping_of(KINDS[account])
+        self.ledger.redactions.shrink(asked, lambda _: keeping, after=(-(2**63), 0), limit=10_000)
         self.ledger.redactions.conclude(asked, Done(), self.now)
 
     def readings_are_kept(self) -> None:

@@ -15,6 +15,7 @@ from reconciler.errors import DeliveryRejected, MalformedDelivery, SignatureReje
 from reconciler.ledger import Ledger, PageRow
 from reconciler.ledger.redaction import Asked
 from reconciler.model import Cause, Redaction, Snapshot
+from reconciler.redaction import keeping_of
 from tests.shopify.server import ACCOUNT, NOW, delivery, offline, ref, signed
 
 _AT = "2026-11-21T06:59:58-05:00"
@@ -177,10 +178,9 @@ def test_a_redacted_sale_still_finds_its_charge(ledger: Ledger) -> None:
     ledger.apply_page([PageRow(sale)], start=ledger.tick(), started_at=NOW, cause=Cause.SWEEP,
                       settle={"transaction": timedelta(0)}, now=NOW)  # fmt: skip
     assert kind.words_kept_when_redacted is not None
-    ledger.redactions.shrink(
-        Asked(ACCOUNT, Redaction("order", "10"), "e"), {"transaction": kind.kept_when_redacted},
-        words={"transaction": kind.words_kept_when_redacted}, after=(-(2**63), 0), limit=10,
-    )  # fmt: skip
+    keeping = keeping_of({kind.name: kind})
+    asked = Asked(ACCOUNT, Redaction("order", "10"), "e")
+    ledger.redactions.shrink(asked, lambda _: keeping, after=(-(2**63), 0), limit=10)
     with ledger.view() as view:
         resource = view.resource(sale.ref)
         assert resource is not None
