@@ -17,7 +17,7 @@ from reconciler.cli.opening import desk
 from reconciler.cli.options import options_of
 from reconciler.cli.preparing import prepare
 from reconciler.cli.printing import console, print_json, table, talk
-from reconciler.errors import UsageError
+from reconciler.errors import LedgerError, UsageError
 from reconciler.ledger.moving import export_lines, import_lines
 from reconciler.ledger.unfinished import give_name, room_beside
 from reconciler.loading import StoredReader
@@ -84,7 +84,13 @@ def import_(
     with desk(options, create=True) as at, _opened(file) as lines:
         readers = {account.name: StoredReader(account, at.clock) for account in at.accounts.values()}
         imported = import_lines(at.ledger.store, _counted(_numbered(lines), "lines read"), readers, at.clock.now())
-        prepare(at)
+        try:
+            prepare(at)
+        except LedgerError as error:
+            talk(
+                "all of it is stored; making it ready for reports, with which the daemon, or the next report, goes on, "
+                f"did not end: {error}"
+            )
     sorts = sorted(imported.lines)
     if output == "json":
         print_json({sort: {"lines": imported.lines[sort], "new": imported.new[sort]} for sort in sorts})

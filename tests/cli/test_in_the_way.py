@@ -176,3 +176,20 @@ def test_what_a_command_of_many_steps_stored_stays_and_it_may_be_given_again(
     assert "steps that were stored before it stay, and are safe to repeat" in ran.err
     node.step_aside("resource")
     assert (reconcile(*words).code, known()) == (0, before + 1001)
+
+
+def test_an_import_that_is_stored_has_not_failed_because_the_ledger_could_not_be_made_ready_for_reports(
+    ledger: Ledger, reconcile: Callable[..., Ran], postgres_ledger_url: str, tmp_path: Path
+) -> None:
+    """Who reads a 2 imports once more, into a ledger that by then has nodes at work."""
+    Books(ledger, with_shop=False).charge(1_000, at=on(5))
+    file = tmp_path / "ledger.jsonl"
+    file.write_text(reconcile("export").out)
+    node = InTheWay(postgres_ledger_url, LOCK_TIMEOUT)
+    node.stand("movement", "INSERT", 1000)
+    ran = reconcile("import", str(file), "--format", "json")
+    assert (ran.code, ran.json["version"]["lines"] > 0) == (0, True), ran.err
+    assert "all of it is stored" in ran.err
+    assert "the daemon, or the next report" in ran.err
+    assert node.step_aside("movement") > 0
+    assert "all of it is stored" not in reconcile("import", str(file)).err, "the second time nobody is in the way"
