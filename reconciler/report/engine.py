@@ -78,6 +78,7 @@ def report(facts: Facts, params: Params) -> Report:
                     *payouts.unlisted(paid),
                     *proof.notes(covered, blocks),
                     *chain.from_iterable(unseen.values()),
+                    *proof.disowned(scope, facts),
                     *sales.uncounted(sold),
                 ],
             ),

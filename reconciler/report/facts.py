@@ -158,7 +158,7 @@ class Facts:
     compositions: Mapping[tuple[str, str], tuple[Composition, ...]] = field(default_factory=dict)
     """(account, payout id) -> what its members add up to; only payouts whose list is known to be complete."""
     unread: tuple[UnreadCause, ...] = ()
-    """Inside the period: money of which nobody read what caused it."""
+    """Inside the period: money of which nobody read what caused it, or which was caused by what does not exist."""
     unsettled_sums: tuple[UnsettledSum, ...] = ()
     unsettled: tuple[EntryFact, ...] = ()
     fees: tuple[FeeFacts, ...] = ()

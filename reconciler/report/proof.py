@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from statistics import median_high, median_low
 
 from reconciler.ledger.coverage import Coverage
+from reconciler.ledger.uncaused import UnreadCause
 from reconciler.model import ResourceRef
 from reconciler.report.facts import STREAM, Facts
 from reconciler.report.matching import Flow
@@ -83,15 +84,33 @@ def uncaused(scope: Scope, facts: Facts) -> dict[str, list[str]]:
     """By currency: money of the period of which nobody ever read what moved it. Lists that were read to their end do
     not answer for it: it exists, and they did not show it."""
     said: dict[str, list[str]] = defaultdict(list)
-    for each in sorted(facts.unread, key=lambda each: (each.account, each.kind)):
-        provider = scope.terms[each.account].provider
-        named = [str(ResourceRef(provider, each.account, each.kind, source)) for source in each.sources[:NAMED]]
-        more = f" and {each.count - len(named)} more" if each.count > len(named) else ""
+    for each in _causes(facts, gone=False):
         said[each.currency].append(
-            f"{each.account}: {each.count} {each.kind}(s) that entries name were never read: {', '.join(named)}{more};"
+            f"{each.account}: {each.count} {each.kind}(s) that entries name were never read: {_sources(scope, each)};"
             " `reconcile mark` them, or read them with `reconcile --since`"
         )
     return said
+
+
+def disowned(scope: Scope, facts: Facts) -> list[str]:
+    """Money of the period that a provider booked for what it says does not exist. It was looked at, so that this is no
+    gap in the proof; but nobody else would say so where nothing else is matched with it."""
+    return [
+        f"{each.account}: {each.count} {each.kind}(s) that {each.currency} entries name do not exist (any more), as the"
+        f" provider says: {_sources(scope, each)}; ask it what that money was"
+        for each in _causes(facts, gone=True)
+    ]
+
+
+def _causes(facts: Facts, *, gone: bool) -> list[UnreadCause]:
+    return sorted((each for each in facts.unread if each.gone is gone), key=lambda each: (each.account, each.kind))
+
+
+def _sources(scope: Scope, cause: UnreadCause) -> str:
+    provider = scope.terms[cause.account].provider
+    named = [str(ResourceRef(provider, cause.account, cause.kind, source)) for source in cause.sources[:NAMED]]
+    more = f" and {cause.count - len(named)} more" if cause.count > len(named) else ""
+    return ", ".join(named) + more
 
 
 def watermark(lines: Sequence[CoverageLine]) -> datetime | None:

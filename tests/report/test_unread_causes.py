@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.report.model import Report
+from tests.ledger.factories import ref, settle, snapshot, tombstone
 from tests.report.books import BEGINNING, END, START, Books, net, on, standing
 from tests.report.test_own_payments import OWN, OwnPayments
 
@@ -74,6 +75,28 @@ def test_it_is_asked_as_of_the_reports_instant_and_of_its_period(january: Books)
     assert standing(january.report(as_of=on(19, month=2))) == "UNPROVEN"
     assert standing(january.report(as_of=on(21, month=2))) == "BALANCED"
     assert standing(january.report(as_of=on(19, month=2), to_day=START.date())) != "UNPROVEN"
+
+
+@pytest.mark.parametrize(("category", "kind", "name"), [("refund", "refund", "re_1"), ("payout", "payout", "po_1")])
+def test_money_whose_cause_does_not_exist_is_named(january: Books, category: str, kind: str, name: str) -> None:
+    """The provider has booked it, and says so; it was looked at, and the page must not pass over it."""
+    bring(january, category, name)
+    of = ref(name, kind=kind)
+    settle(january.ledger, of, tombstone(of), on(10, month=2))
+    january.covers(until=on(25, month=2))
+    said = (
+        f"main: 1 {kind}(s) that USD entries name do not exist (any more), as the provider says: {of};"
+        " ask it what that money was"
+    )
+
+    def at(day: int) -> tuple[str, bool]:
+        report = january.report(as_of=on(day, month=2))
+        return standing(report), said in report.header.notes
+
+    assert at(9) == ("UNPROVEN", False)
+    assert at(11) == ("BALANCED", True)
+    settle(january.ledger, of, snapshot(of, {"id": name}), on(20, month=2))
+    assert [at(day)[1] for day in (9, 11, 21)] == [False, True, False], "as it was known then"
 
 
 def test_many_are_counted_and_a_few_of_them_named(january: Books) -> None:
