@@ -158,7 +158,8 @@ class Redaction:
 
 @value
 class Notice:
-    """What a verified delivery (or one row of the provider's event feed) says. No hints: a type we do not follow."""
+    """What a verified delivery (or one row of the provider's event feed) says. No hints: a type we do not follow, or
+    something of one that we do which has no state of its own here."""
 
     event_id: str
     type: str
@@ -166,6 +167,8 @@ class Notice:
     hints: tuple[Hint, ...]
     redact: tuple[Redaction, ...] = ()
     """What the sender, in a person's name, wants to be forgotten."""
+    nameless: bool = False
+    """Of a type that we follow, and yet no object could be found in it: it does not look as we know it."""
 
 
 # --- what a read says -----------------------------------------------------------------------------

@@ -62,6 +62,9 @@ REQUIRED: Final = tuple(
 )
 """What the shop should be subscribed to. Payouts and balance transactions have no topic: they are swept."""
 
+_KNOWN: Final = frozenset(REQUIRED)
+"""Each of them names a resource that we follow."""
+
 COMPLIANCE: Final = frozenset({"customers/data_request", "customers/redact", "shop/redact"})
 """Subscribed to in the app's TOML file only."""
 
@@ -83,7 +86,10 @@ def notice(headers: Mapping[str, str], body: Mapping[str, Any], raw: bytes, acco
     event = header(headers, "event-id") or header(headers, "webhook-id") or hashlib.sha256(raw).hexdigest()[:32]
     subject = names.whole(body.get("id")) or (hints[0].ref.id if hints else "")
     redact = tuple(_redactions(topic, body))
-    return Notice(f"{event}:{topic}:{subject}", topic, instant(header(headers, "triggered-at")), hints, redact)
+    nameless = not hints and topic in _KNOWN
+    return Notice(
+        f"{event}:{topic}:{subject}", topic, instant(header(headers, "triggered-at")), hints, redact, nameless
+    )
 
 
 def _hints(family: str, ending: str, body: Mapping[str, Any], account: str) -> Iterator[Hint]:

@@ -91,7 +91,8 @@ def notice(event: Mapping[str, Any], account: str, *, own: str | None = None, li
     event_id = names.id_of(event.get("snapshot_event")) or _text(event, "id")
     other_mode = livemode is not None and event.get("livemode") is (not livemode)
     hints = () if other_mode else _unique(_hints(event, event_type, account, _connected(event, own)))
-    return Notice(event_id, event_type, _occurred_at(event.get("created")), hints)
+    nameless = not (hints or other_mode) and event_type in _KNOWN and not _names_an_object(event)
+    return Notice(event_id, event_type, _occurred_at(event.get("created")), hints, nameless=nameless)
 
 
 def _hints(event: Mapping[str, Any], event_type: str, account: str, connected: str | None) -> list[Hint]:
@@ -129,6 +130,13 @@ def _thin(event: Mapping[str, Any], event_type: str, account: str, connected: st
         return []
     previous = _mapping(_mapping(event, "changes"), "before")
     return [Hint(_ref(account, kind, connected, resource_id), announced(event_type, None, previous))]
+
+
+def _names_an_object(event: Mapping[str, Any]) -> bool:
+    """Be it one that is no resource here, and whose fields name none."""
+    thin = "related_object" in event
+    subject = _mapping(event, "related_object") if thin else _mapping(_mapping(event, "data"), "object")
+    return isinstance(subject.get("type" if thin else "object"), str) and names.id_of(subject) is not None
 
 
 def _named_along(kind: str, subject: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

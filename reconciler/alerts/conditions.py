@@ -237,6 +237,15 @@ def _anomalies(seen: Anomalies, rules: Rules) -> Iterator[Condition]:
             "see in the console what they are about; the ledger takes them all",
         )
 
+    for account, count in seen.nameless:
+        yield Condition(
+            "delivery-nameless",
+            account,
+            Severity.WARNING,
+            f"{account}: {count:,} deliveries within ten minutes are of types that are followed, and name nothing",
+            "see in the console (reason: names_nothing) which they are; sweeps find what they were about, only later",
+        )
+
 
 _SKEWED = "look at this machine's clock: these were signed with our secret, at another time"
 _FORGED_OR_ROTATED = (

@@ -224,6 +224,7 @@ class Arrival:
             occurred_at=notice.occurred_at,
             marks=_marks(door.provider, notice),
             redact=notice.redact,
+            nameless=notice.nameless,
         )
 
     # --- ending -----------------------------------------------------------------------------------

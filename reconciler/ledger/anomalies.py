@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 
 from reconciler.clock import to_micros
+from reconciler.ledger.deliveries import NAMELESS
 from reconciler.ledger.transaction import Transaction
 
 WINDOW = timedelta(minutes=10)
@@ -26,12 +27,15 @@ class Anomalies:
     """Account, address, how many: none of them in the day before, in which the account did get deliveries."""
     surges: tuple[tuple[str, str, int, float], ...] = ()
     """Account, type, how many, and how many were usual in that time."""
+    nameless: tuple[tuple[str, int], ...] = ()
+    """Account, how many deliveries of types that we follow named nothing."""
 
 
-_REJECTED = text(
+_WITH_REASON = text(
     """
-    SELECT account, coalesce(reason, '') AS reason, count(*) AS n FROM delivery
-    WHERE received_at >= :since AND verdict = 'rejected' GROUP BY account, reason ORDER BY account, reason
+    SELECT account, verdict = 'rejected' AS rejected, coalesce(reason, '') AS reason, count(*) AS n FROM delivery
+    WHERE received_at >= :since AND (verdict = 'rejected' OR reason IS NOT NULL)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     """
 )
 _MANY_BY_SOURCE = text(
@@ -77,5 +81,7 @@ def anomalies(tx: Transaction, now: datetime) -> Anomalies:
         usual = count * (WINDOW / BEFORE)
         if count and row.n > SURGE * usual:
             surges.append((row.account, row.type, row.n, usual))
-    rejected = tuple((row.account, row.reason, row.n) for row in tx.run(_REJECTED, window))
-    return Anomalies(rejected, tuple(new_sources), tuple(surges))
+    found = tx.run(_WITH_REASON, window).all()
+    rejected = tuple((row.account, row.reason, row.n) for row in found if row.rejected)
+    nameless = tuple((row.account, row.n) for row in found if row.reason == NAMELESS)
+    return Anomalies(rejected, tuple(new_sources), tuple(surges), nameless)

@@ -32,6 +32,10 @@ _HEADERS_LIMIT = 64
 _UNLOGGED = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
+NAMELESS = "names_nothing"
+"""The reason in the log of a delivery that is of a type which we follow, and in which nothing is named."""
+
+
 class Verdict(StrEnum):
     STORED = "stored"
     DUPLICATE = "duplicate"
@@ -56,7 +60,7 @@ def announced_by(tx: Transaction, ref: ResourceRef, *, before: datetime, limit: 
 
 @value
 class Receipt:
-    """A delivery that was verified, and the marks that it makes. `known` says whether we follow its type."""
+    """A delivery that was verified, and the marks that it makes."""
 
     provider: str
     delivery: Delivery
@@ -67,6 +71,8 @@ class Receipt:
     redact: tuple[Redaction, ...] = ()
     packed: bytes | None = field(default=None, compare=False)
     """The body as it is stored, once it was packed: before the commit, or in it."""
+    nameless: bool = False
+    """As `Notice.nameless`."""
 
     def pack(self, packing: Packing) -> None:
         """Raises ConfigurationError for a key that cannot be read. The delivery stays what it is."""
@@ -122,7 +128,7 @@ _SEEN = """
 """
 """SQLite: which of the given have been accepted before, by one look into the index for each."""
 
-_GIVEN = Given({"n": WHOLE, "again": TRUTH, "names_any": TRUTH, "day": WHOLE} | _RECEIVED)
+_GIVEN = Given({"n": WHOLE, "again": TRUTH, "is_known": TRUTH, "reason": WORDS, "day": WHOLE} | _RECEIVED)
 _NAMED = Given({"n": WHOLE, "account": WORDS, "kind": WORDS, "remote_id": WORDS})
 # Parts that write run from the last to the first (ExecInitModifyTable): the tally's row, which every node wants, is
 # locked last, and the resources in the order of their keys. A subquery with a limit, because the planner would turn
@@ -131,7 +137,7 @@ _NAMED = Given({"n": WHOLE, "account": WORDS, "kind": WORDS, "remote_id": WORDS}
 _AT_ONCE = f"""
     WITH judged AS MATERIALIZED (
       SELECT nextval('ledger_clock') AS id, given.*,
-             CASE WHEN NOT given.names_any THEN 'ignored'
+             CASE WHEN NOT given.is_known THEN 'ignored'
                   WHEN given.again
                     OR (SELECT 1 FROM delivery
                         WHERE delivery.account = given.account AND delivery.event_id = given.event_id
@@ -141,8 +147,9 @@ _AT_ONCE = f"""
     tallied AS ({
     _TALLY.insert_from(
         POSTGRES,
-        '''SELECT account, day, verdict, '', count(*) FROM judged
-           GROUP BY account, day, verdict ORDER BY account COLLATE "C", day, verdict COLLATE "C" ''',
+        '''SELECT account, day, verdict, COALESCE(reason, ''), count(*) FROM judged
+           GROUP BY account, day, verdict, reason
+           ORDER BY account COLLATE "C", day, verdict COLLATE "C", COALESCE(reason, '') COLLATE "C" ''',
     )
 }),
     linked AS ({
@@ -154,7 +161,7 @@ _AT_ONCE = f"""
 }),
     marked AS ({MARK_GIVEN}),
     inserted AS ({
-    _INSERT_DELIVERY.insert_from(POSTGRES, f"SELECT id, verdict, NULL, {', '.join(_RECEIVED)} FROM judged")
+    _INSERT_DELIVERY.insert_from(POSTGRES, f"SELECT id, verdict, reason, {', '.join(_RECEIVED)} FROM judged")
 })
     SELECT verdict FROM judged ORDER BY n
 """
@@ -181,7 +188,7 @@ def _at_once(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> lis
     for n, receipt in enumerate(receipts):
         key = (receipt.delivery.account, receipt.event_id)
         received = _received(tx, receipt)
-        rows.append((n, key in seen, _names_any(receipt), _day(received[_RECEIVED_AT]), *received))
+        rows.append((n, key in seen, _is_known(receipt), _reason(receipt), _day(received[_RECEIVED_AT]), *received))
         seen.add(key)
         for each in receipt.marks:
             marks.append(each)
@@ -200,12 +207,13 @@ def _in_steps(tx: Transaction, receipts: Sequence[Receipt], now: datetime) -> li
     row_ids = iter(ticks)
     for receipt, row_id in zip(receipts, row_ids, strict=False):
         key = (receipt.delivery.account, receipt.event_id)
-        word = "ignored" if not _names_any(receipt) else "duplicate" if key in seen else "stored"
+        word = "ignored" if not _is_known(receipt) else "duplicate" if key in seen else "stored"
         seen.add(key)
         verdicts.append(_VERDICTS[word])
         received = _received(tx, receipt)
-        rows.append((row_id, word, None, *received))
-        tally[key[0], _day(received[_RECEIVED_AT]), word, ""] += 1
+        reason = _reason(receipt)
+        rows.append((row_id, word, reason, *received))
+        tally[key[0], _day(received[_RECEIVED_AT]), word, reason or ""] += 1
         for each in receipt.marks:
             marks.append(each)
             links.append((row_id // ERA, each.ref.account, each.ref.kind, each.ref.id, row_id))
@@ -273,9 +281,13 @@ def _received(tx: Transaction, receipt: Receipt) -> tuple[Any, ...]:
     )
 
 
-def _names_any(receipt: Receipt) -> bool:
-    """What names nothing at all is of a type that we do not follow."""
-    return bool(receipt.marks or receipt.redact)
+def _is_known(receipt: Receipt) -> bool:
+    """What names nothing at all is of a type that we do not follow, unless its provider says otherwise."""
+    return bool(receipt.marks or receipt.redact) or receipt.nameless
+
+
+def _reason(receipt: Receipt) -> str | None:
+    return NAMELESS if receipt.nameless else None
 
 
 def _day(received_at: int) -> int:

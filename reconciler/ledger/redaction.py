@@ -130,7 +130,7 @@ _DELIVERIES_THAT_ASKED = text(
 )
 
 # Which were received: little of each row, since a walk passes all of them.
-_RECEIVED = text("SELECT id, account, verdict FROM delivery WHERE id > :after ORDER BY id LIMIT :limit")
+_RECEIVED = text("SELECT id, account, verdict, reason FROM delivery WHERE id > :after ORDER BY id LIMIT :limit")
 _BODIES = text("SELECT id, body FROM delivery WHERE id IN :ids AND body IS NOT NULL AND body <> :forgotten").bindparams(
     bindparam("ids", expanding=True)
 )
@@ -252,13 +252,17 @@ def unmarked_naming(
     """One stretch of the deliveries: those without a mark that may speak of one of `ids`, and of which; and where to go
     on (None: that was the end).
 
-    What is of a type that nobody follows is searched for the id as a word. A rejected body was verified by nobody and
-    is cut off, perhaps before the id; one that is damaged nobody can search. Whomever these speak of (None), with
-    `rejected` they go: a delivery is a hint, and nothing is lost with one that cannot be read.
+    What is of a type that nobody follows, or was not understood, is searched for the id as a word. A rejected body was
+    verified by nobody and is cut off, perhaps before the id; one that is damaged nobody can search. Whomever these
+    speak of (None), with `rejected` they go: a delivery is a hint, and nothing is lost with one that cannot be read.
     """
-    wanted = ("ignored", "rejected") if rejected else ("ignored",)
     rows = tx.run(_RECEIVED, {"after": after, "limit": limit}).all()
-    mine = {row.id: row.verdict for row in rows if row.account == account and row.verdict in wanted}
+    mine = {
+        row.id: row.verdict
+        for row in rows
+        if row.account == account
+        and (rejected if row.verdict == "rejected" else row.verdict == "ignored" or row.reason is not None)
+    }
     found: dict[int, str | None] = {}
     if mine:
         words = {each.rpartition("/")[2].encode(): each for each in ids}

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,10 +17,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from reconciler.alerts import Alarm, Manners, Rules
+from reconciler.alerts.conditions import conditions
 from reconciler.alerts.sending import AppriseSender
 from reconciler.clock import ManualClock
 from reconciler.errors import ConfigurationError
-from reconciler.ledger import GroupCommit, Ledger, Release
+from reconciler.ledger import GroupCommit, Ledger, Rejection, Release
 from reconciler.ledger.anomalies import LEAST
 from reconciler.periodic import Runner
 from reconciler.retry import RetryPolicy
@@ -207,6 +209,22 @@ def test_strangers_and_surges_are_named_and_the_usual_is_not(ledger: Ledger, clo
     clock.advance(timedelta(hours=36))
     deliver(5, "charge.updated")
     assert asyncio.run(codes()) == set()
+
+
+def test_what_names_nothing_though_its_type_is_followed_is_told(ledger: Ledger, clock: ManualClock) -> None:
+    def told() -> list[str]:
+        with ledger.view() as view:
+            found = conditions(look(ledger, clock), view.anomalies(clock.now()), Rules())
+        return [each.text for each in found if each.code == "delivery-nameless"]
+
+    assert told() == []
+    strange = [replace(receipt(f"evt_{n}", at=clock.now()), nameless=True) for n in range(3)]
+    ledger.receive([*strange, receipt("evt_4", at=clock.now())], clock.now())
+    ledger.reject([Rejection("stripe", delivery(at=clock.now()), "wrong", 2)])
+    (text,) = told()
+    assert text.startswith("main: 3 deliveries within ten minutes are of types that are followed")
+    clock.advance(timedelta(minutes=11))
+    assert told() == []
 
 
 UNUSUAL = {("type-surge", "main/charge.updated"), ("new-source", "main/203.0.113.7"), ("rejected-burst", "main")}

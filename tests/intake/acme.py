@@ -50,7 +50,8 @@ class Acme:
         hints = tuple(
             Hint(ResourceRef(self.name, self._account, kind, remote_id)) for kind, remote_id in event.get("names", ())
         )
-        return Notice(event["id"], event["type"], delivery.received_at, hints)
+        nameless = bool(event.get("nameless"))
+        return Notice(event["id"], event["type"], delivery.received_at, hints, nameless=nameless)
 
 
 def acme(account: str = ACCOUNT, secrets: tuple[str, ...] = (SECRET,)) -> Provider:

@@ -52,6 +52,20 @@ def test_types_and_kinds_that_we_do_not_follow_are_stored_and_ignored(ledger_url
     asyncio.run(story())
 
 
+def test_what_names_nothing_though_its_type_is_followed_is_accepted_and_told_apart(ledger_url: str) -> None:
+    """Refused, it would come again for days, and at last the provider would switch the endpoint off."""
+
+    async def story() -> None:
+        async with serving(ledger_url) as served:
+            for _ in range(2):
+                assert (await served.post(event(1, names=[], nameless=True))).status == 200
+            told = [(row[1], row[2]) for row in await served.rows(LOG)]
+            assert told == [("stored", "names_nothing"), ("duplicate", "names_nothing")]
+            assert await served.rows(MARKS) == []
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("more", "status", "reason"),
     [

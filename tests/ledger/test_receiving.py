@@ -33,6 +33,7 @@ class Sent:
     event: int
     names: tuple[int, ...]
     redacts: bool
+    nameless: bool
     days_ago: int
     type: str
 
@@ -43,6 +44,7 @@ SENT = st.builds(
     event=st.integers(0, 3),
     names=st.lists(st.integers(0, 3), max_size=3).map(tuple),
     redacts=st.booleans(),
+    nameless=st.booleans(),
     days_ago=st.integers(0, 1),
     type=st.sampled_from(["charge.updated", "of a stranger \x00 \ud800", "größer"]),
 )
@@ -51,8 +53,8 @@ SENT = st.builds(
 @dataclass(slots=True)
 class Model:
     accepted: set[tuple[str, str]] = field(default_factory=set)
-    log: list[tuple[str, str, str]] = field(default_factory=list)
-    tally: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    log: list[tuple[str, str, str, str | None]] = field(default_factory=list)
+    tally: Counter[tuple[str, int, str, str]] = field(default_factory=Counter)
     generations: Counter[ResourceRef] = field(default_factory=Counter)
     links: set[tuple[int, ResourceRef]] = field(default_factory=set)
     """The delivery's place in the log, and what it named."""
@@ -65,16 +67,17 @@ class Model:
         account = taken.delivery.account
         key = (account, taken.event_id)
         verdict = "duplicate" if key in self.accepted else "stored"
-        if not taken.marks and not taken.redact:
+        if not taken.marks and not taken.redact and not taken.nameless:
             verdict = "ignored"
+        reason = "names_nothing" if taken.nameless else None
         self.accepted.add(key)
         midnight = taken.delivery.received_at.replace(hour=0)
-        self.tally[account, to_micros(midnight), verdict] += 1
+        self.tally[account, to_micros(midnight), verdict, reason or ""] += 1
         for mark in taken.marks:
             self.generations[mark.ref] += 1
             self.links.add((len(self.log), mark.ref))
         self.asked |= {(account, each.id) for each in taken.redact}
-        self.log.append((account, taken.event_id, verdict))
+        self.log.append((account, taken.event_id, verdict, reason))
         return verdict
 
 
@@ -82,7 +85,8 @@ def _made(sent: Sent, run: int) -> Receipt:
     account = f"{run}-{sent.account}"
     marks = [webhook(ref(f"ch_{name}", account=account)) for name in sent.names]
     made = receipt(f"evt_{sent.event}", *marks, account=account, kind=sent.type, at=NOON - sent.days_ago * _DAY)
-    return replace(made, redact=(Redaction("customer", f"cus_{sent.event}"),) if sent.redacts else ())
+    redact = (Redaction("customer", f"cus_{sent.event}"),) if sent.redacts else ()
+    return replace(made, redact=redact, nameless=sent.nameless and not marks)
 
 
 @settings(
@@ -99,11 +103,12 @@ def test_groups_of_receipts_are_stored_as_the_model_says(
 
     own = f"{run}-"
     rows = [each for each in table(ledger, "delivery", "id") if each["account"].startswith(own)]
-    assert [(each["account"], each["event_id"], each["verdict"]) for each in rows] == model.log
+    assert [(each["account"], each["event_id"], each["verdict"], each["reason"]) for each in rows] == model.log
     assert [each["size"] for each in rows] == [2] * len(rows)
     assert {each["type"] for each in rows} <= {"charge.updated", "of a stranger \ufffd \ufffd", "größer"}
     tally = [each for each in table(ledger, "delivery_tally") if each["account"].startswith(own)]
-    assert {(each["account"], each["day"], each["verdict"]): each["count"] for each in tally} == model.tally
+    counted = {(each["account"], each["day"], each["verdict"], each["reason"]): each["count"] for each in tally}
+    assert counted == model.tally
     place = {each["id"]: at for at, each in enumerate(rows)}
     links = [each for each in table(ledger, "delivery_link") if each["account"].startswith(own)]
     named = {

@@ -372,6 +372,7 @@ def test_deliveries_of_types_that_nobody_follows_are_forgotten_too(tmp_path: Pat
         _unfollowed(3, "shopify/shop", {"shop_id": 1, "customer": {"id": 7, **ada}}),
         _unfollowed(4, "shopify/shop", {"shop_id": 1, "customer": {"id": 77, **bob}}),
         _rejected(5, "stripe/main", {"id": "pm_3", "billing_details": ada}),
+        _delivery(6, "stripe/main", {"customer": "cus_ada", "billing_details": ada}, reason="names_nothing", marks=[]),
     ]
     (tmp_path / "lines.jsonl").write_text("\n".join(lines), encoding="utf-8")
     books.run("import", str(tmp_path / "lines.jsonl"))

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from providers.shopify.finance import FINANCE
 from providers.shopify.kinds import KINDS
+from providers.shopify.topics import REQUIRED
 from reconciler.errors import DeliveryRejected, MalformedDelivery, SignatureRejected
 from reconciler.ledger import Ledger, PageRow
 from reconciler.ledger.redaction import Asked
@@ -127,6 +128,19 @@ def test_without_its_topic_a_delivery_says_nothing() -> None:
     with pytest.raises(MalformedDelivery) as refused:
         offline().verify(delivery("", _ORDER))
     assert refused.value.reason == "no_topic"
+
+
+@pytest.mark.parametrize("topic", REQUIRED)
+def test_a_topic_that_the_shop_should_send_without_an_object_is_told_apart(topic: str) -> None:
+    assert offline().verify(delivery(topic, {"note": "x"})).nameless is (not topic.startswith("app/"))
+    whole = {"id": 1, "order_id": 2, "inventory_item_id": 3, "location_id": 4, "order_edit": {"order_id": 2},
+             "admin_graphql_api_customer_kept_id": "gid://shopify/Customer/5"}  # fmt: skip
+    assert offline().verify(delivery(topic, whole)).nameless is False
+
+
+@pytest.mark.parametrize("topic", ["customers/data_request", "shop/redact", "themes/publish"])
+def test_a_topic_that_names_no_resource_is_understood(topic: str) -> None:
+    assert offline().verify(delivery(topic, {"shop_id": 1})).nameless is False
 
 
 def test_one_event_through_two_subscriptions_is_one_event_and_through_two_topics_is_two() -> None:

@@ -201,6 +201,34 @@ def test_thin_event_about_nothing_that_we_follow_has_no_hints(related: object) -
     assert noticed(thin("v1.payment_intent.succeeded", related_object=related)).hints == ()
 
 
+@pytest.mark.parametrize(
+    "value", [{}, None, "ch_1", {"object": "charge"}, {"id": "ch_1"}, {"object": "charge", "id": 7}]
+)
+def test_event_of_a_followed_type_without_an_object_is_told_apart(value: object) -> None:
+    notice = noticed(event("charge.updated", value))
+    assert (notice.hints, notice.nameless) == ((), True)
+    assert noticed(event("charge.updated", value, livemode=True)).nameless is False, "it is not about this account"
+    assert noticed(event("charge.unheard_of", value)).nameless is False, "newer than this program"
+    assert noticed(event("capability.updated", value)).nameless is False
+
+
+@pytest.mark.parametrize("related", [{}, {"type": "charge"}, {"id": "ch_1"}, None, 7])
+def test_thin_event_of_a_followed_type_without_an_object_is_told_apart(related: object) -> None:
+    assert noticed(thin("v1.payment_intent.succeeded", related_object=related)).nameless
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        event("charge.updated", subject("charge")),
+        event("customer.discount.created", subject("discount", customer=None)),
+        thin("v1.review.opened", related_object={"id": "prv_1", "type": "review"}),
+    ],
+)
+def test_event_about_something_that_is_no_resource_here_is_understood(value: dict[str, Any]) -> None:
+    assert noticed(value).nameless is False
+
+
 def test_event_that_stripe_failed_to_make_is_marked_by_its_report() -> None:
     impact = {
         "event_type": "charge.succeeded",
