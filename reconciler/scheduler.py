@@ -43,6 +43,9 @@ _JOBS_AT_ONCE = 4
 """Of one group: complete lists that run for hours must not hold up the newest part of any list, nor one account
 whose provider hangs another's jobs, nor either of them a deadline."""
 
+_LONGEST_PATIENCE = timedelta(hours=1)
+"""How long a job of a node whose clock is ahead may stand still before it is taken for dead."""
+
 _STEP = timedelta(seconds=5)
 """A wall clock that moved this much more or less than the monotonic one was set by somebody."""
 
@@ -153,6 +156,11 @@ class Scheduler:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._refresh_at: datetime | None = None
         self._seen = (clock.now(), clock.monotonic())
+        self._latest = clock.now()
+        """The latest time that our own clock had so far."""
+        self._ahead: dict[str, tuple[JobState, float]] = {}
+        """Jobs whose last run began in our future: as they were last seen, and since when they have been so, by the
+        monotonic clock."""
         self._watching: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
@@ -198,6 +206,7 @@ class Scheduler:
     async def tick(self) -> None:
         """Start what is due. Called by APScheduler; tests and simulations call it themselves."""
         now = self._clock.now()
+        self._latest = max(self._latest, now)
         self._watch_the_clock(now)
         try:
             await self._refresh(now)
@@ -224,6 +233,7 @@ class Scheduler:
     async def _run(self, job: Periodic) -> None:
         try:
             due = await self._runner.run(job)
+            self._latest = max(self._latest, self._clock.now())
             # None: another node has it. Its next time is in the ledger, and the refresh will bring it.
             self._due[job.name] = due if due is not None else self._clock.now() + _REFRESH
         except LedgerError as error:
@@ -244,17 +254,40 @@ class Scheduler:
         running = set(self._running)
         states = await self._ledger.read(_states)
         mine = {each.name: each for each in states if each.name in self._jobs and each.name not in running}
-        self._due.update({name: state.due(now) for name, state in mine.items()})
+        self._due.update({name: self._due_time(state, now) for name, state in mine.items()})
         for allocation in self._allocations:
             await allocation.refresh(self._ledger, now)
-        well = [name for name, state in mine.items() if state.last_error is None and state.lease_until is None]
-        await self._wake(well, now)
+        await self._wake([each for each in mine.values() if each.last_error is None and each.lease_until is None])
 
-    async def _wake(self, names: Collection[str], now: datetime) -> None:
+    def _due_time(self, state: JobState, now: datetime) -> datetime:
+        """After a clock was set back, at once: ours, where we had that time before. Else the run was begun by a node
+        whose clock is ahead, and which knows best when the next one is due; for as long as it shows a sign of life."""
+        if not state.began_ahead_of(now):
+            self._ahead.pop(state.name, None)
+            return state.due
+        assert state.started_at is not None, "it began"
+        if state.started_at <= self._latest:
+            return now
+        monotonic = self._clock.monotonic()
+        seen, since = self._ahead.setdefault(state.name, (state, monotonic))
+        if seen != state:
+            since = monotonic
+            self._ahead[state.name] = (state, since)
+        patience = min(max(2 * self._jobs[state.name].every(), 3 * _REFRESH), _LONGEST_PATIENCE)
+        if monotonic - since >= patience.total_seconds():
+            return now
+        return now + 2 * _REFRESH  # only a look that has just been taken may find it dead
+
+    async def _wake(self, resting: Collection[JobState]) -> None:
         """What rests for longer than its interval by now: that was stretched for a read allocation which has room
-        again, or configured to be longer."""
-        soonest = {name: now + self._jobs[name].every() for name in names}
-        long = {name: at for name, at in soonest.items() if self._due[name] > at + _STEP}
+        again, or configured to be longer. By the times of its last run alone: the clock of the node which wrote them
+        may be minutes ahead of ours, and whoever judged them by its own would have that one run it again and again."""
+        long = {
+            each.name: each.started_at + every
+            for each in resting
+            if each.started_at is not None
+            and each.due_at > each.started_at + (every := self._jobs[each.name].every()) + _STEP
+        }
         if not long:
             return
 

@@ -205,11 +205,14 @@ class JobState:
     lease_until: datetime | None = None
     """Until when a run of it is under way, or was when its node died."""
 
-    def due(self, now: datetime) -> datetime:
-        """When it may be taken next; at once after a run that began in what is the future by now."""
-        if self.started_at is not None and self.started_at > now + _AHEAD:
-            return now
+    @property
+    def due(self) -> datetime:
+        """When it may be taken next, by the clock that began its last run."""
         return self.due_at if self.lease_until is None else max(self.due_at, self.lease_until)
+
+    def began_ahead_of(self, now: datetime) -> bool:
+        """Whether its last run began in what is the future by now: then it may be taken whatever `due` says."""
+        return self.started_at is not None and self.started_at > now + _AHEAD
 
 
 _JOBS = text("SELECT name, due_at, watermark, started_at, finished_at, last_error, lease_until FROM job ORDER BY name")

@@ -16,6 +16,7 @@ from reconciler.ledger import GroupCommit, Job, Ledger, open_ledger
 from reconciler.periodic import Ended, Periodic, Runner
 from reconciler.retry import RetryPolicy
 from reconciler.scheduler import Scheduler
+from tests.ledger.factories import NOON
 
 _TICK = timedelta(milliseconds=20)
 _PATIENCE_SECONDS = 120.0
@@ -103,11 +104,44 @@ def test_a_job_that_rests_for_longer_than_it_has_to_by_now_rests_no_longer(ledge
         assert await ticks(minute) == ["calm", "ill"]
         assert await ticks(10 * minute) == []
         every = 5 * minute
-        assert await ticks(2 * minute) == [], "a whole interval from now on, and not all at once"
+        assert await ticks(2 * minute) == ["calm"]
+        assert await ticks(2 * minute) == [], "at its own pace then"
         assert await ticks(10 * minute) == ["calm", "calm"]
         with ledger.view() as view:
             due = {each.name: each.due_at - clock.now() for each in view.jobs()}
-        assert due == {"calm": every, "ill": timedelta(days=1) - 22 * minute - minute / 2}
+        assert due == {"calm": every, "ill": timedelta(days=1) - 24 * minute - minute / 2}
         await commit.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(minutes=-10)], ids=["ahead", "behind"])
+def test_a_node_whose_clock_differs_has_nothing_run_more_often(ledger: Ledger, ahead: timedelta) -> None:
+    """Judged by the other's clock, each rest of a job would look too long, and it would run at every look."""
+
+    async def story() -> None:
+        ran: list[str] = []
+
+        def node(name: str, clock: ManualClock) -> tuple[Scheduler, GroupCommit]:
+            async def run(_: Job) -> Ended:
+                ran.append(name)
+                return Ended(complete=True)
+
+            commit = GroupCommit(ledger, clock)
+            runner = Runner(commit, clock, owner=name, policy=RetryPolicy(), rng=random.Random(0))
+            job = Periodic("sweep", lambda: timedelta(minutes=5), run)
+            return Scheduler([job], runner, commit, clock, rng=random.Random(0)), commit
+
+        clocks = [ManualClock(NOON), ManualClock(NOON + ahead)]
+        nodes = [node(f"node {number}", clock) for number, clock in enumerate(clocks)]
+        for _ in range(120):
+            for clock, (scheduler, _commit) in zip(clocks, nodes, strict=True):
+                clock.advance(timedelta(seconds=30))
+                await scheduler.tick()
+                while not scheduler.idle:  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0)
+        assert len(ran) <= 60 / 5 + 1, ran
+        for _, commit in nodes:
+            await commit.close()
 
     asyncio.run(story())
