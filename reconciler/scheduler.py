@@ -281,12 +281,14 @@ class Scheduler:
     async def _wake(self, resting: Collection[JobState]) -> None:
         """What rests for longer than its interval by now: that was stretched for a read allocation which has room
         again, or configured to be longer. By the times of its last run alone: the clock of the node which wrote them
-        may be minutes ahead of ours, and whoever judged them by its own would have that one run it again and again."""
+        may be minutes ahead of ours, and whoever judged them by its own would have that one run it again and again.
+        From its end: an interval counts from what was asked last, which may be long after the beginning."""
         long = {
-            each.name: each.started_at + every
+            each.name: each.finished_at + every
             for each in resting
-            if each.started_at is not None
-            and each.due_at > each.started_at + (every := self._jobs[each.name].every()) + _STEP
+            if each.finished_at is not None
+            and each.finished_at >= (each.started_at or each.finished_at)
+            and each.due_at > each.finished_at + (every := self._jobs[each.name].every()) + _STEP
         }
         if not long:
             return
