@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -257,7 +257,6 @@ class Scheduler:
         self._due.update({name: self._due_time(state, now) for name, state in mine.items()})
         for allocation in self._allocations:
             await allocation.refresh(self._ledger, now)
-        await self._wake([each for each in mine.values() if each.last_error is None and each.lease_until is None])
 
     def _due_time(self, state: JobState, now: datetime) -> datetime:
         """After a clock was set back, at once: ours, where we had that time before. Else the run was begun by a node
@@ -277,28 +276,6 @@ class Scheduler:
         if monotonic - since >= patience.total_seconds():
             return now
         return now + 2 * _REFRESH  # only a look that has just been taken may find it dead
-
-    async def _wake(self, resting: Collection[JobState]) -> None:
-        """What rests for longer than its interval by now: that was stretched for a read allocation which has room
-        again, or configured to be longer. By the times of its last run alone: the clock of the node which wrote them
-        may be minutes ahead of ours, and whoever judged them by its own would have that one run it again and again.
-        From its end: an interval counts from what was asked last, which may be long after the beginning."""
-        long = {
-            each.name: each.finished_at + every
-            for each in resting
-            if each.finished_at is not None
-            and each.finished_at >= (each.started_at or each.finished_at)
-            and each.due_at > each.finished_at + (every := self._jobs[each.name].every()) + _STEP
-        }
-        if not long:
-            return
-
-        def act(ledger: Ledger) -> None:
-            for name, at in sorted(long.items()):
-                ledger.hurry_job(name, at)
-
-        await self._ledger.call(act)
-        self._due.update(long)
 
     async def _watch(self) -> None:
         """By the loop's own time. A tick would come too late to notice: APScheduler plans by the wall clock, and after

@@ -131,7 +131,7 @@ _VERSIONS = text(
     SELECT version, state, body, content_hash, cause, recorded_at, fetched_at, api_version FROM version
     WHERE resource_id = :id AND recorded_at <= :as_of ORDER BY version
     """
-).execution_options(stream_results=True, yield_per=50)
+).execution_options(stream_results=True, yield_per=8)
 _DELIVERIES_OF = text(
     f"""
     {ERAS}

@@ -73,48 +73,6 @@ def test_what_is_due_still_runs_after_the_clock_was_set(sqlite_ledger_url: str, 
     asyncio.run(story())
 
 
-def test_a_job_that_rests_for_longer_than_it_has_to_by_now_rests_no_longer(ledger: Ledger, clock: ManualClock) -> None:
-    """The read allocation had it rest for a day, and then was raised: its kind would be called late all that day. One
-    that failed waits for its own reason."""
-
-    async def story() -> None:
-        ran: list[str] = []
-        every = timedelta(days=1)
-
-        def job(name: str, error: str | None = None) -> Periodic:
-            async def run(_: Job) -> Ended:
-                ran.append(name)
-                return Ended(complete=True, error=error)
-
-            return Periodic(name, lambda: every, run)
-
-        async def ticks(span: timedelta) -> list[str]:
-            ran.clear()
-            for _ in range(2):
-                clock.advance(span / 2)
-                await scheduler.tick()
-                while not scheduler.idle:  # noqa: ASYNC110  # it tells nobody
-                    await asyncio.sleep(0)
-            return sorted(ran)
-
-        commit = GroupCommit(ledger, clock)
-        runner = Runner(commit, clock, owner="t", policy=RetryPolicy(), rng=random.Random(0))
-        scheduler = Scheduler([job("calm"), job("ill", "401")], runner, commit, clock, rng=random.Random(0))
-        minute = timedelta(minutes=1)
-        assert await ticks(minute) == ["calm", "ill"]
-        assert await ticks(10 * minute) == []
-        every = 5 * minute
-        assert await ticks(2 * minute) == ["calm"]
-        assert await ticks(2 * minute) == [], "at its own pace then"
-        assert await ticks(10 * minute) == ["calm", "calm"]
-        with ledger.view() as view:
-            due = {each.name: each.due_at - clock.now() for each in view.jobs()}
-        assert due == {"calm": every, "ill": timedelta(days=1) - 24 * minute - minute / 2}
-        await commit.close()
-
-    asyncio.run(story())
-
-
 @pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(minutes=-10)], ids=["ahead", "behind"])
 def test_a_node_whose_clock_differs_has_nothing_run_more_often(ledger: Ledger, ahead: timedelta) -> None:
     """Judged by the other's clock, each rest of a job would look too long, and it would run at every look."""
