@@ -144,7 +144,7 @@ class Retention:
             )
             total += await self._take(table_of(place), gone, job, place, unname)
         if total:
-            log.info("old rows were taken away", rule="names", table="delivery_link", rows=total)
+            log.info("old rows were taken away", rule="names", rows=total)
         return Ended(complete=True)
 
     async def _take(

@@ -179,7 +179,8 @@ def _ledger(config: Config, accounts: Mapping[str, Account]) -> list[Checked]:
         revision = current(ledger.store)
         refuse_unknown(revision)
         if forbidden := forbidden_tables(ledger.store):
-            text = f"{', '.join(forbidden)} in {url} may not be read by {ledger.store.url.username or 'this role'}"
+            role = ledger.store.url.username or "this role"
+            text = f"{', '.join(forbidden)} in {url} may not be read or written by {role}"
             return [Checked("ledger", text, Severity.ERROR, _REGRANT)]
         lines = [_schema(url, revision), *_sealing(ledger, holds_bodies=revision == newest())]
         if revision == newest():

@@ -11,12 +11,11 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 
 from reconciler.clock import to_micros
 from reconciler.ledger import redaction
 from reconciler.ledger.bulk import BYTES, TRUTH, WHOLE, WORDS, Bulk, Given, insert_into
-from reconciler.ledger.links import ERA, ERAS, LATELY, LINKS, OF_RESOURCE
+from reconciler.ledger.links import ERA, LATELY, LINKS, deliveries_naming
 from reconciler.ledger.marks import MARK_GIVEN, Mark, given_marks, mark
 from reconciler.ledger.packing import Packing, Place
 from reconciler.ledger.transaction import POSTGRES, Transaction
@@ -43,18 +42,9 @@ class Verdict(StrEnum):
     IGNORED = "ignored"
 
 
-_ANNOUNCED_BY = text(
-    f"""
-    {ERAS} SELECT d.event_id FROM {OF_RESOURCE} m JOIN delivery d ON d.id = m.delivery_id
-    WHERE d.received_at <= :before ORDER BY m.delivery_id DESC LIMIT :limit
-    """
-)
-
-
 def announced_by(tx: Transaction, ref: ResourceRef, *, before: datetime, limit: int) -> list[str]:
     """The event ids of those of the last deliveries that named it, the newest first, each once."""
-    given = {"account": ref.account, "kind": ref.kind, "remote_id": ref.id, "eras": LATELY}
-    rows = tx.run(_ANNOUNCED_BY, given | {"before": to_micros(before), "limit": limit})
+    rows = deliveries_naming(tx, ref, "d.event_id", as_of=to_micros(before), limit=limit, eras=LATELY)
     return list(dict.fromkeys(row.event_id for row in rows))
 
 

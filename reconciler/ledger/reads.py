@@ -14,7 +14,7 @@ from reconciler.clock import from_micros, to_micros
 from reconciler.ledger import alerts, anomalies, buckets, claims, expectations, gates, jobs
 from reconciler.ledger.coverage import Coverage, coverage
 from reconciler.ledger.gates import Gate
-from reconciler.ledger.links import ALL_ERAS, ERAS, OF_RESOURCE
+from reconciler.ledger.links import deliveries_naming
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, State, changed_fields
@@ -132,14 +132,7 @@ _VERSIONS = text(
     WHERE resource_id = :id AND recorded_at <= :as_of ORDER BY version
     """
 ).execution_options(stream_results=True, yield_per=8)
-_DELIVERIES_OF = text(
-    f"""
-    {ERAS}
-    SELECT d.id, d.account, d.event_id, d.type, d.received_at, d.verdict, d.reason, d.size
-    FROM {OF_RESOURCE} m JOIN delivery d ON d.id = m.delivery_id
-    WHERE d.received_at <= :as_of ORDER BY m.delivery_id LIMIT :limit
-    """
-)
+_OF_RESOURCE = "d.account, d.event_id, d.type, d.received_at, d.verdict, d.reason, d.size"
 _NEXT_KIND = text(
     "SELECT account, kind, provider FROM resource"
     " WHERE (account, kind) > (:account, :kind) ORDER BY account, kind LIMIT 1"
@@ -245,17 +238,8 @@ class View:
     def deliveries_of(
         self, ref: ResourceRef, as_of: datetime | None = None, *, limit: int = 1000
     ) -> list[LoggedDelivery]:
-        rows = self._tx.run(
-            _DELIVERIES_OF,
-            {
-                "account": ref.account,
-                "kind": ref.kind,
-                "remote_id": ref.id,
-                "eras": ALL_ERAS,
-                "as_of": _limit(as_of),
-                "limit": limit,
-            },
-        )
+        """Oldest first."""
+        rows = deliveries_naming(self._tx, ref, _OF_RESOURCE, as_of=_limit(as_of), limit=limit, newest_first=False)
         return [
             LoggedDelivery(
                 row.id,

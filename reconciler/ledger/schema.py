@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, literal, select, table, text
+from sqlalchemy import Connection, bindparam, inspect, literal, select, table, text
 
 from reconciler.errors import SchemaMismatch
 from reconciler.ledger.again import AT_LEISURE
@@ -50,19 +50,24 @@ def current(store: Store) -> str | None:
 
 _WITHOUT_A_GRANT = text(
     """
-    SELECT relname FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND NOT has_table_privilege(oid, 'SELECT')
+    SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = current_schema() AND relname IN :names
+      AND NOT (has_table_privilege(pg_class.oid, 'SELECT')
+               AND (relname = 'ledger_clock_row' OR has_table_privilege(pg_class.oid, 'INSERT')))
     ORDER BY relname
     """
-)
+).bindparams(bindparam("names", expanding=True))
+"""Of ours. All are read and written by every node, but for the clock that SQLite has in place of a sequence."""
 
 
 def forbidden_tables(store: Store) -> list[str]:
-    """Postgres: tables that this role may not even read, as one that a migration made until it is granted."""
+    """Postgres: tables that this role may not read or write, as one that a migration made until it is granted."""
     if not store.dialect.is_postgres:
         return []
+    from reconciler.ledger.tables import metadata  # only here: no other command needs SQLModel
+
     with store.exclusively() as connection:
-        return [row.relname for row in connection.execute(_WITHOUT_A_GRANT)]
+        return [row.relname for row in connection.execute(_WITHOUT_A_GRANT, {"names": sorted(metadata.tables)})]
 
 
 def migrate(store: Store, scripts: str = SCRIPTS) -> tuple[str | None, str]:

@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import bindparam, text
 
 from reconciler.clock import from_micros
-from reconciler.ledger.links import ALL_ERAS, ERAS, OF_RESOURCE, era_of
+from reconciler.ledger.links import deliveries_naming, era_of
 from reconciler.ledger.listing.stretch import FOREVER, NEVER, Stretch, instant, micros
 from reconciler.ledger.packing import Place
 from reconciler.ledger.transaction import Transaction
@@ -207,15 +207,8 @@ def delivery(tx: Transaction, delivery_id: int) -> WholeDelivery | None:
     )
 
 
-_DELIVERIES_OF = text(
-    f"""
-    {ERAS}
-    SELECT d.id, d.provider, d.account, d.event_id, d.type, d.received_at, d.occurred_at, d.verdict, d.reason,
-      d.source, d.size
-    FROM {OF_RESOURCE} m JOIN delivery d ON d.id = m.delivery_id
-    WHERE m.delivery_id < :before AND d.received_at <= :as_of
-    ORDER BY m.delivery_id DESC LIMIT :limit
-    """
+_OF_RESOURCE: Final = (
+    "d.provider, d.account, d.event_id, d.type, d.received_at, d.occurred_at, d.verdict, d.reason, d.source, d.size"
 )
 
 
@@ -223,16 +216,8 @@ def deliveries_of(
     tx: Transaction, ref: ResourceRef, *, as_of: datetime | None, before: int | None, limit: int
 ) -> list[ListedDelivery]:
     """Newest first."""
-    given = {
-        "account": ref.account,
-        "kind": ref.kind,
-        "remote_id": ref.id,
-        "eras": ALL_ERAS,
-        "before": before or 2**62,
-        "as_of": micros(as_of, FOREVER),
-        "limit": limit,
-    }
-    return [_delivery(row) for row in tx.run(_DELIVERIES_OF, given)]
+    rows = deliveries_naming(tx, ref, _OF_RESOURCE, as_of=micros(as_of, FOREVER), before=before or 2**62, limit=limit)
+    return [_delivery(row) for row in rows]
 
 
 _NAMED_IN_ERA = text(
@@ -263,7 +248,7 @@ _NAMED_POSTGRES = text(
 def named_by(
     tx: Transaction, delivery_id: int, provider: str, account: str, kinds: Collection[str], ids: Sequence[str]
 ) -> list[ResourceRef]:
-    """Which of these resources, or of their parts, a delivery named.
+    """Which resources a delivery named; of one from before there were eras: which of these, or of their parts.
 
     Links lie by resource, because that is how everybody else asks for them; an index by delivery would cost every
     webhook a write. An era's are few enough to be read through. Those of before lie there by resource alone: the ids

@@ -7,13 +7,14 @@ the same text, wherever it lies.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
 from sqlalchemy import text
 
-from reconciler.ledger.links import EVERY
+from reconciler.ledger.links import NamedInOrder
 from reconciler.ledger.moving.fields import iso
 from reconciler.ledger.moving.sorts import FACTS
 from reconciler.ledger.packing import Place
@@ -35,11 +36,10 @@ _RESOURCES = """
     provider_updated_at
   FROM resource ORDER BY account{c}, kind{c}, remote_id{c}
 """
-_DELIVERIES = f"""
+_DELIVERIES = """
   SELECT d.id, d.provider, d.account, d.event_id, d.type, d.received_at, d.occurred_at, d.verdict, d.reason, d.source,
-    d.headers, d.body, d.size, m.kind AS marked_kind, m.remote_id AS marked_id
-  FROM delivery d LEFT JOIN {EVERY} m ON m.account = d.account AND m.delivery_id = d.id
-  ORDER BY d.id, m.kind{{c}}, m.remote_id{{c}}
+    d.headers, d.body, d.size
+  FROM delivery d ORDER BY d.id
 """
 
 _OUTBOX = """
@@ -65,8 +65,11 @@ def export_lines(store: Store) -> Iterator[bytes]:
                 yield _line({fact.name: fact.write(row)})
         for row in _rows(tx, _OUTBOX, collate):
             yield _line({"outbox": _outbox(row)})
-        for delivery in _deliveries(tx, _rows(tx, _DELIVERIES, collate)):
-            yield _line({"delivery": delivery})
+        named, deliveries = NamedInOrder(tx), _rows(tx, _DELIVERIES, collate)
+        while some := [*islice(deliveries, _CHUNK)]:
+            marks = named(some[0].id, some[-1].id)
+            for row in some:
+                yield _line({"delivery": _delivery(tx, row, marks.get((row.id, row.account), ()))})
 
 
 def _rows(tx: Transaction, statement: str, collate: str) -> Iterator[Any]:
@@ -132,21 +135,7 @@ def _outbox(row: Any) -> dict[str, Any]:
     }
 
 
-def _deliveries(tx: Transaction, rows: Iterator[Any]) -> Iterator[dict[str, Any]]:
-    """One object for each delivery, out of one row for each of its marks."""
-    current: dict[str, Any] | None = None
-    for row in rows:
-        if current is None or current["id"] != row.id:
-            if current is not None:
-                yield current
-            current = _delivery(tx, row)
-        if row.marked_kind is not None:
-            current["marks"].append(str(ResourceRef(row.provider, row.account, row.marked_kind, row.marked_id)))
-    if current is not None:
-        yield current
-
-
-def _delivery(tx: Transaction, row: Any) -> dict[str, Any]:
+def _delivery(tx: Transaction, row: Any, marked: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return {
         "id": row.id,
         "provider": row.provider,
@@ -160,7 +149,7 @@ def _delivery(tx: Transaction, row: Any) -> dict[str, Any]:
         "source": row.source,
         "headers": orjson.loads(row.headers),
         "size": row.size,
-        "marks": [],
+        "marks": [str(ResourceRef(row.provider, row.account, kind, name)) for kind, name in marked],
         "body": None if row.body is None else base64.b64encode(tx.unpack(row.body, Place.DELIVERY)).decode(),
     }
 
