@@ -44,10 +44,18 @@ class Redactor:
     """The redactions of one account name: whatever is stored under it, also from another provider that it was at."""
 
     def __init__(
-        self, account: str, kinds_of: Callable[[str], Mapping[str, Kind]], ledger: GroupCommit, clock: Clock
+        self,
+        account: str,
+        kinds_of: Callable[[str], Mapping[str, Kind]],
+        ledger: GroupCommit,
+        clock: Clock,
+        *,
+        provider: str | None = None,
     ) -> None:
-        """`kinds_of`: by the provider's name. Of a provider without kinds nothing survives."""
+        """`kinds_of`: by the provider's name. Of a provider without kinds nothing survives. `provider`: where the
+        account is by the configuration."""
         self._account = account
+        self._provider = provider
         self._kinds_of = kinds_of
         self._ledger = ledger
         self._clock = clock
@@ -84,11 +92,12 @@ class Redactor:
         return False
 
     async def _along(self) -> _Along:
-        """Of every provider of which anything is stored."""
+        """Of the account's own provider, and of every other of which anything is stored."""
 
         def providers(ledger: Ledger) -> list[str]:
+            own = set() if self._provider is None else {self._provider}
             with ledger.view() as view:
-                return sorted(provider for account, provider in view.providers() if account == self._account)
+                return sorted(own | {provider for account, provider in view.providers() if account == self._account})
 
         found = await self._ledger.read(providers)
         kinds = (kind for provider in found for kind in self._kinds_of(provider).values())

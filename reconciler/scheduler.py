@@ -260,12 +260,14 @@ class Scheduler:
 
     def _due_time(self, state: JobState, now: datetime) -> datetime:
         """After a clock was set back, at once: ours, where we had that time before. Else the run was begun by a node
-        whose clock is ahead, and which knows best when the next one is due; for as long as it shows a sign of life."""
+        whose clock is ahead, and which knows best when the next one is due; for as long as it shows a sign of life, and
+        says nothing of what is still to come. Where it does, its windows would leave out what happens now: whoever
+        takes the job begins a day back."""
         if not state.began_ahead_of(now):
             self._ahead.pop(state.name, None)
             return state.due
         assert state.started_at is not None, "it began"
-        if state.started_at <= self._latest:
+        if state.started_at <= self._latest or (state.watermark is not None and state.watermark > now):
             return now
         monotonic = self._clock.monotonic()
         seen, since = self._ahead.setdefault(state.name, (state, monotonic))

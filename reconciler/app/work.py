@@ -122,7 +122,7 @@ def _scheduler(
         account, kinds = accounts[name], fetcher.provider.kinds
         secrets = [each.get_secret_value() for each in account.settings.webhook_secrets]
         jobs.append(SecretAges(name, secrets, writer, clock, limit=config.alerts.secret_age).periodic())
-        jobs.append(Redactor(name, kinds_of, writer, clock).periodic())
+        jobs.append(Redactor(name, kinds_of, writer, clock, provider=account.provider_name).periodic())
         allocation = Allocation(name, account.settings.monthly_reads, len(kinds))
         allocations.append(allocation)
         jobs += jobs_of(

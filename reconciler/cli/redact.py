@@ -122,7 +122,10 @@ async def _carried_out(at: Desk, refs: Sequence[ResourceRef]) -> tuple[list[Reso
     try:
         accounts = sorted({ref.account for ref in refs})
         kinds_of = kinds_by_provider(at.accounts)
-        redactors = {name: Redactor(name, kinds_of, writer, at.clock) for name in accounts}
+        at_provider = {name: account.provider_name for name, account in at.accounts.items()}
+        redactors = {
+            name: Redactor(name, kinds_of, writer, at.clock, provider=at_provider.get(name)) for name in accounts
+        }
         try:
             known = [ref for ref in refs if await redactors[ref.account].reaches(Redaction(ref.kind, ref.id))]
         finally:  # where a key is missing it stays asked for

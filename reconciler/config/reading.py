@@ -161,8 +161,11 @@ def unnamed_states(config: Config, states: Mapping[str, Collection[str]]) -> Ite
 def _misspelt(state: str, known: Collection[str]) -> str | None:
     """Nearer than any two states of one kind are to each other, so that no state of its own is taken for a mistake."""
     spelt = {each.casefold(): each for each in known}
-    close = difflib.get_close_matches(state.casefold(), spelt, n=1, cutoff=0.85)
-    return spelt[close[0]] if close else None
+    written = state.casefold()
+    close = difflib.get_close_matches(written, spelt, n=1, cutoff=0.85)
+    if not close or (written != close[0] and (written.endswith(close[0]) or close[0].endswith(written))):
+        return None  # "unconfirmed" is another state than "confirmed"
+    return spelt[close[0]]
 
 
 def _require_narrowed(config: Config, place: int, what: str, named: Iterable[str], known: Collection[str]) -> None:

@@ -99,6 +99,7 @@ def disowned(scope: Scope, facts: Facts) -> list[str]:
         f"{each.account}: {each.count} {each.kind}(s) that {each.currency} entries name do not exist (any more), as the"
         f" provider says: {_sources(scope, each)}; ask it what that money was"
         for each in _causes(facts, gone=True)
+        if scope.holds(each.currency)
     ]
 
 

@@ -103,3 +103,44 @@ def test_a_node_whose_clock_differs_has_nothing_run_more_often(ledger: Ledger, a
             await commit.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["both live", "the one ahead dies"])
+@pytest.mark.parametrize("ahead", [timedelta(minutes=5), timedelta(minutes=20)], ids=str)
+def test_a_node_whose_clock_is_ahead_hides_no_window(ledger: Ledger, ahead: timedelta, dies: bool) -> None:
+    """It says that it has looked at what is still to come; what is created then must be asked for all the same."""
+    lag, overlap, end = timedelta(minutes=1), timedelta(minutes=10), NOON + timedelta(minutes=40)
+
+    async def story() -> None:
+        clocks = [ManualClock(NOON), ManualClock(NOON + ahead)]
+        asked: list[tuple[datetime, datetime]] = []
+
+        def node(name: str, clock: ManualClock) -> tuple[Scheduler, GroupCommit]:
+            async def run(job: Job) -> Ended:
+                until = clock.now() - lag
+                since = NOON - timedelta(days=1) if job.watermark is None else min(job.watermark, until)
+                asked.append((since, min(until, clocks[0].now())))
+                return Ended(complete=True, watermark=max(since, until - overlap))
+
+            commit = GroupCommit(ledger, clock)
+            runner = Runner(commit, clock, owner=name, policy=RetryPolicy(), rng=random.Random(0))
+            job = Periodic("feed", lambda: timedelta(minutes=5), run)
+            return Scheduler([job], runner, commit, clock, rng=random.Random(0)), commit
+
+        nodes = [node("right", clocks[0]), node("ahead", clocks[1])]
+        while clocks[0].now() < end:
+            for clock in clocks:
+                clock.advance(timedelta(seconds=30))
+            for scheduler, _ in reversed(nodes[:1] if dies and clocks[0].now() > NOON + lag * 10 else nodes):
+                await scheduler.tick()
+                while not scheduler.idle:  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0)
+        looked_until = NOON
+        for since, until in sorted(asked):
+            assert since <= looked_until, f"nobody asked for what was created before {since}"
+            looked_until = max(looked_until, until)
+        assert looked_until > end - timedelta(minutes=7)
+        for _, commit in nodes:
+            await commit.close()
+
+    asyncio.run(story())
