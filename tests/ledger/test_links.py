@@ -92,6 +92,7 @@ def test_who_asks_at_every_read_is_told_of_the_last_deliveries(
         expected = [name for name, refs in named.items() if charge in refs and name in lately and name <= "evt_40"]
         with ledger.store.read() as tx:
             assert deliveries.announced_by(tx, charge, before=then, limit=5) == expected[::-1][:5]
+            assert deliveries.announced_by(tx, charge, before=then, limit=DELIVERIES) == expected[::-1]
 
 
 def test_what_a_delivery_named_is_told(filled: tuple[Ledger, dict[str, list[ResourceRef]]]) -> None:

@@ -211,6 +211,12 @@ def test_what_is_not_json_is_named(ledger: Ledger) -> None:
         import_lines(ledger.store, [(7, b'{"ref":')], READERS, NOW)
 
 
+def test_a_body_that_is_nested_too_deep_is_refused_with_its_line(ledger: Ledger) -> None:
+    line = orjson.dumps(version()).replace(b'{"id":', b'{"deep":' + b"[" * 300 + b"]" * 300 + b',"id":')
+    with pytest.raises(UsageError, match=r"line 3: .*nested too deep"):
+        import_lines(ledger.store, [(3, line)], READERS, NOW)
+
+
 def test_several_wrong_lines_are_named_at_once_up_to_a_bound(ledger: Ledger) -> None:
     assert len(refusal(ledger, *[{"nonsense": 1}] * 3).splitlines()) == 4
     assert len(refusal(ledger, *[{"nonsense": 1}] * 300).splitlines()) == 21
