@@ -68,12 +68,14 @@ _TRIES = 30
 class Daemon:
     """One process of `reconcile run`."""
 
-    def __init__(self, config: Path, *arguments: str, program: Path = ROOT) -> None:
+    def __init__(self, config: Path, *arguments: str, program: Path = ROOT, ahead_seconds: float | None = None) -> None:
+        """`ahead_seconds`: by how much its machine's clock is ahead."""
+        module = ["reconciler"] if ahead_seconds is None else ["tests.operations.ahead", str(ahead_seconds)]
         self.config = config
         self.log = config.with_suffix(".log")
         with self.log.open("ab") as out:
             self.running = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "--config", str(config), "run", *arguments],
+                [sys.executable, "-m", *module, "--config", str(config), "run", *arguments],
                 cwd=config.parent,
                 env={"PATH": os.defpath, "PYTHONPATH": str(program)},
                 stdin=subprocess.DEVNULL,
