@@ -207,12 +207,7 @@ class Installation:
 
     def has(self, kind: str, name: str, *, account: str = "stripe/main") -> bool:
         """Whether the ledger holds it, read to the end."""
-        try:
-            with closing(open_ledger(self.ledger_url)) as ledger, ledger.view() as view:
-                found = view.resource(ResourceRef.parse(f"{account}/{kind}/{name}"))
-        except LedgerUnavailable:
-            return False
-        return found is not None and found.state is State.PRESENT and not found.dirty
+        return is_read(self.ledger_url, ResourceRef.parse(f"{account}/{kind}/{name}"))
 
     def calm(self) -> bool:
         """Nothing open: no gate, no alert of ours, nothing waiting."""
@@ -229,6 +224,22 @@ def until(holds: Callable[[], bool], what: str, *, within: float = PATIENCE_SECO
         assert time.monotonic() < began + within, f"after {within:g} s it is still not so that {what}"
         time.sleep(0.1)
     print(f"  {time.monotonic() - began:5.1f} s until {what}")  # noqa: T201 - shown where a later step fails
+
+
+def is_read(url: str, ref: ResourceRef) -> bool:
+    """To the end, and in the ledger at `url`."""
+    try:
+        with closing(open_ledger(url)) as ledger, ledger.view() as view:
+            found = view.resource(ref)
+    except LedgerUnavailable:
+        return False
+    return found is not None and found.state is State.PRESENT and not found.dirty
+
+
+def pay_and_wait(providers: Providers, url: str) -> None:
+    """A payment that a webhook tells of, until it is read, and in the ledger at `url`."""
+    charge = ResourceRef("stripe", "main", "charge", providers.act("payments.pay", amount=2500)["latest_charge"])
+    until(lambda: is_read(url, charge), f"{charge} is read")
 
 
 @contextmanager

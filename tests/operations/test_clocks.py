@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from reconciler.ledger import open_ledger
-from reconciler.model import ResourceRef, State
 from tests.databases import Postgres
 from tests.operations.providers import API_KEY, WEBHOOK_SECRET, Providers
-from tests.operations.running import Daemon, until
+from tests.operations.running import Daemon, pay_and_wait
 from tests.operations.test_reload import CONFIG
 
 _BELOW_THE_TOLERANCE = 240.0
@@ -37,22 +35,12 @@ def test_nodes_whose_clocks_differ_by_minutes_take_and_read_what_comes_to_either
                 nodes.append(Daemon(config, ahead_seconds=ahead))
                 stack.callback(nodes[-1].running.kill)
 
-            def told() -> None:
-                charge = providers.act("payments.pay", amount=2500)["latest_charge"]
-
-                def read() -> bool:
-                    with closing(open_ledger(url)) as ledger, ledger.view() as view:
-                        found = view.resource(ResourceRef("stripe", "main", "charge", charge))
-                        return found is not None and found.state is State.PRESENT
-
-                until(read, f"{charge} is read")
-
             for node in nodes * 3:
                 providers.inwards.target = node.port
-                told()
+                pay_and_wait(providers, url)
             right, ahead_of_it = nodes
             assert right.stop() == 0
-            told()
+            pay_and_wait(providers, url)
             assert [line for node in nodes for line in node.lines if line["level"] in ("error", "critical")] == []
             assert ahead_of_it.stop() == 0
     finally:

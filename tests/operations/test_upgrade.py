@@ -29,12 +29,11 @@ from reconciler.errors import SchemaMismatch
 from reconciler.ledger import Ledger, open_ledger
 from reconciler.ledger import migrations as shipped
 from reconciler.ledger.schema import create_at, current, migrate, newest, require_current
-from reconciler.model import ResourceRef, State
 from tests.cli.running import ROOT, run_here
 from tests.databases import Postgres
 from tests.intake.serving import connection, read_reply
 from tests.operations.providers import API_KEY, WEBHOOK_SECRET, Providers
-from tests.operations.running import Daemon, until
+from tests.operations.running import Daemon, pay_and_wait
 from tests.operations.test_reload import CONFIG, OLD, running
 
 PROMISED_SINCE = "0010"
@@ -92,17 +91,6 @@ def test_the_program_before_the_last_step_works_beside_this_one(postgres: Postgr
     name = postgres.create()
     url = postgres.url(name)
 
-    def told(providers: Providers) -> None:
-        """A payment that a webhook tells of is read, and in the ledger."""
-        charge = providers.act("payments.pay", amount=2500)["latest_charge"]
-
-        def read() -> bool:
-            with closing(open_ledger(url)) as ledger, ledger.view() as view:
-                found = view.resource(ResourceRef("stripe", "main", "charge", charge))
-                return found is not None and found.state is State.PRESENT
-
-        until(read, f"{charge} is read")
-
     try:
         with Providers() as providers, ExitStack() as stack:
             (tmp_path / "key").write_text(API_KEY)
@@ -115,18 +103,18 @@ def test_the_program_before_the_last_step_works_beside_this_one(postgres: Postgr
             address = f"http://127.0.0.1:{providers.inwards.port}/webhooks/stripe/main"
             providers.ask(lambda: providers.stripe.add_endpoint(address, secret=WEBHOOK_SECRET))
             providers.inwards.target = old.port
-            told(providers)
+            pay_and_wait(providers, url)
             with closing(open_ledger(url)) as ledger:
                 assert current(ledger.store) == "0012", "it is the old program that runs"
             migrated = run_here("--config", str(configs[1]), "migrate")
             assert migrated.code == 0, migrated.err
-            told(providers)
+            pay_and_wait(providers, url)
             new = Daemon(configs[1])
             stack.callback(new.running.kill)
-            told(providers)  # taken by the old one, read by either
+            pay_and_wait(providers, url)  # taken by the old one, read by either
             providers.inwards.target = new.port
             assert old.stop() == 0
-            told(providers)
+            pay_and_wait(providers, url)
             assert [line for line in old.lines + new.lines if line["level"] in ("error", "critical")] == []
             assert new.stop() == 0
     finally:
