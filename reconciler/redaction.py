@@ -70,8 +70,8 @@ class Redactor:
         key is missing: what is not done then stays asked for.
         """
         works: defaultdict[Asked, Done] = defaultdict(Done)
-        along = await self._along()
         while new := [asked for asked in await self._pending() if asked not in works]:
+            along = await self._along()
             for asked in new:
                 await self._reach(asked, along, works[asked], job)
         if works:
