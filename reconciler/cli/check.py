@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -277,13 +277,17 @@ def _not_forgotten(ledger: Ledger, accounts: Mapping[str, Account]) -> list[Chec
     """What was asked for before the account was taken out: daemons forget in the accounts that they have. To name what
     was asked for once more forgets nothing else."""
     found = []
-    gone = {each.name: each for each in past_accounts(ledger, accounts) if each.name not in accounts}
-    for name, account in gone.items():
+    gone = defaultdict(list)  # a name may have stood for accounts at several providers
+    for each in past_accounts(ledger, accounts):
+        if each.name not in accounts:
+            gone[each.name].append(each)
+    for name, past in gone.items():
         asked = [each.what for each in ledger.redactions.pending(name)]
         if not asked:
             continue
         if all(each.kind for each in asked):
-            who, named = "somebody", f"{account.provider_name}/{name}/{asked[0].kind}/{asked[0].id}"
+            there = next((each for each in past if each.provider and asked[0].kind in each.kinds), past[0])
+            who, named = "somebody", f"{there.provider_name}/{name}/{asked[0].kind}/{asked[0].id}"
             remedy = (
                 f"run `reconcile redact {named}`: it was asked for already, and all that was is carried out with it"
             )

@@ -222,6 +222,19 @@ def test_what_the_ledger_holds_of_an_account_that_is_not_configured_is_named(
     assert "holds 1 resources of an account old, and none is configured" in line["text"]
 
 
+def test_who_is_to_be_forgotten_at_a_former_provider_is_named_as_redact_takes_it(
+    check: Check, sqlite_ledger_url: str
+) -> None:
+    """Of an account's name that was at two of them: only one has the kind."""
+    now = datetime(2026, 5, 5, tzinfo=UTC)
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        for provider, kind in (("shopify", "order"), ("stripe", "charge")):
+            ledger.mark([by_hand(ResourceRef(provider, "old", kind, "5"))], now)
+        ledger.redactions.ask("old", [Redaction("order", "5")], event_id="evt_1", now=now)
+    (line,) = [each for each in check().json["checks"] if each["what"] == "old" and each["severity"] == "error"]
+    assert "`reconcile redact shopify/old/order/5`" in line["remedy"]
+
+
 def test_who_is_to_be_forgotten_in_an_account_that_is_configured_no_more_is_said(
     check: Check, sqlite_ledger_url: str
 ) -> None:
