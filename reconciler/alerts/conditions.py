@@ -237,13 +237,17 @@ def _anomalies(seen: Anomalies, rules: Rules) -> Iterator[Condition]:
             "see in the console what they are about; the ledger takes them all",
         )
 
-    for account, count in seen.nameless:
+    nameless: dict[str, dict[str, int]] = defaultdict(dict)
+    for account, type_, count in seen.nameless:
+        nameless[account][type_] = count
+    for account, counts in nameless.items():
         yield Condition(
             "delivery-nameless",
             account,
             Severity.WARNING,
-            f"{account}: {count:,} deliveries within ten minutes are of types that are followed, and name nothing",
-            "see in the console (reason: names_nothing) which they are; sweeps find what they were about, only later",
+            f"{account}: {sum(counts.values()):,} deliveries within ten minutes are of types that are followed, and "
+            f"name nothing: {', '.join(counts)}",
+            "look in the console at deliveries of that type; sweeps find what they were about, only later",
         )
 
 

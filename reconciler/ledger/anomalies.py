@@ -27,15 +27,16 @@ class Anomalies:
     """Account, address, how many: none of them in the day before, in which the account did get deliveries."""
     surges: tuple[tuple[str, str, int, float], ...] = ()
     """Account, type, how many, and how many were usual in that time."""
-    nameless: tuple[tuple[str, int], ...] = ()
-    """Account, how many deliveries of types that we follow named nothing."""
+    nameless: tuple[tuple[str, str, int], ...] = ()
+    """Account, type that we follow, how many deliveries of it named nothing."""
 
 
 _WITH_REASON = text(
     """
-    SELECT account, verdict = 'rejected' AS rejected, coalesce(reason, '') AS reason, count(*) AS n FROM delivery
+    SELECT account, verdict = 'rejected' AS rejected, coalesce(reason, '') AS reason,
+      CASE WHEN verdict = 'rejected' THEN NULL ELSE type END AS type, count(*) AS n FROM delivery
     WHERE received_at >= :since AND (verdict = 'rejected' OR reason IS NOT NULL)
-    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
     """
 )
 _MANY_BY_SOURCE = text(
@@ -83,5 +84,5 @@ def anomalies(tx: Transaction, now: datetime) -> Anomalies:
             surges.append((row.account, row.type, row.n, usual))
     found = tx.run(_WITH_REASON, window).all()
     rejected = tuple((row.account, row.reason, row.n) for row in found if row.rejected)
-    nameless = tuple((row.account, row.n) for row in found if row.reason == NAMELESS)
+    nameless = tuple((row.account, row.type, row.n) for row in found if row.reason == NAMELESS and not row.rejected)
     return Anomalies(rejected, tuple(new_sources), tuple(surges), nameless)

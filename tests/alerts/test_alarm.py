@@ -219,10 +219,12 @@ def test_what_names_nothing_though_its_type_is_followed_is_told(ledger: Ledger, 
 
     assert told() == []
     strange = [replace(receipt(f"evt_{n}", at=clock.now()), nameless=True) for n in range(3)]
-    ledger.receive([*strange, receipt("evt_4", at=clock.now())], clock.now())
+    other = replace(receipt("evt_9", kind="refund.updated", at=clock.now()), nameless=True)
+    ledger.receive([*strange, other, receipt("evt_4", at=clock.now())], clock.now())
     ledger.reject([Rejection("stripe", delivery(at=clock.now()), "wrong", 2)])
     (text,) = told()
-    assert text.startswith("main: 3 deliveries within ten minutes are of types that are followed")
+    assert text.startswith("main: 4 deliveries within ten minutes are of types that are followed")
+    assert text.endswith(": charge.updated, refund.updated"), "to look for"
     clock.advance(timedelta(minutes=11))
     assert told() == []
 
