@@ -80,7 +80,7 @@ class Bulk:
     """A statement template and the columns that each row brings.
 
     In the template `{name}` stands for a row's value; `{_source}` for `VALUES (...)` of an insert, `{_rows}` for what
-    an update takes its rows from; `{_least}`, `{_greatest}` for the dialect's words.
+    an update takes its rows from; `{_least}`, `{_greatest}`, `{_place_of}` for the dialect's words.
     """
 
     def __init__(self, template: str, columns: Mapping[str, str]) -> None:
@@ -125,9 +125,7 @@ class Bulk:
             sql = self._inserts.get(count)
             if sql is None:
                 values = ", ".join([f"({', '.join('?' * len(self._columns))})"] * count)
-                sql = self._inserts[count] = self._template.format(
-                    _source=f"VALUES {values}", _least=tx.dialect.least, _greatest=tx.dialect.greatest
-                )
+                sql = self._inserts[count] = self._template.format(_source=f"VALUES {values}", **tx.dialect.words)
             written += tx.run_driver(sql, tuple(chain.from_iterable(rows[done : done + count])))
             done += count
         return written
@@ -135,7 +133,7 @@ class Bulk:
     def _compile_update(self, dialect: Dialect) -> TextClause:
         """On SQLite: run once for each row."""
         values = {name: f":{name}" for name in self._columns}
-        return text(self._template.format(_rows="", _least=dialect.least, _greatest=dialect.greatest, **values))
+        return text(self._template.format(_rows="", **dialect.words, **values))
 
     def _compile_given(self, dialect: Dialect) -> str:
         """On Postgres."""
@@ -144,14 +142,13 @@ class Bulk:
         return self._template.format(
             _source=f"SELECT {', '.join(values.values())} FROM {given}",
             _rows=f"FROM {given}",
-            _least=dialect.least,
-            _greatest=dialect.greatest,
+            **dialect.words,
             **values,
         )
 
     def insert_from(self, dialect: Dialect, query: str) -> str:
         """The insert with its rows from a query: as a part of a larger statement."""
-        return self._template.format(_source=query, _least=dialect.least, _greatest=dialect.greatest)
+        return self._template.format(_source=query, **dialect.words)
 
 
 def insert_into(table: str, columns: Mapping[str, str], conflict: str = "") -> Bulk:

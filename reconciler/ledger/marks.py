@@ -100,6 +100,9 @@ _MARK = Bulk(
                      OR resource.lease_until > excluded.last_marked_at AND excluded.cause = 'webhook'
                    THEN excluded.cause ELSE resource.cause END,
       hints = CASE WHEN resource.generation = resource.settled_generation THEN excluded.hints
+                   WHEN resource.hints = excluded.hints
+                     OR {{_place_of}}(chr_newline || resource.hints || chr_newline,
+                                      chr_newline || excluded.hints || chr_newline) > 0 THEN resource.hints
                    WHEN length(resource.hints) + length(excluded.hints) <= {_HINTS_LIMIT}
                    THEN resource.hints || chr_newline || excluded.hints
                    ELSE NULL END,

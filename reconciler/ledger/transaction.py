@@ -22,21 +22,29 @@ class Dialect:
     name: str
     least: str
     greatest: str
+    place_of: str
+    """Of a text in another, from 1; 0 where it is not there."""
     for_update: str
     skip_locked: str
     by_bytes: str = ""
     """After a column to be ordered by: as Python orders, whatever the database's own collation."""
 
     @property
+    def words(self) -> dict[str, str]:
+        """For the templates of `reconciler.ledger.bulk`."""
+        return {"_least": self.least, "_greatest": self.greatest, "_place_of": self.place_of}
+
+    @property
     def is_postgres(self) -> bool:
         return self.name == "postgresql"
 
 
-SQLITE = Dialect("sqlite", least="min", greatest="max", for_update="", skip_locked="")
+SQLITE = Dialect("sqlite", least="min", greatest="max", place_of="instr", for_update="", skip_locked="")
 POSTGRES = Dialect(
     "postgresql",
     least="LEAST",
     greatest="GREATEST",
+    place_of="strpos",
     for_update="FOR UPDATE",
     skip_locked="FOR UPDATE SKIP LOCKED",
     by_bytes=' COLLATE "C"',

@@ -219,6 +219,24 @@ def test_hints_of_one_call_are_joined_without_repetition(ledger: Ledger, clock: 
     assert claim_one(ledger, clock.now()).hints == ('{"a":1}', '{"b":2}')
 
 
+def test_a_hint_that_is_pending_already_is_kept_once(ledger: Ledger, clock: ManualClock) -> None:
+    for expected in ('{"a":1}', '{"a":1}', '{"b":{"a":1}}', '{"a":1}', '{"b":{"a":1}}'):
+        ledger.mark([webhook(CHARGE, expected=expected)], clock.now())
+    assert claim_one(ledger, clock.now()).hints == ('{"a":1}', '{"b":{"a":1}}')
+
+
+def test_a_hint_that_is_a_part_of_a_pending_one_is_kept(ledger: Ledger, clock: ManualClock) -> None:
+    for expected in ('{"b":{"a":1}}', '{"a":1}'):
+        ledger.mark([webhook(CHARGE, expected=expected)], clock.now())
+    assert claim_one(ledger, clock.now()).hints == ('{"b":{"a":1}}', '{"a":1}')
+
+
+def test_one_hint_again_and_again_never_becomes_too_many(ledger: Ledger, clock: ManualClock) -> None:
+    for _ in range(4):
+        ledger.mark([webhook(CHARGE, expected=f'{{"a":"{"x" * 1500}"}}')], clock.now())
+    assert claim_one(ledger, clock.now()).hints is not None
+
+
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("order", [0, 1])
 def test_one_mark_without_a_hint_leaves_nothing_to_check(
