@@ -16,8 +16,6 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from sqlalchemy import text
-from sqlalchemy.sql.elements import TextClause
 
 from reconciler.ledger.codec import are_storable, storable
 from reconciler.ledger.transaction import Dialect, Transaction
@@ -88,12 +86,9 @@ class Bulk:
         self._words = [at for at, kind in enumerate(columns.values()) if kind == WORDS]
         self._given = Given(columns)
         self._template = template
-        self._update: TextClause | None = None
-        """SQLite's, where it is no insert."""
         self._once: str | None = None
         """Postgres's."""
-        self._is_insert = "{_source}" in template
-        self._inserts: dict[int, str] = {}
+        self._by_count: dict[int, str] = {}
         """SQLite's, by how many rows each takes."""
 
     def run(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -111,40 +106,41 @@ class Bulk:
             return tx.run_driver(self._once, self._given.parameters(rows))
         if not are_storable([row[at] for row in rows for at in self._words if row[at] is not None]):
             rows = [_storable(row, self._words) for row in rows]
-        if self._is_insert:
-            return self._insert(tx, rows)
-        if self._update is None:
-            self._update = self._compile_update(tx.dialect)
-        return tx.run_many(self._update, [dict(zip(self._columns, row, strict=True)) for row in rows])
-
-    def _insert(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
-        """On SQLite."""
         written = done = 0
         while done < len(rows):
             count = min(_MOST_ROWS, len(rows) - done)
-            sql = self._inserts.get(count)
+            sql = self._by_count.get(count)
             if sql is None:
-                values = ", ".join([f"({', '.join('?' * len(self._columns))})"] * count)
-                sql = self._inserts[count] = self._template.format(_source=f"VALUES {values}", **tx.dialect.words)
+                sql = self._by_count[count] = self._compile_values(tx.dialect, count)
             written += tx.run_driver(sql, tuple(chain.from_iterable(rows[done : done + count])))
             done += count
         return written
 
-    def _compile_update(self, dialect: Dialect) -> TextClause:
-        """On SQLite: run once for each row."""
-        values = {name: f":{name}" for name in self._columns}
-        return text(self._template.format(_rows="", **dialect.words, **values))
+    def _compile_values(self, dialect: Dialect, count: int) -> str:
+        """On SQLite."""
+        row = f"({', '.join('?' * len(self._columns))})"
+        values = f"VALUES {', '.join([row] * count)}"
+        named = ", ".join([f"column{at} AS {name}" for at, name in enumerate(self._columns, 1)])
+        return self._template.format(
+            _source=values,
+            _rows=f"FROM (SELECT {named} FROM ({values})) AS given",
+            **self._given_values,
+            **dialect.words,
+        )
 
     def _compile_given(self, dialect: Dialect) -> str:
         """On Postgres."""
         given = self._given.source
-        values = {name: f"given.{name}" for name in self._columns}
         return self._template.format(
-            _source=f"SELECT {', '.join(values.values())} FROM {given}",
+            _source=f"SELECT {', '.join(self._given_values.values())} FROM {given}",
             _rows=f"FROM {given}",
+            **self._given_values,
             **dialect.words,
-            **values,
         )
+
+    @property
+    def _given_values(self) -> dict[str, str]:
+        return {name: f"given.{name}" for name in self._columns}
 
     def insert_from(self, dialect: Dialect, query: str) -> str:
         """The insert with its rows from a query: as a part of a larger statement."""
