@@ -77,6 +77,7 @@ _COLUMNS = {
     "created_at": WHOLE,
 }
 
+
 # The cause is that of the first pending mark. While a read is under way its claim remembers that one, so that a
 # webhook which comes meanwhile may say why the *next* read looks: a change that a webhook told is no drift.
 #
@@ -89,58 +90,73 @@ _COLUMNS = {
 #   read, so that a hot resource neither starves nor is read at every mark.
 # - else: now (plus delay), never later than already planned, and never inside a backoff or the least interval
 #   between two reads (not_before). With hints that the read satisfies, a burst within that interval costs two reads.
-_MARK = Bulk(
-    f"""
-    INSERT INTO resource ({", ".join(_COLUMNS)}) {{_source}}
-    ON CONFLICT (account, kind, remote_id) DO UPDATE SET
-      generation = resource.generation + excluded.generation,
-      priority = CASE WHEN resource.generation = resource.settled_generation THEN excluded.priority
-                      ELSE {{_least}}(resource.priority, excluded.priority) END,
-      cause = CASE WHEN resource.generation = resource.settled_generation
-                     OR resource.lease_until > excluded.last_marked_at AND excluded.cause = 'webhook'
-                   THEN excluded.cause ELSE resource.cause END,
-      hints = CASE WHEN resource.generation = resource.settled_generation THEN excluded.hints
-                   WHEN resource.hints = excluded.hints
-                     OR {{_place_of}}(chr_newline || resource.hints || chr_newline,
-                                      chr_newline || excluded.hints || chr_newline) > 0 THEN resource.hints
-                   WHEN length(resource.hints) + length(excluded.hints) <= {_HINTS_LIMIT}
-                   THEN resource.hints || chr_newline || excluded.hints
-                   ELSE NULL END,
-      first_marked_at = CASE WHEN resource.generation = resource.settled_generation THEN excluded.first_marked_at
-                             ELSE resource.first_marked_at END,
-      last_marked_at = {{_greatest}}(COALESCE(resource.last_marked_at, 0), excluded.last_marked_at),
-      settle_at = {{_greatest}}(resource.settle_at, excluded.settle_at),
-      created_at = COALESCE(resource.created_at, excluded.created_at),
-      attempts = CASE WHEN resource.dead_at IS NULL THEN resource.attempts ELSE 0 END,
-      not_before = CASE WHEN resource.dead_at IS NULL THEN resource.not_before ELSE 0 END,
-      dead_at = NULL,
-      discarded_at = NULL,
-      due_at = CASE
-        WHEN resource.lease_until > excluded.last_marked_at THEN resource.due_at
-        WHEN resource.dead_at IS NOT NULL THEN excluded.due_at
-        WHEN resource.fetched_at + (excluded.settle_at - excluded.last_marked_at) > excluded.last_marked_at
-             AND (excluded.hints IS NULL
-                  OR resource.generation > resource.settled_generation
-                     AND (resource.hints IS NULL OR resource.fetched_at >= resource.first_marked_at))
-          OR excluded.settle_at > excluded.last_marked_at
-             AND resource.generation > resource.settled_generation
-             AND resource.due_at > excluded.last_marked_at
-             AND (resource.due_at = resource.settle_at
-                  OR resource.due_at < resource.settle_at AND resource.fetched_at >= resource.first_marked_at)
-             AND (excluded.hints IS NULL OR resource.hints IS NULL OR resource.attempts > 0
-                  OR resource.fetched_at >= resource.first_marked_at)
-        THEN {{_greatest}}(
-               {{_least}}(excluded.settle_at,
-                 CASE WHEN resource.generation = resource.settled_generation THEN excluded.settle_at
-                      ELSE {{_greatest}}(resource.first_marked_at, COALESCE(resource.fetched_at, 0))
-                           + {ROLL_LIMIT} * (excluded.settle_at - excluded.last_marked_at) END),
-               resource.not_before)
-        ELSE {{_least}}(COALESCE(resource.due_at, {{_greatest}}(excluded.due_at, resource.not_before)),
-                       {{_greatest}}(excluded.due_at, resource.not_before))
-        END
-    """.replace("chr_newline", "'\n'"),
-    _COLUMNS,
+def _marking(also: str = "") -> Bulk:
+    return Bulk(
+        f"""
+        INSERT INTO resource ({", ".join(_COLUMNS)}) {{_source}}
+        ON CONFLICT (account, kind, remote_id) DO UPDATE SET
+          generation = resource.generation + excluded.generation,
+          priority = CASE WHEN resource.generation = resource.settled_generation THEN excluded.priority
+                          ELSE {{_least}}(resource.priority, excluded.priority) END,
+          cause = CASE WHEN resource.generation = resource.settled_generation
+                         OR resource.lease_until > excluded.last_marked_at AND excluded.cause = 'webhook'
+                       THEN excluded.cause ELSE resource.cause END,
+          hints = CASE WHEN resource.generation = resource.settled_generation THEN excluded.hints
+                       WHEN resource.hints = excluded.hints
+                         OR {{_place_of}}(chr_newline || resource.hints || chr_newline,
+                                          chr_newline || excluded.hints || chr_newline) > 0 THEN resource.hints
+                       WHEN length(resource.hints) + length(excluded.hints) <= {_HINTS_LIMIT}
+                       THEN resource.hints || chr_newline || excluded.hints
+                       ELSE NULL END,
+          first_marked_at = CASE WHEN resource.generation = resource.settled_generation THEN excluded.first_marked_at
+                                 ELSE resource.first_marked_at END,
+          last_marked_at = {{_greatest}}(COALESCE(resource.last_marked_at, 0), excluded.last_marked_at),
+          settle_at = {{_greatest}}(resource.settle_at, excluded.settle_at),
+          {also}
+          attempts = CASE WHEN resource.dead_at IS NULL THEN resource.attempts ELSE 0 END,
+          not_before = CASE WHEN resource.dead_at IS NULL THEN resource.not_before ELSE 0 END,
+          dead_at = NULL,
+          discarded_at = NULL,
+          due_at = CASE
+            WHEN resource.lease_until > excluded.last_marked_at THEN resource.due_at
+            WHEN resource.dead_at IS NOT NULL THEN excluded.due_at
+            WHEN resource.fetched_at + (excluded.settle_at - excluded.last_marked_at) > excluded.last_marked_at
+                 AND (excluded.hints IS NULL
+                      OR resource.generation > resource.settled_generation
+                         AND (resource.hints IS NULL OR resource.fetched_at >= resource.first_marked_at))
+              OR excluded.settle_at > excluded.last_marked_at
+                 AND resource.generation > resource.settled_generation
+                 AND resource.due_at > excluded.last_marked_at
+                 AND (resource.due_at = resource.settle_at
+                      OR resource.due_at < resource.settle_at AND resource.fetched_at >= resource.first_marked_at)
+                 AND (excluded.hints IS NULL OR resource.hints IS NULL OR resource.attempts > 0
+                      OR resource.fetched_at >= resource.first_marked_at)
+            THEN {{_greatest}}(
+                   {{_least}}(excluded.settle_at,
+                     CASE WHEN resource.generation = resource.settled_generation THEN excluded.settle_at
+                          ELSE {{_greatest}}(resource.first_marked_at, COALESCE(resource.fetched_at, 0))
+                               + {ROLL_LIMIT} * (excluded.settle_at - excluded.last_marked_at) END),
+                   resource.not_before)
+            ELSE {{_least}}(COALESCE(resource.due_at, {{_greatest}}(excluded.due_at, resource.not_before)),
+                           {{_greatest}}(excluded.due_at, resource.not_before))
+            END
+        """.replace("chr_newline", "'\n'"),
+        _COLUMNS,
+    )
+
+
+_MARK = _marking()
+_CREATED = Bulk(
+    """
+    UPDATE resource SET created_at = {created_at} {_rows}
+    WHERE resource.account = {account} AND resource.kind = {kind} AND resource.remote_id = {remote_id}
+      AND resource.created_at IS NULL
+    """,
+    {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "created_at": WHOLE},
 )
+"""After `_MARK` on SQLite, where an update rewrites every index that holds a column it names, be that as it was."""
+_MARK_AND_CREATED = _marking("created_at = COALESCE(resource.created_at, excluded.created_at),")
+"""On Postgres, where a new version of a row goes into every index in any case."""
 
 
 def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterable[int] | None = None) -> int:
@@ -154,12 +170,17 @@ def mark(tx: Transaction, marks: Iterable[Mark], now: datetime, row_ids: Iterabl
     if not merged:
         return 0
     rows = _rows(merged, tx.ticks(len(merged)) if row_ids is None else row_ids, to_micros(now))
+    if tx.dialect.is_postgres:
+        _MARK_AND_CREATED.run_rows(tx, rows)
+        return len(rows)
     _MARK.run_rows(tx, rows)
+    _CREATED.run_rows(tx, [(each.ref.account, each.ref.kind, each.ref.id, to_micros(each.created_at))
+                           for each in merged if each.created_at is not None])  # fmt: skip
     return len(rows)
 
 
 _NEW = Given({name: kind for name, kind in _COLUMNS.items() if name != "id"})
-MARK_GIVEN: Final = _MARK.insert_from(
+MARK_GIVEN: Final = _MARK_AND_CREATED.insert_from(
     POSTGRES, f"SELECT nextval('ledger_clock'), {', '.join(_NEW.columns)} FROM {_NEW.source}"
 )
 """Marking as a part of a larger statement of Postgres's; its parameters: `given_marks`."""

@@ -46,8 +46,10 @@ DEEPEST = 253
 """Levels of a value in a body that can still be written: the body itself is one more."""
 
 
-def webhook(of: ResourceRef, *, expected: str | None = None, settle: timedelta = SETTLE) -> Mark:
-    return Mark(of, Cause.WEBHOOK, settle=settle, expected=expected)
+def webhook(
+    of: ResourceRef, *, expected: str | None = None, settle: timedelta = SETTLE, created_at: datetime | None = None
+) -> Mark:
+    return Mark(of, Cause.WEBHOOK, settle=settle, expected=expected, created_at=created_at)
 
 
 def by_hand(of: ResourceRef, cause: Cause = Cause.MANUAL) -> Mark:
@@ -176,6 +178,7 @@ class Row:
     applied_seq: int
     fetched_at: datetime | None
     status: str | None
+    created_at: datetime | None
 
     @property
     def dirty(self) -> bool:
@@ -191,6 +194,7 @@ _INSTANTS = {
     "dead_at",
     "discarded_at",
     "fetched_at",
+    "created_at",
 }
 _ROW = text(
     f"SELECT {', '.join(Row.__dataclass_fields__)} FROM resource"

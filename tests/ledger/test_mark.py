@@ -28,6 +28,7 @@ from tests.ledger.factories import (
 )
 
 CHARGE = ref()
+REFUND = ref("re_1", kind="refund")
 
 
 def test_first_mark_makes_a_dirty_resource_that_is_due_now(ledger: Ledger, clock: ManualClock) -> None:
@@ -202,6 +203,28 @@ def test_mark_by_an_operator_soon_after_a_read_is_due_at_once(ledger: Ledger, cl
     clock.advance(seconds(2))
     ledger.mark([by_hand(CHARGE)], clock.now())
     assert row(ledger, CHARGE).due_at == clock.now()
+
+
+# --- when it is said to have been created ---------------------------------------------------------
+
+
+def test_what_a_later_mark_says_of_the_creation_is_kept_where_nothing_was_known(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    said, later = clock.now() - timedelta(days=2), clock.now() - timedelta(days=1)
+    ledger.mark([webhook(CHARGE), webhook(REFUND, created_at=said)], clock.now())
+    assert (row(ledger, CHARGE).created_at, row(ledger, REFUND).created_at) == (None, said)
+    ledger.mark([webhook(CHARGE, created_at=said), webhook(REFUND)], clock.now())
+    assert (row(ledger, CHARGE).created_at, row(ledger, REFUND).created_at) == (said, said)
+    ledger.mark([webhook(CHARGE, created_at=later), webhook(REFUND, created_at=later)], clock.now())
+    assert (row(ledger, CHARGE).created_at, row(ledger, REFUND).created_at) == (said, said)
+
+
+def test_what_a_mark_says_of_the_creation_is_no_news_after_a_read(ledger: Ledger, clock: ManualClock) -> None:
+    read = clock.now() - timedelta(days=3)
+    settle(ledger, CHARGE, snapshot(CHARGE, created_at=read), clock.now())
+    ledger.mark([webhook(CHARGE, created_at=clock.now())], clock.now())
+    assert row(ledger, CHARGE).created_at == read
 
 
 # --- hints ----------------------------------------------------------------------------------------
