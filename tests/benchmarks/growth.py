@@ -1,7 +1,8 @@
 """What the ledger's statements cost in ledgers of several sizes: do costs grow with its age?
 
 The ledgers take turns, so that a machine which is slow for a while is slow for all of them, and medians are compared
-with the smallest ledger's.
+with the smallest ledger's. The floor of a mark has turns of its own right after that: a commit of another connection
+would cost the next one of ours the pages that SQLite keeps for it.
 """
 
 from __future__ import annotations
@@ -9,23 +10,26 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.clock import SystemClock
+from reconciler.clock import SystemClock, to_micros
 from reconciler.ledger import Answer, Ledger, Mark, PageRow, open_ledger
 from reconciler.model import Cause, ResourceRef, Snapshot
 from tests.benchmarks import aged
 from tests.benchmarks.events import ACCOUNT
 from tests.benchmarks.lister import name_of
+from tests.benchmarks.marking import BareMarks
 from tests.benchmarks.processes import Cluster
 
 KIND = "payment_intent"
 TURNS = 40
 MARKED = 64
 """Deliveries of one group commit."""
+MARK = f"mark {MARKED}"
+FLOOR = f"{MARK}, the floor"
 CLAIMED = 10
 PAGE = 100
 
@@ -56,6 +60,12 @@ def measure(urls: Mapping[int, str], server: Cluster | None) -> list[Costs]:
                     spent = _timed(work, server)
                     if turn:  # the first fills caches
                         took[count].setdefault(act, []).append(spent)
+        floors = {count: stack.enter_context(BareMarks(url)) for count, url in urls.items()}
+        for turn in range(TURNS):
+            for count, floor in floors.items():
+                spent = _timed(_bare_mark(floor, _sample(count, chance)), server)
+                if turn:
+                    took[count].setdefault(FLOOR, []).append(spent)
     return [
         Costs(
             count,
@@ -79,7 +89,7 @@ def _timed(work: Callable[[], object], server: Cluster | None) -> tuple[float, f
 def _acts(ledger: Ledger, count: int, chance: random.Random) -> Mapping[str, Callable[[], object]]:
     """One group of marks, one claim, its apply, and a sweep's page twice: in this order."""
     now = SystemClock().now()
-    marked = [_ref(number) for number in chance.sample(range(count), MARKED)]
+    marked = _sample(count, chance)
     start = chance.randrange(count - PAGE)
     listed = [_ref(number) for number in range(start, start + PAGE)]
     claims = []
@@ -105,12 +115,20 @@ def _acts(ledger: Ledger, count: int, chance: random.Random) -> Mapping[str, Cal
         )
 
     return {
-        f"mark {MARKED}": lambda: ledger.mark([Mark(ref, Cause.MANUAL) for ref in marked], now),
+        MARK: lambda: ledger.mark([Mark(ref, Cause.MANUAL) for ref in marked], now),
         f"claim {CLAIMED}": claim,
         f"apply {CLAIMED}": apply,
         f"sweep {PAGE} that changed": sweep,
         f"sweep {PAGE} that did not": sweep,
     }
+
+
+def _bare_mark(floor: BareMarks, marked: Sequence[ResourceRef]) -> Callable[[], None]:
+    return lambda: floor.mark([ref.id for ref in marked], to_micros(SystemClock().now()))
+
+
+def _sample(count: int, chance: random.Random) -> list[ResourceRef]:
+    return [_ref(number) for number in chance.sample(range(count), MARKED)]
 
 
 def _ref(number: int) -> ResourceRef:
