@@ -41,7 +41,7 @@ async def backfill_of(
     await asyncio.to_thread(ledger.require_current_schema)
     await asyncio.to_thread(ledger.require_keys)
     inline = None if ledger.store.dialect.is_postgres else Inline()
-    writer = GroupCommit(ledger, clock, thread=inline, readers=inline)
+    writer = GroupCommit(ledger, clock, thread=inline, readers=inline, gives_way=True)
     stack.push_async_callback(writer.close)
     transport = transport_of(config)
     stack.push_async_callback(transport.aclose)

@@ -35,6 +35,9 @@ TURN_SECONDS = 0.008
 """After so long no further call joins a commit: a delivery may be waiting for the next one, and somebody for its
 locks. A call that takes longer on its own still runs whole."""
 
+YIELD_SECONDS = 0.002
+"""The same for one who gives way, where another process waits for SQLite's file."""
+
 ANSWERS_AT_ONCE = 32
 """Applied by the same statements."""
 
@@ -82,9 +85,11 @@ class Lane:
         on_receipts: Callable[[], None],
         on_dropped: Callable[[int], None],
         again: Again = WHILE_OTHERS_WAIT,
+        gives_way: bool = False,
     ) -> None:
         """`bound` is on the rejections that wait. Both are called on the loop: `on_receipts` after a commit that held
-        some, `on_dropped` with how many rejections will never be stored."""
+        some, `on_dropped` with how many rejections will never be stored. Who gives way holds fewer calls in a commit
+        while another process waits for its turn."""
         self._ledger = ledger
         self._clock = clock
         self._thread = thread
@@ -92,6 +97,7 @@ class Lane:
         self._on_receipts = on_receipts
         self._on_dropped = on_dropped
         self._again = again
+        self._gives_way = gives_way
         self._named: set[str] = set()
         """Why rejections were dropped, as far as the log has it. Anybody can send one, so each reason is there once."""
         self._waiting: deque[Waiting] = deque()
@@ -276,20 +282,27 @@ class Lane:
         calls = dict.fromkeys(waiting for waiting in group if waiting.act is not None)
         if len(answers) + len(calls) == 1 and not receipts and not rejections and self._do_alone(answers, calls):
             return (), ()
-        ends_at = self._clock.monotonic() + TURN_SECONDS
+        began = self._clock.monotonic()
         with self._ledger.together():
             _hand_back(_halving(receipts, self._receive_these))
             poison = self._reject(rejections)
             while answers:
                 _hand_back(_halving(answers.popleft(), self._apply_these))
-                if self._clock.monotonic() > ends_at:
+                if self._is_long(began):
                     break
             for waiting in tuple(calls):
                 _settle(waiting, self._ledger)
                 del calls[waiting]
-                if self._clock.monotonic() > ends_at:
+                if self._is_long(began):
                     break
         return [*chain.from_iterable(answers), *calls], poison
+
+    def _is_long(self, began: float) -> bool:
+        """Whether a commit has lasted as long as it may where there are others."""
+        lasted = self._clock.monotonic() - began
+        if lasted > TURN_SECONDS:
+            return True
+        return self._gives_way and lasted > YIELD_SECONDS and self._ledger.store.is_wanted
 
     def _receive_alone(self, group: Sequence[Waiting]) -> bool:
         """The usual case, a transaction without savepoints; False, with nothing stored, when a receipt is poison."""

@@ -140,6 +140,11 @@ class Store:
         with self._turn, self._exclusively():
             yield
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether another process waits for the turn that is ours; on Postgres nobody waits for more than rows."""
+        return self._lock is not None and self._lock.is_wanted
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """The kept connection. After any failure the next one comes from the pool, which knows what is still good."""

@@ -60,6 +60,15 @@ class FileTurn:
         """By us."""
         return self._depth > 0
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether another process waits for it, while it is ours."""
+        assert self._next_descriptor is not None, "the turn is not ours"
+        if not _taken_now(self._next_descriptor):
+            return True
+        fcntl.flock(self._next_descriptor, fcntl.LOCK_UN)
+        return False
+
     @contextmanager
     def taken(self, patience_seconds: float) -> Iterator[None]:
         """Raises LedgerLocked when the turn does not come in time, LedgerUnavailable where there is no place for it."""

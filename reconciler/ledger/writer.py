@@ -43,9 +43,11 @@ class GroupCommit:
         thread: Executor | None = None,
         readers: Executor | None = None,
         again: Again = WHILE_OTHERS_WAIT,
+        gives_way: bool = False,
     ) -> None:
         """`thread` runs one commit at a time, `readers` the reading calls; a simulation brings its own. `again` says
-        how long to go on where another transaction is in the way."""
+        how long to go on where another transaction is in the way. `gives_way`: to other processes at SQLite's file, by
+        shorter commits while they wait."""
         self._ledger = ledger
         self._bound = bound
         self._threads = [thread or ThreadPoolExecutor(1, thread_name_prefix="ledger")]
@@ -55,7 +57,10 @@ class GroupCommit:
         """Called on the loop after a commit that held receipts: somebody may want to claim."""
         self.on_dropped: Callable[[int], None] = lambda _: None
         """Called on the loop with how many rejections were not stored and never will be."""
-        lane = partial(Lane, clock=clock, bound=bound, on_receipts=self._marked, on_dropped=self._dropped, again=again)
+        lane = partial(
+            Lane, clock=clock, bound=bound, on_receipts=self._marked, on_dropped=self._dropped, again=again,
+            gives_way=gives_way,
+        )  # fmt: skip
         self._calls = lane(ledger, thread=self._threads[0])
         self._deliveries = self._calls
         self._lanes = [self._calls]

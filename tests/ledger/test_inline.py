@@ -78,7 +78,8 @@ def test_a_backfill_has_no_thread_for_its_ledger_on_sqlite_and_one_on_postgres(
     threads = []
 
     def noted(*given: Any, **more: Any) -> GroupCommit:
-        threads.extend([type(each) for each in more.values()])
+        threads.extend([type(more[name]) for name in ("thread", "readers")])
+        assert more["gives_way"]
         return GroupCommit(*given, **more)
 
     monkeypatch.setattr(backfilling, "GroupCommit", noted)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,8 @@ from sqlalchemy import event
 from reconciler.clock import ManualClock
 from reconciler.errors import LedgerUnavailable
 from reconciler.ledger import GroupCommit, Ledger, Rejection, Verdict, open_ledger
-from reconciler.ledger.lane import TURN_SECONDS
+from reconciler.ledger.inline import Inline
+from reconciler.ledger.lane import TURN_SECONDS, YIELD_SECONDS
 from reconciler.ledger.packing import Packing, Place
 from reconciler.ledger.store import Store
 from reconciler.ledger.turn import FileTurn
@@ -88,6 +91,30 @@ def test_a_turn_that_does_not_come_fails_whoever_waited_and_nobody_later(
         assert other is not None
         with closing(other):
             asyncio.run(asyncio.wait_for(story(ledger, other), 180))
+
+
+@pytest.mark.parametrize(("gives_way", "is_wanted", "commits"), [(True, True, 3), (True, False, 1), (False, True, 1)])
+def test_who_gives_way_holds_the_file_shorter_while_another_process_waits_for_it(
+    sqlite_ledger_url: str, clock: ManualClock, gives_way: bool, is_wanted: bool, commits: int
+) -> None:
+    committed: list[object] = []
+
+    def page(_: Ledger) -> None:
+        clock.advance(timedelta(seconds=1.5 * YIELD_SECONDS))
+
+    async def story(ledger: Ledger) -> None:
+        writer = GroupCommit(ledger, clock, thread=Inline(), gives_way=gives_way)
+        await asyncio.gather(*[writer.call(page) for _ in range(3)])
+        await writer.close()
+
+    with closing(open_ledger(sqlite_ledger_url)) as ledger:
+        ledger.require_current_schema()
+        event.listen(ledger.store.engine, "commit", committed.append)
+        with ledger.store.in_turn(), Path(f"{ledger.store.url.database}.lock.next").open("w") as place:
+            if is_wanted:
+                fcntl.flock(place, fcntl.LOCK_EX)
+            asyncio.run(asyncio.wait_for(story(ledger), 180))
+    assert len(committed) == commits
 
 
 def test_a_commit_that_fails_takes_nobody_with_it_who_came_later(sqlite_ledger_url: str, clock: ManualClock) -> None:
