@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, text
 
 from reconciler.clock import to_micros
 from reconciler.ledger import carried
-from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, insert_into
+from reconciler.ledger.bulk import TRUTH, WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.transaction import Transaction
 from reconciler.model import ControlTotal, Entry, ResourceRef
 
@@ -41,17 +41,17 @@ _INSERT_ENTRY = insert_into(
         "superseded_at": WHOLE,
     },
 )
-_SUPERSEDE = text(
-    "UPDATE entry SET superseded_at = :recorded_at WHERE superseded_at IS NULL AND resource_id IN :ids"
-).bindparams(bindparam("ids", expanding=True))
+_SUPERSEDE = Bulk(
+    "UPDATE entry SET superseded_at = {recorded_at} {_rows}"
+    " WHERE entry.superseded_at IS NULL AND entry.resource_id = {resource_id}",
+    {"resource_id": WHOLE, "recorded_at": WHOLE},
+)
 _DELETE_ENTRIES = text("DELETE FROM entry WHERE resource_id IN :ids").bindparams(bindparam("ids", expanding=True))
 
 
 def replace_entries(tx: Transaction, versions: Sequence[tuple[int, int, Sequence[Entry]]], *, recorded_at: int) -> None:
     """The entries of new versions (resource id, version, entries), in place of those of the versions before."""
-    later = [resource_id for resource_id, version, _ in versions if version > 1]
-    if later:
-        tx.run(_SUPERSEDE, {"recorded_at": recorded_at, "ids": later})
+    _SUPERSEDE.run_rows(tx, [(resource_id, recorded_at) for resource_id, version, _ in versions if version > 1])
     _INSERT_ENTRY.run(
         tx,
         [

@@ -42,6 +42,10 @@ BUSY_SECONDS = 2.0
 _QUIET_SECONDS = 1.0
 """After which the writing connection is asked whether it lives before it is used again."""
 
+_RANDOM_PAGE_COST = 1.1
+"""What Postgres is to think of a page out of order, in pages in a row; by default 4, as of a disk that turns, for which
+it read all of a table of some thousand rows to find ten of them (docs/decisions/0120)."""
+
 _COMMITS_PER_CHECKPOINT = 250
 _ROWS_PER_CHECKPOINT = 4_000
 """Written since the last one, whichever comes first: 250 commits of 64 deliveries each are 150 MB of journal, and every
@@ -401,6 +405,7 @@ class Store:
         settings = (
             f"-c lock_timeout={round(self._busy_seconds * 1000)}",
             "-c idle_in_transaction_session_timeout=10000",
+            f"-c random_page_cost={_RANDOM_PAGE_COST}",
             *self.url.normalized_query.get("options", ()),
             "-c timezone=UTC",
         )

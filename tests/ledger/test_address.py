@@ -14,7 +14,7 @@ from reconciler.errors import ConfigurationError
 from reconciler.ledger import Ledger, open_ledger
 from tests.databases import as_shipped, plain_address
 
-SETTINGS = ("lock_timeout", "idle_in_transaction_session_timeout", "TimeZone")
+SETTINGS = ("lock_timeout", "idle_in_transaction_session_timeout", "TimeZone", "random_page_cost")
 
 
 def settings(ledger: Ledger) -> list[str]:
@@ -24,10 +24,10 @@ def settings(ledger: Ledger) -> list[str]:
 
 def test_what_it_says_of_postgres_holds_and_the_rest_is_ours(postgres_ledger_url: str) -> None:
     address = make_url(plain_address(postgres_ledger_url))
-    said = {"connect_timeout": "77", "options": "-clock_timeout=5000 -ctimezone=Asia/Tokyo"}
+    said = {"connect_timeout": "77", "options": "-clock_timeout=5000 -ctimezone=Asia/Tokyo -crandom_page_cost=4"}
     for url, expected, seconds in (
-        (address, ["2s", "10s", "UTC"], "2"),
-        (address.update_query_dict(said), ["5s", "10s", "UTC"], "77"),
+        (address, ["2s", "10s", "UTC", "1.1"], "2"),
+        (address.update_query_dict(said), ["5s", "10s", "UTC", "4"], "77"),
     ):
         with as_shipped(), closing(open_ledger(url.render_as_string(hide_password=False))) as ledger:
             assert settings(ledger) == expected

@@ -42,8 +42,8 @@ _FILL_LINKS = """
   SELECT 2 * n / {era}, 'main', 'charge', 'id_' || (n % 1000), 2 * n FROM ({numbers}) AS numbers
 """
 _NUMBERS = {
-    "sqlite": f"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {ROWS}) SELECT n FROM c",
-    "postgresql": f"SELECT n FROM generate_series(1, {ROWS}) AS n",
+    "sqlite": "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {rows}) SELECT n FROM c",
+    "postgresql": "SELECT n FROM generate_series(1, {rows}) AS n",
 }
 
 
@@ -129,12 +129,13 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     server.drop(name)
 
 
-def _fill(ledger: Ledger) -> None:
+def _fill(ledger: Ledger, rows: int = ROWS) -> None:
     ledger.require_current_schema()
     with ledger.together() as tx:
+        numbers = _NUMBERS[tx.dialect.name].format(rows=rows)
         for fill in (_FILL, _FILL_DELIVERIES, _FILL_LINKS):
-            tx.run(text(fill.format(now=to_micros(NOON), numbers=_NUMBERS[tx.dialect.name], era=ERA)))
-        tx.ticks(1000 + ROWS)
+            tx.run(text(fill.format(now=to_micros(NOON), numbers=numbers, era=ERA)))
+        tx.ticks(1000 + rows)
     with ledger.together() as tx:
         tx.run(text("ANALYZE"))
 
@@ -202,6 +203,15 @@ def test_apply(large: tuple[Ledger, Planner]) -> None:
     claims = _claims(ledger, 20)
     answers = [Answer(each, snapshot(each.ref), NOON) for each in claims]
     require_index(planner.of(lambda: ledger.apply(answers, now=NOON, least_interval=timedelta(0))), ID)
+
+
+def test_apply_in_a_ledger_of_some_thousand_on_postgres(postgres: Postgres) -> None:
+    """Where it takes a few rows for a hundred, and once read all of a small table to find them."""
+    planner = Planner()
+    with closing(Ledger(Store(postgres.url(postgres.create()), transactions=planner.begin))) as ledger:
+        _fill(ledger, 10_000)
+        answers = [Answer(each, snapshot(each.ref), NOON) for each in _claims(ledger, 10)]
+        require_index(planner.of(lambda: ledger.apply(answers, now=NOON, least_interval=timedelta(0))), ID)
 
 
 def test_page(large: tuple[Ledger, Planner]) -> None:
