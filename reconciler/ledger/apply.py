@@ -51,6 +51,7 @@ _WRITE_ANSWER = Bulk(
     f"UPDATE resource SET {SET_DECIDED} {{_rows}}"
     " WHERE resource.id = {id} AND resource.lease_token = {token} AND resource.lease_until IS NOT NULL",
     {"id": WHOLE, "token": WHOLE} | DECIDED_COLUMNS,
+    at_once=True,
 )
 _INSERT_VERSION = insert_into(
     "version",

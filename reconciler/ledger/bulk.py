@@ -2,10 +2,10 @@
 
 On SQLite an insert names many rows in one VALUES, given to the driver as it is: a third of the CPU of executemany
 through SQLAlchemy, and one step outside Python's interpreter lock instead of one for each row, between which the
-event loop's thread would take the lock and keep it. On Postgres every row would be a round trip of its own, so all of
-them travel in one parameter (unnest 19,800 rows/s against 7,300 with executemany). It is JSON, and
-an array only for bytes: the driver builds arrays in Python, a call for each value of each row, which was 60 % of what
-a commit of 64 deliveries cost the ledger's thread.
+event loop's thread would take the lock and keep it. So do the updates of a drain's, a page's and a mark's commits. On
+Postgres every row would be a round trip of its own, so all of them travel in one parameter (unnest 19,800 rows/s
+against 7,300 with executemany). It is JSON, and an array only for bytes: the driver builds arrays in Python, a call for
+each value of each row, which was 60 % of what a commit of 64 deliveries cost the ledger's thread.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from itertools import chain
 from typing import Any
 
 import orjson
+from sqlalchemy import text
+from sqlalchemy.sql.elements import TextClause
 
 from reconciler.ledger.codec import are_storable, storable
 from reconciler.ledger.transaction import Dialect, Transaction
@@ -27,7 +29,7 @@ TRUTH = "boolean"
 
 
 _MOST_ROWS = 64
-"""Of one VALUES on SQLite: no table has more than 64 such statements prepared."""
+"""Of one VALUES on SQLite: no template has more than 64 such statements prepared."""
 
 
 class Given:
@@ -81,13 +83,20 @@ class Bulk:
     an update takes its rows from; `{_least}`, `{_greatest}`, `{_place_of}` for the dialect's words.
     """
 
-    def __init__(self, template: str, columns: Mapping[str, str]) -> None:
+    def __init__(self, template: str, columns: Mapping[str, str], *, at_once: bool = False) -> None:
+        """`at_once`: an update that on SQLite too is one statement for all rows, of which no two may name the same
+        row of the table. Only where nothing but the key leads to that row, which a `+` before every other column of an
+        index sees to: in which order SQLite walks such a join is its own affair, and not the same in every version."""
         self._columns = columns
         self._words = [at for at, kind in enumerate(columns.values()) if kind == WORDS]
         self._given = Given(columns)
         self._template = template
+        self._update: TextClause | None = None
+        """SQLite's, where it takes one row."""
         self._once: str | None = None
         """Postgres's."""
+        self._is_insert = "{_source}" in template
+        self._takes_many = self._is_insert or at_once
         self._by_count: dict[int, str] = {}
         """SQLite's, by how many rows each takes."""
 
@@ -106,14 +115,25 @@ class Bulk:
             return tx.run_driver(self._once, self._given.parameters(rows))
         if not are_storable([row[at] for row in rows for at in self._words if row[at] is not None]):
             rows = [_storable(row, self._words) for row in rows]
+        if self._takes_many:
+            return self._run_many(tx, rows)
+        if self._update is None:
+            self._update = self._compile_update(tx.dialect)
+        return tx.run_many(self._update, [dict(zip(self._columns, row, strict=True)) for row in rows])
+
+    def _run_many(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
+        """On SQLite. The last row of an update is repeated up to a power of two, which changes nothing and is counted
+        once, so that few statements stay prepared; an insert would have it twice."""
         written = done = 0
         while done < len(rows):
-            count = min(_MOST_ROWS, len(rows) - done)
-            sql = self._by_count.get(count)
+            taken = rows[done : done + _MOST_ROWS]
+            done += len(taken)
+            if not self._is_insert:
+                taken = [*taken, *[taken[-1]] * ((1 << (len(taken) - 1).bit_length()) - len(taken))]
+            sql = self._by_count.get(len(taken))
             if sql is None:
-                sql = self._by_count[count] = self._compile_values(tx.dialect, count)
-            written += tx.run_driver(sql, tuple(chain.from_iterable(rows[done : done + count])))
-            done += count
+                sql = self._by_count[len(taken)] = self._compile_values(tx.dialect, len(taken))
+            written += tx.run_driver(sql, tuple(chain.from_iterable(taken)))
         return written
 
     def _compile_values(self, dialect: Dialect, count: int) -> str:
@@ -124,23 +144,25 @@ class Bulk:
         return self._template.format(
             _source=values,
             _rows=f"FROM (SELECT {named} FROM ({values})) AS given",
-            **self._given_values,
             **dialect.words,
+            **{name: f"given.{name}" for name in self._columns},
         )
+
+    def _compile_update(self, dialect: Dialect) -> TextClause:
+        """On SQLite: run once for each row."""
+        values = {name: f":{name}" for name in self._columns}
+        return text(self._template.format(_rows="", **dialect.words, **values))
 
     def _compile_given(self, dialect: Dialect) -> str:
         """On Postgres."""
         given = self._given.source
+        values = {name: f"given.{name}" for name in self._columns}
         return self._template.format(
-            _source=f"SELECT {', '.join(self._given_values.values())} FROM {given}",
+            _source=f"SELECT {', '.join(values.values())} FROM {given}",
             _rows=f"FROM {given}",
-            **self._given_values,
             **dialect.words,
+            **values,
         )
-
-    @property
-    def _given_values(self) -> dict[str, str]:
-        return {name: f"given.{name}" for name in self._columns}
 
     def insert_from(self, dialect: Dialect, query: str) -> str:
         """The insert with its rows from a query: as a part of a larger statement."""

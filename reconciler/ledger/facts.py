@@ -43,8 +43,9 @@ _INSERT_ENTRY = insert_into(
 )
 _SUPERSEDE = Bulk(
     "UPDATE entry SET superseded_at = {recorded_at} {_rows}"
-    " WHERE entry.superseded_at IS NULL AND entry.resource_id = {resource_id}",
+    " WHERE entry.resource_id = {resource_id} AND +entry.superseded_at IS NULL",
     {"resource_id": WHOLE, "recorded_at": WHOLE},
+    at_once=True,
 )
 _DELETE_ENTRIES = text("DELETE FROM entry WHERE resource_id IN :ids").bindparams(bindparam("ids", expanding=True))
 

@@ -150,9 +150,10 @@ _CREATED = Bulk(
     """
     UPDATE resource SET created_at = {created_at} {_rows}
     WHERE resource.account = {account} AND resource.kind = {kind} AND resource.remote_id = {remote_id}
-      AND resource.created_at IS NULL
+      AND +resource.created_at IS NULL
     """,
     {"account": WORDS, "kind": WORDS, "remote_id": WORDS, "created_at": WHOLE},
+    at_once=True,
 )
 """After `_MARK` on SQLite, where an update rewrites every index that holds a column it names, be that as it was."""
 _MARK_AND_CREATED = _marking("created_at = COALESCE(resource.created_at, excluded.created_at),")

@@ -40,6 +40,7 @@ _KEY: Final = attrgetter("account", "kind", "id")
 _WRITE_PAGE_ROW = Bulk(
     f"UPDATE resource SET {SET_DECIDED} {{_rows}} WHERE resource.id = {{id}} AND resource.applied_seq < {{start}}",
     {"id": WHOLE, "start": WHOLE} | DECIDED_COLUMNS,
+    at_once=True,
 )
 _MEET_PAGE_ROW = insert_into(
     "resource",

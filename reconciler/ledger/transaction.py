@@ -92,7 +92,7 @@ class Transaction:
 
     def run_driver(self, sql: str, parameters: tuple[Any, ...]) -> int:
         """SQL in the driver's own words, past SQLAlchemy, which costs 50 to 100 us a statement; how many rows it
-        touched. Only for what runs in every commit of the intake."""
+        touched. Only for what runs in every commit of the intake or of a drain, and for `Bulk`."""
         touched: int = self._driver.execute(sql, parameters).rowcount
         return touched
 

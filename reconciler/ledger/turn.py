@@ -63,7 +63,8 @@ class FileTurn:
     @property
     def is_wanted(self) -> bool:
         """Whether another process waits for it, while it is ours."""
-        assert self._next_descriptor is not None, "the turn is not ours"
+        assert self.is_held, "the turn is not ours"
+        assert self._next_descriptor is not None, "who took the turn had the place before it"
         if not _taken_now(self._next_descriptor):
             return True
         fcntl.flock(self._next_descriptor, fcntl.LOCK_UN)

@@ -29,7 +29,7 @@ class BareMarks(AbstractContextManager["BareMarks"]):
         self._postgres: psycopg.Connection | None = None
         if name == "sqlite":
             self._sqlite = sqlite3.connect(address, isolation_level=None)
-            self._sqlite.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+            self._sqlite.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;")
         else:
             self._postgres = psycopg.connect(address, autocommit=True)
 

@@ -294,6 +294,30 @@ def test_whoever_waits_is_next_also_beside_one_who_commits_without_pause(tmp_pat
     assert order == ["patient", "busy"]
 
 
+def test_who_has_the_turn_sees_who_waits_for_it_and_takes_nobodys_place(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db.lock"
+    with closing(FileTurn(path)) as ours, closing(FileTurn(path)) as theirs:
+
+        def take() -> None:
+            with theirs.taken(180):
+                pass
+
+        with ours.taken(0):
+            looked = ours.is_wanted
+        assert not looked
+        with theirs.taken(0):
+            pass  # the look has left the place free
+        waiting = threading.Thread(target=take)
+        with ours.taken(0):
+            waiting.start()
+            while not ours.is_wanted:
+                waiting.join(0.001)
+        waiting.join(180)
+        assert not waiting.is_alive()
+        with pytest.raises(AssertionError, match="not ours"):
+            _ = ours.is_wanted
+
+
 def test_a_start_waits_longer_than_a_write_for_another_nodes_migration(
     sqlite_ledger_url: str, clock: ManualClock
 ) -> None:
