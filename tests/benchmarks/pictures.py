@@ -201,7 +201,7 @@ def _scaled(series: Sequence[str], among: Sequence[Any]) -> _Spec:
         "field": "series",
         "type": "nominal",
         "scale": {"domain": list(series), "range": list(among[: len(series)])},
-        "legend": {"title": None, "columns": 3} if len(series) > 1 else None,
+        "legend": {"title": None, "columns": 3, "columnPadding": 48} if len(series) > 1 else None,
     }
 
 
