@@ -46,6 +46,7 @@ def test_a_window_lists_what_changed_since_then(kind: str) -> None:
     assert asked.query == [("limit", "250"), ("updated_at_min", "2026-11-21T10:59:59Z")]
 
 
+@pytest.mark.usefixtures("documented")
 def test_a_walk_over_orders_first_asks_what_it_may_see() -> None:
     def answer(asked: Asked) -> Says:
         return scopes("read_orders") if "access_scopes" in asked.path else body({"orders": [an_order(1)]})
@@ -74,6 +75,7 @@ def test_who_sees_every_order_reaches_back_to_the_beginning() -> None:
     assert played(answer, story).reach is None
 
 
+@pytest.mark.usefixtures("documented")
 def test_the_next_page_is_asked_for_exactly_as_given() -> None:
     given = "limit=250&page_info=eyJkaXJ.e-_%3D&fields="
 
@@ -124,6 +126,7 @@ def test_without_shopify_payments_its_lists_are_empty_only_if_the_configuration_
     assert played(lambda asked: missing(), _page(kind), shopify_payments=False) == Page((), None)
 
 
+@pytest.mark.usefixtures("documented")
 def test_payouts_are_listed_by_day_with_a_day_of_slack() -> None:
     script = Script(lambda asked: body(sample("payout", "shopify_payments/payouts.json")))
     page = played(script, _page("payout"))

@@ -33,6 +33,7 @@ def _fetch(*refs: ResourceRef) -> Any:
     return story
 
 
+@pytest.mark.usefixtures("documented")
 def test_one_order_is_read_alone_and_brings_its_refunds_and_fulfillments() -> None:
     script = Script(lambda asked: body({"order": an_order(1)}, x_shopify_api_version="2026-10"))
     order, *along = played(script, _fetch(ref("order", 1)))
@@ -44,6 +45,7 @@ def test_one_order_is_read_alone_and_brings_its_refunds_and_fulfillments() -> No
     assert [one.ref.kind for one in along] == ["refund", "fulfillment"]
 
 
+@pytest.mark.usefixtures("documented")
 def test_many_orders_are_read_in_one_request_whatever_their_status() -> None:
     def answer(asked: Asked) -> Says:
         assert asked.one("status") == "any"
@@ -57,17 +59,20 @@ def test_many_orders_are_read_in_one_request_whatever_their_status() -> None:
     assert len(script.asked) == 1
 
 
+@pytest.mark.usefixtures("documented")
 def test_a_batch_leaves_out_what_the_answer_does_not_hold() -> None:
     """Absence from a list is no evidence: the core asks for it alone."""
     readings = played(lambda asked: body({"orders": [an_order(2)]}), _fetch(ref("order", 1), ref("order", 2)))
     assert [one.ref for one in readings if one.ref.kind == "order"] == [ref("order", 2)]
 
 
+@pytest.mark.usefixtures("documented")
 def test_a_batch_that_holds_strangers_is_no_answer() -> None:
     with pytest.raises(BadReply):
         played(lambda asked: body({"orders": [an_order(3)]}), _fetch(ref("order", 1), ref("order", 2)))
 
 
+@pytest.mark.usefixtures("documented")
 def test_another_resource_than_the_one_asked_for_is_no_answer() -> None:
     with pytest.raises(BadReply):
         played(lambda asked: body({"order": an_order(3)}), _fetch(ref("order", 1)))
@@ -123,6 +128,7 @@ def test_refunds_of_many_orders_are_read_in_one_request() -> None:
     assert len(script.asked) == 1
 
 
+@pytest.mark.usefixtures("documented")
 def test_a_refund_that_its_order_does_not_hold_is_gone() -> None:
     gone, *along = played(lambda asked: body({"order": an_order(1)}), _fetch(ref("refund", "1/2")))
     assert isinstance(gone, Tombstone)
@@ -148,6 +154,7 @@ def test_an_order_s_transactions_are_one_request_for_all_of_them() -> None:
     assert len(along) == 3
 
 
+@pytest.mark.usefixtures("documented")
 def test_inventory_levels_are_read_by_item_and_location() -> None:
     def answer(asked: Asked) -> Says:
         assert asked.one("inventory_item_ids") == "808950810,39072856"
@@ -166,6 +173,7 @@ def test_an_item_that_is_not_stocked_there_has_no_level() -> None:
     assert isinstance(gone, Tombstone)
 
 
+@pytest.mark.usefixtures("documented")
 def test_a_tender_transaction_is_found_where_the_list_begins_at_its_id() -> None:
     def answer(asked: Asked) -> Says:
         assert (asked.one("since_id"), asked.one("limit")) == ("1011222835", "1")
@@ -176,6 +184,7 @@ def test_a_tender_transaction_is_found_where_the_list_begins_at_its_id() -> None
     assert first.affects == (ref("order", 450789469),)
 
 
+@pytest.mark.usefixtures("documented")
 def test_several_tender_transactions_are_found_in_one_page_and_what_lies_beyond_it_is_left_out() -> None:
     def answer(asked: Asked) -> Says:
         assert asked.one("since_id") == "1011222835"
