@@ -106,6 +106,8 @@ class Lane:
         self._gathered = 0
         self._gather_until = 0.0
         self._patience: asyncio.TimerHandle | None = None
+        self._slow = False
+        """The last commit's calls took longer than a turn: the next one holds one call alone, without savepoints."""
         self._away = False
         """The last commit found the database away: rejections wait for the next call instead of trying again."""
         self.idle = asyncio.Event()
@@ -209,8 +211,9 @@ class Lane:
         unstored: Sequence[Rejection],
         poison: Sequence[Poison],
         away: bool,
+        goes_on: bool,
     ) -> None:
-        """After the commit."""
+        """After the commit; the thread may be at the next one already."""
         self._away = away
         if unstored:
             held = [*unstored, *self._rejections]
@@ -229,7 +232,9 @@ class Lane:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a caller of the ledger failed over its answer", "exception": error}
                 )
-        if self._rejections and not away:
+        if goes_on:
+            pass
+        elif self._rejections and not away:
             self._gather()
         else:
             self._go_on()
@@ -239,7 +244,17 @@ class Lane:
     # --- on the thread ---
 
     def _run(self, loop: asyncio.AbstractEventLoop, rejections: list[Rejection]) -> None:
+        """One commit, and those for what it left: to begin each of them the loop would have to be free."""
+        left = self._run_one(loop, rejections, ())
+        while left:
+            left = self._run_one(loop, [], left)
+
+    def _run_one(
+        self, loop: asyncio.AbstractEventLoop, rejections: list[Rejection], before: Collection[Waiting]
+    ) -> Collection[Waiting]:
         """Calls are taken when the turn has come: what came while it was waited for is in this commit, not in the next.
+        `before` are those that the last commit left; those that this one leaves are the loop's where it is to begin
+        the next, and else returned.
 
         What is to be done after commits waits until everybody has his answer.
         """
@@ -251,24 +266,28 @@ class Lane:
         def commit() -> tuple[Collection[Waiting], Sequence[Poison]]:
             with self._ledger.store.in_turn():
                 if not taken:
-                    taken.append(self._take())
+                    taken.append([*before, *self._take(GROUP_BOUND - len(before))])
                 return self._commit(taken[0], rejections)
 
         try:
             left, poison = self._again(commit)
         except BaseException as error:
             if not taken:
-                taken.append(self._take())
+                taken.append([*before, *self._take(GROUP_BOUND - len(before))])
             away = isinstance(error, LedgerUnavailable)
             _fail(taken[0], error)
         (group,) = taken
         done = [waiting for waiting in group if waiting not in left] if left else group
-        loop.call_soon_threadsafe(self._done, done, left, rejections if away else (), poison, away)
+        # Rejections are handed over by the loop, and so is their commit.
+        goes_on = bool(left) and not self._rejections
+        unstored = rejections if away else ()
+        loop.call_soon_threadsafe(self._done, done, () if goes_on else left, unstored, poison, away, goes_on)
         self._ledger.store.tidy()
+        return left if goes_on else ()
 
-    def _take(self) -> list[Waiting]:
+    def _take(self, most: int) -> list[Waiting]:
         """Nobody else takes any; the loop may add some meanwhile."""
-        return [self._waiting.popleft() for _ in range(min(GROUP_BOUND, len(self._waiting)))]
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
     def _commit(
         self, group: Sequence[Waiting], rejections: Sequence[Rejection]
@@ -280,9 +299,12 @@ class Lane:
             return (), ()
         answers = _together([waiting for waiting in group if waiting.brought is not None])
         calls = dict.fromkeys(waiting for waiting in group if waiting.act is not None)
-        if len(answers) + len(calls) == 1 and not receipts and not rejections and self._do_alone(answers, calls):
-            return (), ()
         began = self._clock.monotonic()
+        if not receipts and not rejections:
+            alone = [*calls][: None if answers or not self._slow else 1]
+            if len(answers) + len(alone) == 1 and self._do_alone(answers, alone):
+                self._slow = self._clock.monotonic() - began > TURN_SECONDS
+                return [*calls][len(alone) :], ()
         with self._ledger.together():
             _hand_back(_halving(receipts, self._receive_these))
             poison = self._reject(rejections)
@@ -295,6 +317,7 @@ class Lane:
                 del calls[waiting]
                 if self._is_long(began):
                     break
+        self._slow = self._clock.monotonic() - began > TURN_SECONDS
         return [*chain.from_iterable(answers), *calls], poison
 
     def _is_long(self, began: float) -> bool:
