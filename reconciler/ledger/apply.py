@@ -24,6 +24,7 @@ from reconciler.ledger.outbox import Announced, announce
 from reconciler.ledger.packing import Place
 from reconciler.ledger.question import Asked
 from reconciler.ledger.rows import DECIDED_COLUMNS, ROW, SET_DECIDED, ResourceRow
+from reconciler.ledger.subscriptions import all_wanted
 from reconciler.ledger.transaction import Dialect, Transaction
 from reconciler.model import Cause, ControlTotal, Entry, Reading, ResourceRef, Snapshot
 
@@ -113,8 +114,7 @@ def apply_answers(
         if decision.outcome in (Outcome.CHANGED, Outcome.UNCHANGED):
             totals.extend(answer.control_totals)
     record_control_totals(tx, totals, now)
-    require_all(_WRITE_ANSWER.run(tx, writes), len(writes))
-    store_changes(tx, changes, now)
+    store(tx, _WRITE_ANSWER, writes, changes, now)
     mark_what_follows(tx, changes, now)
     return applied
 
@@ -135,29 +135,36 @@ class Change:
     """Its body, where it is packed already."""
 
 
-def store_changes(tx: Transaction, changes: Sequence[Change], now: datetime) -> None:
-    """Versions, what is told of them, and their entries."""
+def store(
+    tx: Transaction, fenced: Bulk, writes: Sequence[Mapping[str, Any]], changes: Sequence[Change], now: datetime
+) -> None:
+    """What was decided: the fenced writes, and of those that are changes the versions, what is told of them, and their
+    entries. Raises LedgerError where a write did not hit."""
     if not changes:
+        _require_all(fenced.run(tx, writes), len(writes))
         return
     recorded_at = to_micros(now)
     versions = [(change.resource_id, change.columns["version"]) for change in changes]
     with tx.pipelined():
-        _INSERT_VERSION.run_rows(tx, [_version(tx, change, recorded_at) for change in changes])
-        INSERT_UNREAD.run_rows(tx, versions)
+        written = fenced.run_ahead(tx, writes)
+        _INSERT_VERSION.run_rows_ahead(tx, [_version(tx, change, recorded_at) for change in changes])
+        INSERT_UNREAD.run_rows_ahead(tx, versions)
         feed.note(tx, versions)
-    announce(tx, [_announced(change) for change in changes], now)
-    replace_entries(
-        tx,
-        [
-            (
-                change.resource_id,
-                change.columns["version"],
-                change.entries if isinstance(change.reading, Snapshot) else (),
-            )
-            for change in changes
-        ],
-        recorded_at=recorded_at,
-    )
+        wanted = all_wanted(tx)
+        replace_entries(
+            tx,
+            [
+                (
+                    change.resource_id,
+                    change.columns["version"],
+                    change.entries if isinstance(change.reading, Snapshot) else (),
+                )
+                for change in changes
+            ],
+            recorded_at=recorded_at,
+        )
+    _require_all(written(), len(writes))
+    announce(tx, [_announced(change) for change in changes], wanted(), now)
 
 
 def _version(tx: Transaction, change: Change, recorded_at: int) -> tuple[Any, ...]:
@@ -222,7 +229,7 @@ def as_stored(ref: ResourceRef) -> ResourceRef:
     return ResourceRef(ref.provider, storable(ref.account), storable(ref.kind), storable(ref.id))
 
 
-def require_all(written: int, wanted: int) -> None:
+def _require_all(written: int, wanted: int) -> None:
     """The rows are locked, so every fenced write must hit; anything else is a bug, and must not be committed."""
     if written != wanted:
         raise LedgerError(f"{wanted} fenced writes touched {written} rows; nothing of this call was stored")

@@ -11,7 +11,7 @@ each value of each row, which was 60 % of what a commit of 64 deliveries cost th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -102,17 +102,31 @@ class Bulk:
 
     def run(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
         """How many rows of the table were written. Text is stored as `storable` leaves it."""
-        names = tuple(self._columns)
-        return self.run_rows(tx, [tuple([row[name] for name in names]) for row in rows])
+        return self.run_rows(tx, self._tuples(rows))
 
     def run_rows(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
         """The same with the values in the order of the columns: for what runs in every commit of the intake."""
+        return self.run_rows_ahead(tx, rows)()
+
+    def run_ahead(self, tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> Callable[[], int]:
+        """`run`, whose result is told after the `pipelined` block around it."""
+        return self.run_rows_ahead(tx, self._tuples(rows))
+
+    def run_rows_ahead(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> Callable[[], int]:
         if not rows:
-            return 0
+            return int
         if tx.dialect.is_postgres:
             if self._once is None:
                 self._once = self._compile_given(tx.dialect)
-            return tx.run_driver(self._once, self._given.parameters(rows))
+            return tx.run_ahead(self._once, self._given.parameters(rows))
+        touched = self._run_on_sqlite(tx, rows)
+        return lambda: touched
+
+    def _tuples(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+        names = tuple(self._columns)
+        return [tuple([row[name] for name in names]) for row in rows]
+
+    def _run_on_sqlite(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> int:
         if not are_storable([row[at] for row in rows for at in self._words if row[at] is not None]):
             rows = [_storable(row, self._words) for row in rows]
         if self._takes_many:

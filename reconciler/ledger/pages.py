@@ -18,7 +18,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from reconciler.clock import to_micros
-from reconciler.ledger.apply import Change, as_stored, mark_what_follows, require_all, store_changes
+from reconciler.ledger.apply import Change, as_stored, mark_what_follows, store
 from reconciler.ledger.bulk import WHOLE, WORDS, Bulk, insert_into
 from reconciler.ledger.deciding import Applied, Outcome, PageRow, decide_page_row, kept
 from reconciler.ledger.marks import EXISTS, Mark, follow_up, mark, mark_unknown
@@ -114,9 +114,8 @@ def apply_page(
                 drift=decision.outcome is Outcome.CHANGED and not dirty and row.version > 0,
             )
         )
-    require_all(_WRITE_PAGE_ROW.run(tx, writes), len(writes))
+    store(tx, _WRITE_PAGE_ROW, writes, changes, now)
     mark(tx, marks, now)
-    store_changes(tx, changes, now)
     mark_what_follows(tx, changes, now, known=walk.looked_at, marked=walk.marked)
     return applied
 

@@ -7,7 +7,7 @@ the ledger's thread did for a drain.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.ledger.transaction import Dialect, Transaction
@@ -35,6 +35,10 @@ class Question:
     def ask(self, tx: Transaction, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """All its rows."""
         return tx.ask_driver(*self.of(tx.dialect, values))
+
+    def ask_ahead(self, tx: Transaction, values: Mapping[str, Any]) -> Callable[[], list[tuple[Any, ...]]]:
+        """Told after the `pipelined` block around it."""
+        return tx.ask_ahead(*self.of(tx.dialect, values))
 
     def run(self, tx: Transaction, values: Mapping[str, Any]) -> int:
         """How many rows it touched."""

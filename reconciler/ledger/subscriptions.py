@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -144,9 +144,11 @@ def read_filter(written: str) -> Filter:
     return Filter(**{name: frozenset(values) for name, values in orjson.loads(written).items()})
 
 
-def all_wanted(tx: Transaction) -> list[tuple[str, Filter]]:
-    """Of every subscription, the paused and disabled ones too: what they miss now they are told later."""
-    return [(name, read_filter(wanted)) for name, wanted in _WANTED.ask(tx, {})]
+def all_wanted(tx: Transaction) -> Callable[[], list[tuple[str, Filter]]]:
+    """Of every subscription, the paused and disabled ones too: what they miss now they are told later. Told after the
+    `pipelined` block around it."""
+    answer = _WANTED.ask_ahead(tx, {})
+    return lambda: [(name, read_filter(wanted)) for name, wanted in answer()]
 
 
 # --- keeping them -----------------------------------------------------------------------------------

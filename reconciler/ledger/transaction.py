@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +66,7 @@ class Transaction:
         self._driver = connection.connection.cursor()
         self._inside = False
         self._failed = False
+        self._pipelined = False
         self.ends_at_once = False
         """Nothing follows `ask_last`, so that it may be the end. The store's as well."""
         self.dialect = dialect
@@ -126,12 +127,9 @@ class Transaction:
         """The rows of each query; on Postgres in one round trip, with the transaction's BEGIN in it."""
         if not questions:
             return []
-        driver = self._connection.connection.driver_connection
-        if not self.dialect.is_postgres or driver is None:
-            return [self.ask_driver(sql, parameters) for sql, parameters in questions]
-        with driver.pipeline():
-            cursors = [driver.cursor().execute(sql, parameters) for sql, parameters in questions]
-        return [cursor.fetchall() for cursor in cursors]
+        with self.pipelined():
+            answers = [self.ask_ahead(sql, parameters) for sql, parameters in questions]
+        return [answer() for answer in answers]
 
     def tick(self) -> int:
         return self.ticks(1)[0]
@@ -144,13 +142,22 @@ class Transaction:
         self, count: int, questions: Sequence[tuple[str, tuple[Any, ...]]]
     ) -> tuple[list[int], list[list[tuple[Any, ...]]]]:
         """The same, and the answers to queries of the driver's: one round trip for all, where there are any."""
+        if not count and not questions:
+            return [], []
+        with self.pipelined():
+            ticks = self.ticks_ahead(count)
+            answers = [self.ask_ahead(*each) for each in questions]
+        return ticks(), [answer() for answer in answers]
+
+    def ticks_ahead(self, count: int) -> Callable[[], list[int]]:
+        """The same, told after the `pipelined` block in which it is asked for."""
         if count == 0:
-            return [], self.ask_together(questions) if questions else []
+            return list
         if self.dialect.is_postgres:
-            ticks, *answers = self.ask_together(((_TICK_POSTGRES, (count,)), *questions))
-            return [row[0] for row in ticks], answers
+            answer = self.ask_ahead(_TICK_POSTGRES, (count,))
+            return lambda: [row[0] for row in answer()]
         last: int = self.ask_driver(_TICK_SQLITE, (count,))[0][0]
-        return list(range(last - count + 1, last + 1)), self.ask_together(questions)
+        return lambda: list(range(last - count + 1, last + 1))
 
     def be_patient(self) -> None:
         """For a transaction that reads or writes a stream: whoever is at its other end may pause."""
@@ -159,16 +166,43 @@ class Transaction:
 
     @contextmanager
     def pipelined(self) -> Iterator[None]:
-        """Statements inside go to Postgres without waiting for each answer: how many rows they touched is not known.
+        """Statements inside go to Postgres without waiting for each answer, in one round trip: what they say is known
+        behind the block, if they are asked by what ends in `_ahead`. Inside another such block it is a part of that.
 
-        Their errors are raised at the end.
+        Their errors are raised at its end.
         """
         driver = self._connection.connection.driver_connection
-        if self.dialect.is_postgres and driver is not None:
+        if self._pipelined or not self.dialect.is_postgres or driver is None:
+            yield
+            return
+        self._pipelined = True
+        try:
             with driver.pipeline():
                 yield
-            return
-        yield
+        finally:
+            self._pipelined = False
+
+    def run_ahead(self, sql: str, parameters: tuple[Any, ...]) -> Callable[[], int]:
+        """`run_driver`, whose result is told after the `pipelined` block around it."""
+        if self._pipelined:
+            cursor = self.send(sql, parameters)
+            return lambda: int(cursor.rowcount)
+        touched = self.run_driver(sql, parameters)
+        return lambda: touched
+
+    def ask_ahead(self, sql: str, parameters: tuple[Any, ...]) -> Callable[[], list[tuple[Any, ...]]]:
+        """`ask_driver`, whose rows are told after the `pipelined` block around it."""
+        if self._pipelined:
+            fetch: Callable[[], list[tuple[Any, ...]]] = self.send(sql, parameters).fetchall
+            return fetch
+        rows = self.ask_driver(sql, parameters)
+        return lambda: rows
+
+    def send(self, sql: str, parameters: tuple[Any, ...]) -> Any:
+        """Inside `pipelined`, on Postgres: a cursor of its own, which knows its results behind the block."""
+        driver = self._connection.connection.driver_connection
+        assert driver is not None, "a pipeline is one of a connection"
+        return driver.cursor().execute(sql, parameters)
 
     @contextmanager
     def copying(self, statement: str) -> Iterator[Any]:

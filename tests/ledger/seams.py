@@ -67,9 +67,9 @@ class FaultyTransaction(Transaction):
         self._faults.pass_statement()
         return super().run_driver(sql, parameters)
 
-    def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
+    def send(self, sql: str, parameters: tuple[Any, ...]) -> Any:
         self._faults.pass_statement()
-        return super().ask_together(questions)
+        return super().send(sql, parameters)
 
     def ask_driver(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         self._faults.pass_statement()

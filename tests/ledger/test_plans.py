@@ -99,11 +99,10 @@ class _ExplainingTransaction(Transaction):
             self._note(sql, super().ask_driver(self._explain + sql, parameters))
         return super().ask_driver(sql, parameters)
 
-    def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
-        for sql, parameters in questions:
-            if self._wanted(sql):
-                self._note(sql, super().ask_driver(self._explain + sql, parameters))
-        return super().ask_together(questions)
+    def send(self, sql: str, parameters: tuple[Any, ...]) -> Any:
+        if self._wanted(sql):
+            self._note(sql, super().ask_driver(self._explain + sql, parameters))
+        return super().send(sql, parameters)
 
     def _wanted(self, sql: str) -> bool:
         return self._planner.watching and any(table in sql for table in (" resource", " entry", "delivery_link"))

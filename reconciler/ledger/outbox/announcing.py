@@ -8,7 +8,7 @@ from datetime import datetime
 
 from reconciler.clock import to_micros
 from reconciler.ledger.bulk import WHOLE, WORDS, insert_into
-from reconciler.ledger.subscriptions import all_wanted
+from reconciler.ledger.changes import Filter
 from reconciler.ledger.transaction import Transaction
 
 
@@ -30,9 +30,10 @@ _ENQUEUE = insert_into(
 )
 
 
-def announce(tx: Transaction, announced: Sequence[Announced], now: datetime) -> None:
+def announce(
+    tx: Transaction, announced: Sequence[Announced], subscriptions: Sequence[tuple[str, Filter]], now: datetime
+) -> None:
     """In the transaction that stores the versions: one row for each subscription that wants it."""
-    subscriptions = all_wanted(tx)
     if not subscriptions:
         return
     at = to_micros(now)
