@@ -8,6 +8,7 @@ for it call by call. Only for what is patient no commit is begun before its time
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
@@ -106,6 +107,8 @@ class Lane:
         self._gathered = 0
         self._gather_until = 0.0
         self._patience: asyncio.TimerHandle | None = None
+        self._home = 0
+        """The loop's thread."""
         self._slow = False
         """The last commit's calls took longer than a turn: the next one holds one call alone, without savepoints."""
         self._away = False
@@ -169,6 +172,7 @@ class Lane:
         if not self._pack(loop.time() + TURN_SECONDS):
             loop.call_soon(self._look)
             return
+        self._home = threading.get_ident()
         rejections = [self._rejections.popleft() for _ in range(min(GROUP_BOUND, len(self._rejections)))]
         self._thread.submit(self._run, loop, rejections)
 
@@ -244,7 +248,7 @@ class Lane:
     # --- on the thread ---
 
     def _run(self, loop: asyncio.AbstractEventLoop, rejections: list[Rejection]) -> None:
-        """One commit, and those for what it left: to begin each of them the loop would have to be free."""
+        """One commit, and those for what it left: to begin each of them there, the loop would have to be free."""
         left = self._run_one(loop, rejections, ())
         while left:
             left = self._run_one(loop, [], left)
@@ -278,8 +282,8 @@ class Lane:
             _fail(taken[0], error)
         (group,) = taken
         done = [waiting for waiting in group if waiting not in left] if left else group
-        # Rejections are handed over by the loop, and so is their commit.
-        goes_on = bool(left) and not self._rejections
+        # Rejections are handed over by the loop. And whoever runs on the loop would keep all others from it.
+        goes_on = bool(left) and not self._rejections and threading.get_ident() != self._home
         unstored = rejections if away else ()
         loop.call_soon_threadsafe(self._done, done, () if goes_on else left, unstored, poison, away, goes_on)
         self._ledger.store.tidy()

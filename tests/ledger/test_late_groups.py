@@ -7,7 +7,7 @@ import fcntl
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_what_a_commit_leaves_the_thread_begins_itself_and_takes_along_what_came
         calls = [asyncio.create_task(writer.call(long(name))) for name in ("first", "second", "third")]
         await thread.given.wait()
         (work,) = thread.work
-        work()
+        await asyncio.to_thread(work)
         assert (len(commits), len(thread.work)) == (3, 1)
         await asyncio.gather(*calls)
         await writer.close()
@@ -117,13 +117,19 @@ def test_rejections_that_came_meanwhile_do_not_wait_for_all_that_a_commit_left(
     """Rejections, as each call finds them."""
 
     async def story() -> None:
-        writer = GroupCommit(ledger, clock, thread=Inline())
+        writer = GroupCommit(ledger, clock, thread=ThreadPoolExecutor(1))
+        loop, rejected = asyncio.get_running_loop(), threading.Event()
+
+        def reject() -> None:
+            writer.reject(Rejection("stripe", delivery(b"x"), "signature", size=1))
+            rejected.set()
 
         def long(number: int) -> Callable[[Ledger], None]:
             def act(ledger: Ledger) -> None:
                 clock.advance(timedelta(seconds=2 * TURN_SECONDS))
                 if number == 0:
-                    writer.reject(Rejection("stripe", delivery(b"x"), "signature", size=1))
+                    loop.call_soon_threadsafe(reject)
+                    assert rejected.wait(60)
                 stored.append(len(table(ledger, "delivery")))
 
             return act
@@ -133,6 +139,28 @@ def test_rejections_that_came_meanwhile_do_not_wait_for_all_that_a_commit_left(
 
     asyncio.run(asyncio.wait_for(story(), 180))
     assert stored == [0, 0, 1]
+
+
+def test_a_thread_that_is_the_loops_lets_the_loop_have_its_turns(ledger: Ledger, clock: ManualClock) -> None:
+    """Else a backfill on SQLite would ask for no page before all that are there were stored."""
+    order = list[str]()
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock, thread=Inline())
+
+        async def call(number: int) -> None:
+            def act(_: Ledger) -> None:
+                order.append(f"stored {number}")
+                clock.advance(timedelta(seconds=2 * TURN_SECONDS))
+
+            await writer.call(act)
+            order.append(f"told {number}")
+
+        await asyncio.gather(*[call(number) for number in range(3)])
+        await writer.close()
+
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert order == ["stored 0", "told 0", "stored 1", "told 1", "stored 2", "told 2"]
 
 
 def test_after_a_long_call_the_next_has_a_commit_of_its_own_until_one_was_short(
