@@ -29,8 +29,8 @@ QUICK = Plan((1, 64), rounds=2, seconds=0.8, steady_seconds=2, sizes=())
 FULL = Plan((1, 16, 64, 256), rounds=3, seconds=2.5, steady_seconds=8, sizes=(10_000, 100_000))
 LONG_SIZES = (10_000, 100_000, 1_000_000)
 LEDGERS = (10_000, 100_000, 1_000_000)
-SLOW_PAGES_OF = 10_000
-"""Objects of the backfill whose pages take 80 ms each."""
+SLOW_PAGES_OF = (10_000, 100_000)
+"""Objects of the backfills whose pages take 80 ms each."""
 IDLE_ACCOUNTS = 10
 
 
@@ -82,7 +82,7 @@ def _costs(found: Found, database: str, folder: Path) -> None:
 
 
 def _backfills(found: Found, database: str, folder: Path, sizes: Sequence[int]) -> None:
-    asked = [*((size, 0.0) for size in sizes), (SLOW_PAGES_OF, unbound.LATENCY_SECONDS)]
+    asked = [*((size, 0.0) for size in sizes), *((size, unbound.LATENCY_SECONDS) for size in SLOW_PAGES_OF)]
     names = [name for at, _ in enumerate(asked) for name in (f"filled_{at}", f"floor_{at}")]
     with _ledgers(database, folder / "backfills", names) as (urls, _):
         made = [
