@@ -144,25 +144,19 @@ def store(
         _require_all(fenced.run(tx, writes), len(writes))
         return
     recorded_at = to_micros(now)
-    versions = [(change.resource_id, change.columns["version"]) for change in changes]
+    ids = [(change.resource_id, change.columns["version"]) for change in changes]
+    versions = [_version(tx, change, recorded_at) for change in changes]
+    entries = [
+        (*each, change.entries if isinstance(change.reading, Snapshot) else ())
+        for each, change in zip(ids, changes, strict=True)
+    ]
     with tx.pipelined():
         written = fenced.run_ahead(tx, writes)
-        _INSERT_VERSION.run_rows_ahead(tx, [_version(tx, change, recorded_at) for change in changes])
-        INSERT_UNREAD.run_rows_ahead(tx, versions)
-        feed.note(tx, versions)
+        _INSERT_VERSION.run_rows_ahead(tx, versions)
+        INSERT_UNREAD.run_rows_ahead(tx, ids)
+        feed.note(tx, ids)
         wanted = all_wanted(tx)
-        replace_entries(
-            tx,
-            [
-                (
-                    change.resource_id,
-                    change.columns["version"],
-                    change.entries if isinstance(change.reading, Snapshot) else (),
-                )
-                for change in changes
-            ],
-            recorded_at=recorded_at,
-        )
+        replace_entries(tx, entries, recorded_at=recorded_at)
     _require_all(written(), len(writes))
     announce(tx, [_announced(change) for change in changes], wanted(), now)
 

@@ -116,7 +116,7 @@ def return_requests(
 def _tally(tx: Transaction, account: str, endpoint: str, priority: Priority, at: int, requests: int) -> None:
     day = at // _DAY * _DAY
     row = {"account": account, "day": day, "endpoint": endpoint, "priority": int(priority), "requests": requests}
-    _TALLY.run(tx, row)
+    _TALLY.run_ahead(tx, row)
 
 
 def widen_requests(tx: Transaction, account: str, limits: Mapping[str, Limit], *, requests: int, now: datetime) -> None:
@@ -200,7 +200,7 @@ def _read(tx: Transaction, account: str, names: Sequence[str]) -> dict[str, Buck
 
 
 def _save(tx: Transaction, account: str, endpoint: str, bucket: Bucket) -> None:
-    _WRITE.run(tx, {"account": account, "endpoint": endpoint} | _columns(bucket))
+    _WRITE.run_ahead(tx, {"account": account, "endpoint": endpoint} | _columns(bucket))
 
 
 def _columns(bucket: Bucket) -> dict[str, int]:

@@ -152,7 +152,7 @@ def note(tx: Transaction, versions: Sequence[tuple[int, int]]) -> None:
     first = 0
     if not tx.dialect.is_postgres:
         first = _ADVANCE.ask(tx, {"count": len(versions)})[0][0] - len(versions) + 1
-    _NOTE.run_rows(
+    _NOTE.run_rows_ahead(
         tx,
         [(resource_id, version, first + n if first else None) for n, (resource_id, version) in enumerate(versions)],
     )

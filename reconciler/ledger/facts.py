@@ -52,8 +52,8 @@ _DELETE_ENTRIES = text("DELETE FROM entry WHERE resource_id IN :ids").bindparams
 
 def replace_entries(tx: Transaction, versions: Sequence[tuple[int, int, Sequence[Entry]]], *, recorded_at: int) -> None:
     """The entries of new versions (resource id, version, entries), in place of those of the versions before."""
-    _SUPERSEDE.run_rows(tx, [(resource_id, recorded_at) for resource_id, version, _ in versions if version > 1])
-    _INSERT_ENTRY.run(
+    _SUPERSEDE.run_rows_ahead(tx, [(resource_id, recorded_at) for resource_id, version, _ in versions if version > 1])
+    _INSERT_ENTRY.run_ahead(
         tx,
         [
             entry_row(resource_id, version, ordinal, entry, recorded_at=recorded_at, superseded_at=None)

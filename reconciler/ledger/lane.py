@@ -109,8 +109,11 @@ class Lane:
         self._patience: asyncio.TimerHandle | None = None
         self._home = 0
         """The loop's thread."""
+        self._receipts_wait = False
+        """Some came since the loop began a commit, and are to be packed there."""
         self._slow = False
-        """The last commit's calls took longer than a turn: the next one holds one call alone, without savepoints."""
+        """The last commit's calls, without the commit itself, took longer than a turn: the next one of calls only holds
+        one, without a savepoint."""
         self._away = False
         """The last commit found the database away: rejections wait for the next call instead of trying again."""
         self.idle = asyncio.Event()
@@ -123,6 +126,7 @@ class Lane:
 
     def add(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
+        self._receipts_wait |= waiting.receipt is not None
         self.idle.clear()
         if not self._running:
             self._go_on()
@@ -173,6 +177,7 @@ class Lane:
             loop.call_soon(self._look)
             return
         self._home = threading.get_ident()
+        self._receipts_wait = False
         rejections = [self._rejections.popleft() for _ in range(min(GROUP_BOUND, len(self._rejections)))]
         self._thread.submit(self._run, loop, rejections)
 
@@ -256,10 +261,10 @@ class Lane:
     def _run_one(
         self, loop: asyncio.AbstractEventLoop, rejections: list[Rejection], before: Collection[Waiting]
     ) -> Collection[Waiting]:
-        """Calls are taken when the turn has come: what came while it was waited for is in this commit, not in the next.
-        `before` are those that the last commit left; those that this one leaves are the loop's where it is to begin
-        the next, and else returned.
+        """With those `before` that the last one left. Returns those that it leaves itself, unless the loop is to begin
+        the commit for them.
 
+        Calls are taken when the turn has come: what came while it was waited for is in this commit, not in the next.
         What is to be done after commits waits until everybody has his answer.
         """
         away = False
@@ -282,11 +287,16 @@ class Lane:
             _fail(taken[0], error)
         (group,) = taken
         done = [waiting for waiting in group if waiting not in left] if left else group
-        # Rejections are handed over by the loop. And whoever runs on the loop would keep all others from it.
-        goes_on = bool(left) and not self._rejections and threading.get_ident() != self._home
+        # Receipts are packed on the loop, rejections handed over there. And who runs on it would keep others from it.
+        on_the_loop = self._receipts_wait or self._rejections or threading.get_ident() == self._home
+        goes_on = bool(left) and not on_the_loop
         unstored = rejections if away else ()
         loop.call_soon_threadsafe(self._done, done, () if goes_on else left, unstored, poison, away, goes_on)
-        self._ledger.store.tidy()
+        try:
+            self._ledger.store.tidy()
+        except Exception as error:
+            # All that was said is true, and whoever is left waits for his commit, not for this.
+            log.warning("the ledger could not be tidied up after a commit", error=repr(error))
         return left if goes_on else ()
 
     def _take(self, most: int) -> list[Waiting]:
@@ -305,9 +315,8 @@ class Lane:
         calls = dict.fromkeys(waiting for waiting in group if waiting.act is not None)
         began = self._clock.monotonic()
         if not receipts and not rejections:
-            alone = [*calls][: None if answers or not self._slow else 1]
-            if len(answers) + len(alone) == 1 and self._do_alone(answers, alone):
-                self._slow = self._clock.monotonic() - began > TURN_SECONDS
+            alone = [*calls][:1] if self._slow and not answers else [*calls]
+            if len(answers) + len(alone) == 1 and self._do_alone(answers, alone, began):
                 return [*calls][len(alone) :], ()
         with self._ledger.together():
             _hand_back(_halving(receipts, self._receive_these))
@@ -321,7 +330,7 @@ class Lane:
                 del calls[waiting]
                 if self._is_long(began):
                     break
-        self._slow = self._clock.monotonic() - began > TURN_SECONDS
+            self._slow = self._clock.monotonic() - began > TURN_SECONDS
         return [*chain.from_iterable(answers), *calls], poison
 
     def _is_long(self, began: float) -> bool:
@@ -341,7 +350,7 @@ class Lane:
             return False
         return True
 
-    def _do_alone(self, answers: Sequence[list[Waiting]], calls: Collection[Waiting]) -> bool:
+    def _do_alone(self, answers: Sequence[list[Waiting]], calls: Collection[Waiting], began: float) -> bool:
         """One call, or answers that are applied together: a transaction without savepoints, which on Postgres are three
         round trips. False, with nothing stored, when one of several answers is poison."""
         group = [*chain.from_iterable(answers), *calls]
@@ -352,6 +361,7 @@ class Lane:
                     waiting.result, waiting.error = waiting.act(self._ledger), None
                 if answers:
                     self._apply_these(group)
+                self._slow = self._clock.monotonic() - began > TURN_SECONDS
         except LedgerUnavailable:
             raise
         except Exception as error:

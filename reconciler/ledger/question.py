@@ -43,3 +43,7 @@ class Question:
     def run(self, tx: Transaction, values: Mapping[str, Any]) -> int:
         """How many rows it touched."""
         return tx.run_driver(*self.of(tx.dialect, values))
+
+    def run_ahead(self, tx: Transaction, values: Mapping[str, Any]) -> Callable[[], int]:
+        """Told after the `pipelined` block around it."""
+        return tx.run_ahead(*self.of(tx.dialect, values))

@@ -65,6 +65,8 @@ class Requests:
         """Up to `want` requests: for each that was drawn a reading of the ledger clock, from before it is sent."""
         with self._store.write() as tx:
             offer = buckets.offer_requests(tx, account, endpoint, limits, want=want, priority=priority, now=now)
+            if not offer.granted:
+                return []
             with tx.pipelined():
                 buckets.take_requests(tx, offer, offer.granted)
                 starts = tx.ticks_ahead(offer.granted)

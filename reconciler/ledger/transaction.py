@@ -94,6 +94,7 @@ class Transaction:
     def run_driver(self, sql: str, parameters: tuple[Any, ...]) -> int:
         """SQL in the driver's own words, past SQLAlchemy, which costs 50 to 100 us a statement; how many rows it
         touched. Only for what runs in every commit of the intake or of a drain, and for `Bulk`."""
+        assert not self._pipelined, "nobody knows yet how many"
         touched: int = self._driver.execute(sql, parameters).rowcount
         return touched
 
@@ -184,11 +185,16 @@ class Transaction:
 
     def run_ahead(self, sql: str, parameters: tuple[Any, ...]) -> Callable[[], int]:
         """`run_driver`, whose result is told after the `pipelined` block around it."""
-        if self._pipelined:
-            cursor = self.send(sql, parameters)
-            return lambda: int(cursor.rowcount)
-        touched = self.run_driver(sql, parameters)
-        return lambda: touched
+        if not self._pipelined:
+            touched = self.run_driver(sql, parameters)
+            return lambda: touched
+        cursor = self.send(sql, parameters)
+
+        def told() -> int:
+            assert not self._pipelined, "it is told behind the block"
+            return int(cursor.rowcount)
+
+        return told
 
     def ask_ahead(self, sql: str, parameters: tuple[Any, ...]) -> Callable[[], list[tuple[Any, ...]]]:
         """`ask_driver`, whose rows are told after the `pipelined` block around it."""
@@ -199,7 +205,7 @@ class Transaction:
         return lambda: rows
 
     def send(self, sql: str, parameters: tuple[Any, ...]) -> Any:
-        """Inside `pipelined`, on Postgres: a cursor of its own, which knows its results behind the block."""
+        """What both do inside `pipelined`, on Postgres. A cursor of its own; its result is known behind the block."""
         driver = self._connection.connection.driver_connection
         assert driver is not None, "a pipeline is one of a connection"
         return driver.cursor().execute(sql, parameters)

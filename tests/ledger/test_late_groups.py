@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
 from reconciler.clock import ManualClock
 from reconciler.errors import LedgerUnavailable
-from reconciler.ledger import GroupCommit, Ledger, Rejection, Verdict, open_ledger
+from reconciler.ledger import GroupCommit, Ledger, Receipt, Rejection, Verdict, open_ledger
 from reconciler.ledger.inline import Inline
 from reconciler.ledger.lane import TURN_SECONDS, YIELD_SECONDS
 from reconciler.ledger.packing import Packing, Place
@@ -73,41 +74,161 @@ def test_what_comes_while_the_turn_is_waited_for_shares_the_commit(ledger: Ledge
     assert commits == 1
 
 
+def long(clock: ManualClock, then: Callable[[Ledger], None] = lambda _: None) -> Callable[[Ledger], None]:
+    """A call after which a commit takes no further one."""
+
+    def act(ledger: Ledger) -> None:
+        clock.advance(timedelta(seconds=2 * TURN_SECONDS))
+        then(ledger)
+
+    return act
+
+
 def test_what_a_commit_leaves_the_thread_begins_itself_and_takes_along_what_came_meanwhile(
     ledger: Ledger, clock: ManualClock
 ) -> None:
     commits: list[object] = []
-    stored_by = dict[str, int]()
+    order = list[tuple[str, int]]()
 
     async def story() -> None:
         thread = Later()
         writer = GroupCommit(ledger, clock, thread=thread)
+        loop, added = asyncio.get_running_loop(), threading.Event()
 
-        def long(name: str) -> Callable[[Ledger], None]:
-            def act(ledger: Ledger) -> None:
-                stored_by[name] = len(commits) + 1
-                with ledger.store.write() as tx:
-                    assert len(tx.ask_driver("SELECT id FROM delivery", ())) == (name != "first")
-                clock.advance(timedelta(seconds=2 * TURN_SECONDS))
+        def call(name: str) -> asyncio.Task[None]:
+            def then(_: Ledger) -> None:
+                order.append((name, len(commits) + 1))
                 if name == "first":
-                    writer.submit(receipt("evt_1", webhook(CHARGE)), told)
+                    loop.call_soon_threadsafe(add)
+                    assert added.wait(60)
 
-            return act
+            return asyncio.create_task(writer.call(long(clock, then)))
 
-        def told(verdict: Verdict | None, _error: BaseException | None) -> None:
-            assert verdict is Verdict.STORED
+        def add() -> None:
+            calls.append(call("meanwhile"))
+            loop.call_soon(added.set)
 
-        calls = [asyncio.create_task(writer.call(long(name))) for name in ("first", "second", "third")]
+        before = asyncio.create_task(writer.receive(receipt("evt_1", webhook(CHARGE))))
         await thread.given.wait()
-        (work,) = thread.work
-        await asyncio.to_thread(work)
-        assert (len(commits), len(thread.work)) == (3, 1)
+        await asyncio.to_thread(thread.work.pop())
+        await before
+        commits.clear()
+        thread.given.clear()
+        calls = [call(name) for name in ("first", "second", "third")]
+        await thread.given.wait()
+        await asyncio.to_thread(thread.work.pop())
+        assert (len(commits), thread.work) == (4, [])
         await asyncio.gather(*calls)
         await writer.close()
 
     event.listen(ledger.store.engine, "commit", commits.append)
     asyncio.run(asyncio.wait_for(story(), 180))
-    assert stored_by == {"first": 1, "second": 2, "third": 3}
+    assert order == [("first", 1), ("second", 2), ("third", 3), ("meanwhile", 4)]
+
+
+def test_receipts_that_came_meanwhile_are_packed_on_the_loop_and_are_in_the_next_commit(
+    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever packs in a commit holds SQLite's file for as long."""
+    packed_by, known = list[int](), list[int]()
+
+    def pack(self: Receipt, packing: Packing) -> None:
+        packed_by.append(threading.get_ident())
+        really(self, packing)
+
+    really = Receipt.pack
+    monkeypatch.setattr(Receipt, "pack", pack)
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock, thread=ThreadPoolExecutor(1))
+        loop, added, told = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+
+        def add() -> None:
+            writer.submit(receipt("evt_1", webhook(CHARGE)), lambda *_: told.set())
+            added.set()
+
+        def then(ledger: Ledger) -> None:
+            if not known:
+                loop.call_soon_threadsafe(add)
+                assert added.wait(60)
+            with ledger.store.write() as tx:
+                known.append(len(tx.ask_driver("SELECT id FROM delivery", ())))
+
+        await asyncio.gather(*[writer.call(long(clock, then)) for _ in range(3)])
+        await told.wait()
+        await writer.close()
+
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert (packed_by, known) == ([threading.get_ident()], [0, 1, 1])
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("it went away"), RuntimeError("a fault of ours")])
+def test_where_a_commit_of_the_threads_own_fails_everybody_is_told_once_and_the_next_works(
+    ledger_url: str, clock: ManualClock, error: Exception
+) -> None:
+    ledger, faults = faulty_ledger(ledger_url)
+    told = dict[str, str]()
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock, thread=ThreadPoolExecutor(1))
+
+        async def call(name: str) -> None:
+            def then(ledger: Ledger) -> None:
+                if name == "second":
+                    faults.arm(0, lambda: error)
+                ledger.tick()
+
+            try:
+                await writer.call(long(clock, then))
+                told[name] = told.get(name, "") + "stored"
+            except type(error):
+                told[name] = told.get(name, "") + "failed"
+
+        await asyncio.gather(*[call(name) for name in ("first", "second", "third")])
+        await call("later")
+        await writer.close()
+
+    with closing(ledger):
+        asyncio.run(asyncio.wait_for(story(), 180))
+    third = "failed" if isinstance(error, LedgerUnavailable) else "stored"
+    assert told == {"first": "stored", "second": "failed", "third": third, "later": "stored"}
+
+
+def test_a_checkpoint_that_fails_keeps_nobody_waiting(
+    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tidy(_: Store) -> None:
+        raise OSError(37, "no locks available")
+
+    monkeypatch.setattr(Store, "tidy", tidy)
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock, thread=ThreadPoolExecutor(1))
+        await asyncio.gather(*[writer.call(long(clock)) for _ in range(3)])
+        await writer.call(Ledger.tick)
+        await writer.close()
+
+    with capture_logs() as logs:
+        asyncio.run(asyncio.wait_for(story(), 180))
+    assert {each["event"] for each in logs} == {"the ledger could not be tidied up after a commit"}
+
+
+def test_calls_share_a_commit_where_only_the_commit_itself_is_slow(ledger: Ledger, clock: ManualClock) -> None:
+    commits: list[object] = []
+
+    def committed(connection: object) -> None:
+        clock.advance(timedelta(seconds=2 * TURN_SECONDS))
+        commits.append(connection)
+
+    async def story() -> None:
+        writer = GroupCommit(ledger, clock, thread=Inline())
+        for _ in range(3):
+            await asyncio.gather(*[writer.call(Ledger.tick) for _ in range(5)])
+        await writer.close()
+
+    event.listen(ledger.store.engine, "commit", committed)
+    asyncio.run(asyncio.wait_for(story(), 180))
+    assert len(commits) == 3
 
 
 def test_rejections_that_came_meanwhile_do_not_wait_for_all_that_a_commit_left(
@@ -124,17 +245,13 @@ def test_rejections_that_came_meanwhile_do_not_wait_for_all_that_a_commit_left(
             writer.reject(Rejection("stripe", delivery(b"x"), "signature", size=1))
             rejected.set()
 
-        def long(number: int) -> Callable[[Ledger], None]:
-            def act(ledger: Ledger) -> None:
-                clock.advance(timedelta(seconds=2 * TURN_SECONDS))
-                if number == 0:
-                    loop.call_soon_threadsafe(reject)
-                    assert rejected.wait(60)
-                stored.append(len(table(ledger, "delivery")))
+        def then(ledger: Ledger) -> None:
+            if not stored:
+                loop.call_soon_threadsafe(reject)
+                assert rejected.wait(60)
+            stored.append(len(table(ledger, "delivery")))
 
-            return act
-
-        await asyncio.gather(*[writer.call(long(number)) for number in range(3)])
+        await asyncio.gather(*[writer.call(long(clock, then)) for _ in range(3)])
         await writer.close()
 
     asyncio.run(asyncio.wait_for(story(), 180))
