@@ -6,9 +6,9 @@ import asyncio
 import fcntl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -194,22 +194,19 @@ def test_where_a_commit_of_the_threads_own_fails_everybody_is_told_once_and_the_
     assert told == {"first": "stored", "second": "failed", "third": third, "later": "stored"}
 
 
-def test_a_checkpoint_that_fails_keeps_nobody_waiting(
-    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def tidy(_: Store) -> None:
-        raise OSError(37, "no locks available")
+def test_a_checkpoint_that_fails_keeps_nobody_waiting(ledger_url: str, clock: ManualClock) -> None:
+    class Untidy(Store):
+        def tidy(self) -> None:
+            raise OSError(37, "no locks available")
 
-    monkeypatch.setattr(Store, "tidy", tidy)
-
-    async def story() -> None:
+    async def story(ledger: Ledger) -> None:
         writer = GroupCommit(ledger, clock, thread=ThreadPoolExecutor(1))
         await asyncio.gather(*[writer.call(long(clock)) for _ in range(3)])
         await writer.call(Ledger.tick)
         await writer.close()
 
-    with capture_logs() as logs:
-        asyncio.run(asyncio.wait_for(story(), 180))
+    with closing(Ledger(Untidy(ledger_url))) as ledger, capture_logs() as logs:
+        asyncio.run(asyncio.wait_for(story(ledger), 180))
     assert {each["event"] for each in logs} == {"the ledger could not be tidied up after a commit"}
 
 
@@ -281,7 +278,7 @@ def test_a_thread_that_is_the_loops_lets_the_loop_have_its_turns(ledger: Ledger,
 
 
 def test_after_a_long_call_the_next_has_a_commit_of_its_own_until_one_was_short(
-    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, clock: ManualClock
 ) -> None:
     """Without a savepoint: two round trips less on Postgres, for one that would share its commit with nobody."""
     commits = list[tuple[bool, list[str]]]()
@@ -293,16 +290,22 @@ def test_after_a_long_call_the_next_has_a_commit_of_its_own_until_one_was_short(
 
         return act
 
-    def together(self: Ledger, *, alone: bool = False) -> AbstractContextManager[Transaction]:
-        if self.store._open is None:
-            commits.append((alone, []))
-        return real(self, alone=alone)
+    class Watched(Ledger):
+        inside = 0
 
-    real = Ledger.together
-    monkeypatch.setattr(Ledger, "together", together)
+        @contextmanager
+        def together(self, *, alone: bool = False) -> Iterator[Transaction]:
+            if not self.inside:
+                commits.append((alone, []))
+            self.inside += 1
+            try:
+                with super().together(alone=alone) as tx:
+                    yield tx
+            finally:
+                self.inside -= 1
 
     async def story() -> None:
-        writer = GroupCommit(ledger, clock, thread=Inline())
+        writer = GroupCommit(Watched(ledger.store), clock, thread=Inline())
         acts = [call(f"long {n}", 2) for n in (1, 2)] + [call(f"short {n}", 0.1) for n in (1, 2, 3)]
         await asyncio.gather(*[writer.call(act) for act in acts])
         await writer.close()
