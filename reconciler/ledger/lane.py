@@ -241,12 +241,11 @@ class Lane:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a caller of the ledger failed over its answer", "exception": error}
                 )
-        if goes_on:
-            pass
-        elif self._rejections and not away:
-            self._gather()
-        else:
-            self._go_on()
+        if not goes_on:
+            if self._rejections and not away:
+                self._gather()
+            else:
+                self._go_on()
         if any(waiting.receipt is not None for waiting in group):
             self._on_receipts()
 
