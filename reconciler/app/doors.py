@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.app.core import Core
-from reconciler.app.reading import fetcher_of, walks_of
+from reconciler.app.reading import fetcher_of, ring_if_changed, walks_of
 from reconciler.app.settings import door_limits, intake_limits
 from reconciler.backfill import Backfill, Result
 from reconciler.config import Config, api_tokens, expectation_tokens
@@ -92,7 +92,7 @@ def _backfills(core: Core, config: Config, providers: Mapping[str, Provider], wo
     def make(watch: Callable[[Result], None]) -> Backfill:
         def applied(results: Sequence[Applied]) -> None:
             core.counters.work.applied(results)
-            core.applied.ring()
+            ring_if_changed(core.applied, results)
             if worker is not None:
                 worker.wake()
 

@@ -11,7 +11,7 @@ from reconciler.backfill import Backfill, Result
 from reconciler.clock import Clock
 from reconciler.config import Config
 from reconciler.fetcher import Fetcher
-from reconciler.ledger import Applied, GroupCommit
+from reconciler.ledger import Applied, GroupCommit, Outcome
 from reconciler.metrics import WorkMetrics
 from reconciler.outbox.bell import Bell
 from reconciler.provider import Provider
@@ -34,7 +34,7 @@ def fetcher_of(
     def on_applied(results: Sequence[Applied]) -> None:
         metrics.applied(results)
         if applied is not None:
-            applied.ring()
+            ring_if_changed(applied, results)
 
     return Fetcher(
         account,
@@ -48,6 +48,12 @@ def fetcher_of(
         on_failed=metrics.failed,
         on_read=on_read,
     )
+
+
+def ring_if_changed(bell: Bell, results: Sequence[Applied]) -> None:
+    """Most reads find what is known, of which there is nothing to tell."""
+    if any(each.outcome is Outcome.CHANGED for each in results):
+        bell.ring()
 
 
 def sweeper_of(config: Config, fetcher: Fetcher, ledger: GroupCommit, clock: Clock, on_applied: OnApplied) -> Sweeper:

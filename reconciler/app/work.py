@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from reconciler.ageing import SecretAges
 from reconciler.app.core import Core
-from reconciler.app.reading import fetcher_of, sweeper_of
+from reconciler.app.reading import fetcher_of, ring_if_changed, sweeper_of
 from reconciler.app.settings import (
     day_start,
     keep_of,
@@ -113,7 +113,7 @@ def _scheduler(
 
     def applied(results: Sequence[Applied]) -> None:
         core.counters.work.applied(results)
-        core.applied.ring()
+        ring_if_changed(core.applied, results)
         worker.wake()
 
     allocations = []

@@ -301,8 +301,12 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.places_later = store.dialect.is_postgres
+        """Whether what commits is placed by a transaction of its own, later."""
 
     def any_unplaced(self) -> bool:
+        if not self.places_later:
+            return False
         with self._store.read() as tx:
             return tx.run(_IS_UNPLACED).first() is not None
 

@@ -49,6 +49,8 @@ class GroupCommit:
         how long to go on where another transaction is in the way. `gives_way`: to other processes at SQLite's file, by
         shorter commits while they wait."""
         self._ledger = ledger
+        self.places_later = ledger.changes.places_later
+        """As the ledger's changes have it."""
         self._bound = bound
         self._threads = [thread or ThreadPoolExecutor(1, thread_name_prefix="ledger")]
         self._readers = readers or ThreadPoolExecutor(4, thread_name_prefix="ledger-read")

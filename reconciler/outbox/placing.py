@@ -27,8 +27,7 @@ GATHER: Final = timedelta(milliseconds=30)
 """How long changes gather once one was heard of, so that a place is not given in a transaction for each."""
 
 LEAST_INTERVAL: Final = timedelta(milliseconds=100)
-"""Between two looks, while one change follows the other: each is a query for nothing on SQLite, and a commit on
-Postgres."""
+"""Between two transactions that place, while one change follows the other."""
 
 
 class Placer:
@@ -42,25 +41,30 @@ class Placer:
     async def run(self) -> None:
         """Until it is cancelled."""
         loop = asyncio.get_running_loop()
+        changed = False
         while True:
             next_at = loop.time() + LEAST_INTERVAL.total_seconds()
             heard = self._applied.listen()
             try:
-                count = await place(self._ledger)
+                count = await place(self._ledger, surely=changed)
             except LedgerError as error:
                 log.warning("changes could not be placed, trying again", error=str(error))
                 count = 0
             if count:
                 self._placed.ring()
-            if count < PLACED_AT_ONCE and await heard.wait(POLL.total_seconds()):
+            if count == PLACED_AT_ONCE:
+                continue
+            changed = await heard.wait(POLL.total_seconds())
+            if changed:
                 self._placed.ring()  # on SQLite they are placed as they are applied
                 await asyncio.sleep(max(GATHER.total_seconds(), next_at - loop.time()))
                 self._placed.ring()  # and more of them meanwhile, which nobody listened for
 
 
-async def place(ledger: GroupCommit) -> int:
-    """Place what has committed, if anything has; a ledger where nothing waits for its place is only read."""
-    if not await ledger.read(_any_unplaced):
+async def place(ledger: GroupCommit, *, surely: bool = False) -> int:
+    """Place what has committed, if anything has; a ledger where nothing waits for its place is only read. `surely`: the
+    caller knows that something has."""
+    if not ledger.places_later or not (surely or await ledger.read(_any_unplaced)):
         return 0
     return await ledger.call(_place)
 

@@ -90,6 +90,8 @@ class Pool:
         self._windows: dict[str, int] = {}
         """How many requests at once each subscription has earned."""
         self._resting: dict[str, datetime] = {}
+        self._anybody = True
+        """Somebody had subscribed at the last look. Whoever subscribes is found by looking."""
         self._ended = Bell()
         self._stopping = False
         self._turns = 0
@@ -115,7 +117,7 @@ class Pool:
                 log.error("a turn of the outbox ended in an error of ours", error=repr(error), exc_info=error)
                 wait = _AFTER_A_FAILURE
             if wait > timedelta(0) and not self._stopping:
-                await _either(applied, ended, wait)
+                await _any_of([applied, ended] if self._anybody else [ended], wait)
                 if not (self._running or self._stopping):
                     await asyncio.sleep(max(_GATHER.total_seconds(), next_at - loop.time()))
         await self._drain()
@@ -125,6 +127,7 @@ class Pool:
     async def _turn(self) -> timedelta:
         """Claim and start what is due; how long nothing else can be."""
         doors = await self._ledger.read(_doors)
+        self._anybody = bool(doors)
         now = self._clock.now()
         self._resting = {name: until for name, until in self._resting.items() if until > now}
         rooms = self._rooms(doors, now)
@@ -150,7 +153,8 @@ class Pool:
         ready = [
             door.name
             for door in doors
-            if door.ready_at <= now
+            if door.ready_at is not None
+            and door.ready_at <= now
             and door.name not in self._resting
             and self._window(door.name) > busy[door.name]
             and self._keys.may_sign(door.name, door.origin)
@@ -170,8 +174,8 @@ class Pool:
         return rooms
 
     def _rest(self, doors: Sequence[Door], now: datetime) -> timedelta:
-        later = [door.ready_at for door in doors if door.ready_at > now] + list(self._resting.values())
-        return min([self._settings.poll, *(each - now for each in later)])
+        later = [*(door.ready_at for door in doors if door.ready_at is not None), *self._resting.values()]
+        return min([self._settings.poll, *(each - now for each in later if each > now)])
 
     def _window(self, name: str) -> int:
         return self._windows.get(name, 1)
@@ -318,9 +322,9 @@ def _voiding(owner: str, now: datetime) -> Callable[[Ledger], int]:
     return lambda ledger: ledger.telling.void_leases(owner, now)
 
 
-async def _either(first: Listener, second: Listener, wait: timedelta) -> None:
+async def _any_of(listeners: Sequence[Listener], wait: timedelta) -> None:
     """Until one of them hears something, at most so long."""
-    tasks = [asyncio.ensure_future(each.wait(wait.total_seconds())) for each in (first, second)]
+    tasks = [asyncio.ensure_future(each.wait(wait.total_seconds())) for each in listeners]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

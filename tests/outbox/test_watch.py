@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor, Future
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -29,32 +28,12 @@ from reconciler.provider import Reply, Request
 from reconciler.retry import RetryPolicy
 from tests.ledger.factories import ref, settle, snapshot
 from tests.outbox.harness import BASE_URL, SECRET
+from tests.outbox.virtual import OnTheLoop, virtual_loop
 from tests.simulation.loop import SimulatedClock, SimulatedLoop
-
-T = TypeVar("T")
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-
-class OnTheLoop(Executor):
-    """The ledger's thread, as callbacks of the virtual loop."""
-
-    def __init__(self, loop: SimulatedLoop) -> None:
-        self._loop = loop
-
-    def submit(self, act: Callable[..., T], /, *args: Any, **more: Any) -> Future[T]:
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(act(*args, **more))
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._loop.call_later(0.001, run)
-        return future
 
 
 @dataclass(slots=True)
@@ -121,18 +100,9 @@ class Days:
 
 
 def lived(story: Callable[[Days], Coroutine[Any, Any, None]]) -> None:
-    with _loop() as loop, closing(open_ledger("sqlite://")) as ledger:
+    with virtual_loop() as loop, closing(open_ledger("sqlite://")) as ledger:
         ledger.require_current_schema()
         loop.run_until_complete(_live(loop, ledger, story))
-
-
-@contextmanager
-def _loop() -> Iterator[SimulatedLoop]:
-    loop = SimulatedLoop(1)
-    try:
-        yield loop
-    finally:
-        loop.end()
 
 
 async def _live(loop: SimulatedLoop, ledger: Ledger, story: Callable[[Days], Coroutine[Any, Any, None]]) -> None:

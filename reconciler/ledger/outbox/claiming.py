@@ -64,11 +64,14 @@ _PACE = text("UPDATE subscription SET paced_at = :at WHERE name = :name")
 
 
 def doors(tx: Transaction) -> list[Door]:
-    """Every active subscription with something pending or leased."""
+    """Of every active subscription; what is leased is pending too, until its lease is over."""
     return [
-        Door(row.name, Origin(row.origin), from_micros(max(row.shut_until, row.paced_at, row.due_at)))
+        Door(
+            row.name,
+            Origin(row.origin),
+            None if row.due_at is None else from_micros(max(row.shut_until, row.paced_at, row.due_at)),
+        )
         for row in tx.run(_DOORS)
-        if row.due_at is not None
     ]
 
 

@@ -37,11 +37,12 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A subscription with something pending, and when the first of it may be sent."""
+    """An active subscription."""
 
     name: str
     origin: Origin
-    ready_at: datetime
+    ready_at: datetime | None
+    """When the first of what is pending may be sent; None: nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
