@@ -60,6 +60,9 @@ class Hands:
         """`limits` may become larger while the account is read; `longest_seconds` a claim may be held."""
         self._concurrency = concurrency
         self._limits = limits
+        self._paced_by: Mapping[str, Limit] | None = None
+        """Those that `_pace` was made of: whoever learns of others replaces them whole."""
+        self._pace = 0
         self._longest = longest_seconds
         self._quick = False
         self._in_doubt = False
@@ -99,8 +102,11 @@ class Hands:
         """How many claims may be held."""
         if not self._quick:
             return 0
-        rate = min((limit.rate for limit in self._limits().values()), default=math.inf)
-        return int(min(self._concurrency, rate * _LATE_SECONDS))
+        limits = self._limits()
+        if limits is not self._paced_by:
+            rate = min((limit.rate for limit in limits.values()), default=math.inf)
+            self._paced_by, self._pace = limits, int(min(self._concurrency, rate * _LATE_SECONDS))
+        return self._pace
 
     def goes_back_in(self, now: float) -> float:
         """How many seconds all that is held may still wait for its read; infinity where nothing is held."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from reconciler.ahead import Hands, Read
 from reconciler.ledger import Claim
+from reconciler.provider import Limit
 
 CONCURRENCY = 100
 HELD = timedelta(seconds=10)
@@ -54,6 +55,19 @@ def test_as_much_is_held_as_is_read_at_once_where_the_provider_answers_within_ha
     (one,) = under_way(slow, 1)
     slow.answered(one, STARTED + 0.6)
     assert slow.room == CONCURRENCY
+
+
+def test_no_more_is_held_than_the_limits_refill_meanwhile_also_when_they_have_grown() -> None:
+    limits = {"each": Limit(rate=1000.0, burst=1000), "all": Limit(rate=500.0, burst=1000)}
+    learned = {"each": Limit(rate=2000.0, burst=1000)}
+    now = [limits]
+    made = Hands(CONCURRENCY, lambda: now[0], HELD.total_seconds())
+    (one,) = under_way(made, 1)
+    made.answered(one, STARTED + 0.4)
+    made.ended(one)
+    assert made.room == CONCURRENCY + 10
+    now[0] = learned
+    assert made.room == CONCURRENCY + 40
 
 
 def test_after_a_read_that_brought_no_answer_nothing_is_held_any_more() -> None:
