@@ -248,13 +248,13 @@ class Fetcher:
             or (answers and gate.reason == GATE_OUTAGE)
         ]
         gone = {answer.claim.ref for answer in answers if isinstance(answer.reading, Tombstone)}
-        applied = await (
-            self._apply_together(kind, answers, rows, opened, gone, began, start=start)
-            if rows or opened or gone
-            else self._ledger.apply(answers, least_interval=self._settings.least_interval, patience=patience)
-        )
+        along: Sequence[Applied] = ()
+        if rows or opened or gone:
+            along, applied = await self._apply_together(kind, answers, rows, opened, gone, began, start=start)
+        else:
+            applied = await self._ledger.apply(answers, least_interval=self._settings.least_interval, patience=patience)
         self._failures.lifted(opened)
-        self._on_applied(applied)
+        self._on_applied([*along, *applied])
         if self._on_read is not None:
             self._on_read(began, applied)
         for each in applied:
@@ -274,13 +274,14 @@ class Fetcher:
         began: datetime,
         *,
         start: int,
-    ) -> list[Applied]:
-        """Answers with what they bring about beside their own resources."""
+    ) -> tuple[list[Applied], list[Applied]]:
+        """Answers with what they bring about beside their own resources. What became of the rows, and of answers."""
         now = self._clock.now()
 
-        def act(ledger: Ledger) -> list[Applied]:
+        def act(ledger: Ledger) -> tuple[list[Applied], list[Applied]]:
+            along: list[Applied] = []
             if rows:
-                ledger.apply_page(
+                along = ledger.apply_page(
                     rows,
                     start=start,
                     started_at=began,
@@ -295,7 +296,7 @@ class Fetcher:
             for each in applied:
                 if each.ref in gone and each.outcome is Outcome.CHANGED:
                     ledger.mark_parts(each.ref, kind.covers, each.cause, settle=kind.settle, now=now)
-            return applied
+            return along, applied
 
         return await self._ledger.call(act)
 

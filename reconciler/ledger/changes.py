@@ -166,13 +166,19 @@ def note_missing(tx: Transaction) -> None:
             continue
 
 
+_IS_UNPLACED = "SELECT 1 FROM change WHERE position IS NULL LIMIT 1"
+
+
 def place(tx: Transaction, limit: int = PLACED_AT_ONCE) -> int:
     """Give positions to what has committed since; how many. 0 also when another transaction is at it: it never waits.
 
     By resource and version: of one resource the versions become visible in their order, and of two resources no
     order was ever promised.
     """
-    head = tx.run(text(f"SELECT position FROM feed WHERE id = 1 {tx.dialect.skip_locked}")).scalar_one_or_none()
+    # Where nothing waits nothing is locked: a lock alone would make the commit one that the disk waits for.
+    head = tx.run(
+        text(f"SELECT position FROM feed WHERE id = 1 AND EXISTS ({_IS_UNPLACED}) {tx.dialect.skip_locked}")
+    ).scalar_one_or_none()
     if head is None:
         return 0
     # A statement of its own, and so a snapshot of its own, taken under the lock.
@@ -221,7 +227,6 @@ _SINGLE = text(
     """
 )
 _FEED = text("SELECT position, epoch FROM feed WHERE id = 1")
-_IS_UNPLACED = text("SELECT 1 FROM change WHERE position IS NULL LIMIT 1")
 
 
 def head(tx: Transaction) -> Cursor:
@@ -308,7 +313,7 @@ class Changes:
         if not self.places_later:
             return False
         with self._store.read() as tx:
-            return tx.run(_IS_UNPLACED).first() is not None
+            return tx.run(text(_IS_UNPLACED)).first() is not None
 
     def place(self, limit: int = PLACED_AT_ONCE) -> int:
         """Place what has committed since; how many."""

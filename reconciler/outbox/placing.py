@@ -1,6 +1,7 @@
 """Giving changes their positions soon after they commit, so that whoever reads the feed by SQL alone sees them too.
 
-Has something to do on Postgres only. Any number of nodes may do it: whoever finds another one at it leaves it alone.
+Positions are given here on Postgres only; on SQLite it is passed on to who waits that something was stored. Any number
+of nodes may do it: whoever finds another one at it leaves it alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ GATHER: Final = timedelta(milliseconds=30)
 """How long changes gather once one was heard of, so that a place is not given in a transaction for each."""
 
 LEAST_INTERVAL: Final = timedelta(milliseconds=100)
-"""Between two transactions that place, while one change follows the other."""
+"""Between two rings, and on Postgres two transactions that place, while one change follows the other."""
 
 
 class Placer:
@@ -44,9 +45,9 @@ class Placer:
         changed = False
         while True:
             next_at = loop.time() + LEAST_INTERVAL.total_seconds()
-            heard = self._applied.listen()
+            bell = self._applied.listen()
             try:
-                count = await place(self._ledger, surely=changed)
+                count = await place(self._ledger, heard=changed)
             except LedgerError as error:
                 log.warning("changes could not be placed, trying again", error=str(error))
                 count = 0
@@ -54,17 +55,17 @@ class Placer:
                 self._placed.ring()
             if count == PLACED_AT_ONCE:
                 continue
-            changed = await heard.wait(POLL.total_seconds())
+            changed = await bell.wait(POLL.total_seconds())
             if changed:
                 self._placed.ring()  # on SQLite they are placed as they are applied
                 await asyncio.sleep(max(GATHER.total_seconds(), next_at - loop.time()))
                 self._placed.ring()  # and more of them meanwhile, which nobody listened for
 
 
-async def place(ledger: GroupCommit, *, surely: bool = False) -> int:
-    """Place what has committed, if anything has; a ledger where nothing waits for its place is only read. `surely`: the
-    caller knows that something has."""
-    if not ledger.places_later or not (surely or await ledger.read(_any_unplaced)):
+async def place(ledger: GroupCommit, *, heard: bool = False) -> int:
+    """Place what has committed, if anything has; a ledger where nothing waits for its place is only read. `heard`: of a
+    change, so that it is placed without asking first whether any waits."""
+    if not ledger.places_later or not (heard or await ledger.read(_any_unplaced)):
         return 0
     return await ledger.call(_place)
 

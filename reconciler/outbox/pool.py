@@ -38,7 +38,7 @@ _AT_ONCE: Final = 64
 _NOTHING_THERE: Final = timedelta(milliseconds=250)
 """How long a subscription rests whose due rows could not be claimed: they wait for an older one, or another node."""
 _GATHER: Final = timedelta(milliseconds=20)
-"""How long changes gather while nobody is being told of any: most lead to nothing, and each look is a query."""
+"""How long changes gather while nobody is being told of any: most are wanted by nobody, and each look is a query."""
 _LEAST_INTERVAL: Final = timedelta(milliseconds=100)
 """Between two such looks, while one change follows the other."""
 _UNUSABLE: Final = timedelta(minutes=1)

@@ -17,7 +17,7 @@ from providers.sandbox import Chance, FaultPlan
 from providers.stripe import Stripe
 from reconciler.ahead import Read
 from reconciler.errors import LedgerUnavailable
-from reconciler.ledger import Claim, Mark
+from reconciler.ledger import Claim, Mark, Outcome
 from reconciler.model import Cause, Priority, Reading, ResourceRef, State
 from reconciler.provider import Kind, Limit
 from reconciler.worker import WorkerSettings
@@ -365,5 +365,31 @@ def test_what_lies_beyond_an_answers_end_is_asked_for_in_another_batch(url: str)
             await loop.settle()
             assert Batching.sizes == [3, 3, 2, 1]
             assert [loop.known(each).state for each in customers] == [State.PRESENT] * 4
+
+    asyncio.run(story())
+
+
+class Along(Stripe):
+    """Shows something else with whatever it is asked for."""
+
+    also: ClassVar[list[ResourceRef]] = []
+
+    async def fetch(self, refs: Sequence[ResourceRef]) -> Sequence[Reading]:
+        return [*await super().fetch(refs), *(await super().fetch(Along.also) if Along.also else ())]
+
+
+def test_what_came_along_with_an_answer_is_reported_too(url: str) -> None:
+    async def story() -> None:
+        Along.also.clear()
+        async with looping(url, provider=Along) as loop:
+            asked_for, other = refs(loop, await known_payments(loop, 2))
+            loop.world.edits.metadata(other.id, order="paid twice")
+            Along.also.append(other)
+            loop.applied.clear()
+            await loop.mark(asked_for)
+            await loop.settle()
+            reported = {each.ref: (each.outcome, each.version) for each in loop.applied}
+            assert reported[other] == (Outcome.CHANGED, 2)
+            assert reported[asked_for] == (Outcome.UNCHANGED, 1)
 
     asyncio.run(story())

@@ -148,7 +148,7 @@ class Wiring:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         wait: Callable[[asyncio.Event, float], Awaitable[None]] = wait_for,
-        on_applied: Callable[[], None] = lambda: None,
+        on_applied: Callable[[Sequence[Applied]], None] = lambda _: None,
     ) -> None:
         self.setup = setup
         self.readers = readers
@@ -166,7 +166,7 @@ class Wiring:
 
         def read(results: Sequence[Applied]) -> None:
             self.applied.extend(results)
-            self._on_applied()
+            self._on_applied(results)
 
         def applied(results: Sequence[Applied]) -> None:
             read(results)

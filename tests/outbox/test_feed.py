@@ -308,3 +308,13 @@ def test_versions_end_with_the_one_that_goes_beyond_the_bytes(ledger: Ledger, cl
     assert [each.version for each in every] == [3, 2, 1]
     assert some == every[: len(some)]
     assert 0 < len(some) < 3
+
+
+def test_who_finds_nothing_to_place_leaves_nothing_for_the_disk(postgres_ledger_url: str) -> None:
+    with closing(open_ledger(postgres_ledger_url)) as ledger:
+        settle(ledger, ref("ch_1"), snapshot(ref("ch_1")), NOON)
+        for wanted in (1, 0):
+            with ledger.store.write() as tx:
+                assert place(tx) == wanted
+                assigned = tx.run(text("SELECT pg_current_xact_id_if_assigned()")).scalar_one()
+                assert (assigned is not None) == bool(wanted)

@@ -172,7 +172,7 @@ def test_only_what_changed_is_announced(outcome: Outcome) -> None:
 # --- the feed ---------------------------------------------------------------------------------------
 
 
-def test_a_change_that_was_heard_of_is_placed_without_a_look(ledger_url: str) -> None:
+def test_a_change_that_was_heard_of_is_placed_and_passed_on_without_a_look(ledger_url: str) -> None:
     async def story(node: Node) -> None:
         async with node.placing():
             before = node.commit.reads
@@ -186,7 +186,7 @@ def test_a_change_that_was_heard_of_is_placed_without_a_look(ledger_url: str) ->
     lived(ledger_url, story)
 
 
-def test_what_somebody_else_stored_is_placed_by_the_poll(ledger_url: str) -> None:
+def test_what_somebody_else_stored_is_placed_by_the_poll(postgres_ledger_url: str) -> None:
     async def story(node: Node) -> None:
         async with node.placing():
             settle(node.ledger, ref("ch_1"), snapshot(ref("ch_1")), node.clock.now())
@@ -196,7 +196,7 @@ def test_what_somebody_else_stored_is_placed_by_the_poll(ledger_url: str) -> Non
             await asyncio.sleep(10)
             assert node.commit.calls == calls, "a ledger where nothing waits for its place is only read"
 
-    lived(ledger_url, story)
+    lived(postgres_ledger_url, story)
 
 
 def test_where_changes_are_placed_as_they_are_stored_nothing_is_asked(sqlite_ledger_url: str) -> None:

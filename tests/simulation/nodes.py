@@ -10,12 +10,14 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
 from providers.sandbox.post import PostFailed
+from reconciler.app.reading import ring_if_changed
 from reconciler.backfill import Backfill, Request
 from reconciler.fetcher import FetchSettings
 from reconciler.intake import Head, Intake, IntakeMetrics
@@ -198,7 +200,7 @@ class Host:
             commit,
             self._shop,
             wait=self._wait,
-            on_applied=applied.ring,
+            on_applied=partial(ring_if_changed, applied),
         )
         metrics = OutboxMetrics(CollectorRegistry())
         watch = Watch(commit, self.clock, metrics, disable_after=timedelta(days=5), keep=self._scenario.keep)

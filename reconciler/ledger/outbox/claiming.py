@@ -64,7 +64,7 @@ _PACE = text("UPDATE subscription SET paced_at = :at WHERE name = :name")
 
 
 def doors(tx: Transaction) -> list[Door]:
-    """Of every active subscription; what is leased is pending too, until its lease is over."""
+    """Of every active subscription; what is leased may be sent when its lease is over."""
     return [
         Door(
             row.name,
