@@ -49,8 +49,6 @@ class GroupCommit:
         how long to go on where another transaction is in the way. `gives_way`: to other processes at SQLite's file, by
         shorter commits while they wait."""
         self._ledger = ledger
-        self.places_later = ledger.changes.places_later
-        """As the ledger's changes have it."""
         self._bound = bound
         self._threads = [thread or ThreadPoolExecutor(1, thread_name_prefix="ledger")]
         self._readers = readers or ThreadPoolExecutor(4, thread_name_prefix="ledger-read")
@@ -119,6 +117,11 @@ class GroupCommit:
     async def read(self, act: Callable[[Ledger], T]) -> T:
         """Run a reading call beside the writer."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, act, self._ledger)
+
+    @property
+    def places_later(self) -> bool:
+        """As the ledger's changes have it."""
+        return self._ledger.changes.places_later
 
     @property
     def waiting(self) -> int:

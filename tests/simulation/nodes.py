@@ -182,6 +182,7 @@ class Host:
 
     def _begin(self, process: Process) -> None:
         ledger = checked(self._mutant.ledger, self._store, self.oracle)
+        ledger.changes.places_later = self._scenario.placed_late  # as on Postgres, on the simulation's SQLite
         thread = LedgerDoor(self, random.Random(f"door/{self._scenario.seed}/{process.name}"))
         commit = self._mutant.commit(ledger, self.clock, thread=thread, readers=thread)
         setup = Setup(

@@ -67,7 +67,8 @@ def test_the_short_way_to_the_database_makes_the_same_run() -> None:
 
 @pytest.mark.long
 def test_a_clock_that_was_an_hour_ahead_for_a_while_hides_nothing() -> None:
-    """Half of the deliveries are lost, the clock is put forward and back, and no complete list helps out."""
+    """Half of the deliveries are lost, the clock is put forward and back, and no complete list helps out. What is left
+    are sweeps, which find everything within nine minutes; what the clock hid would stay hidden for an hour."""
     scenario = replace(
         short(1),
         nodes=1,
@@ -78,7 +79,7 @@ def test_a_clock_that_was_an_hour_ahead_for_a_while_hides_nothing() -> None:
         provider_skew=0.0,
         calm_hours=0.0,
         sweeps=replace(short(1).sweeps, full_every=timedelta(days=1)),
-        bound=timedelta(minutes=5),
+        bound=timedelta(minutes=10),
     )
     verdict = run(scenario)
     assert verdict.violation is None
