@@ -21,16 +21,19 @@ class Caused:
     """The first of them, in the order of their change."""
 
 
+# Each version looks its resource up by itself: of a join, a planner that does not know the two tables yet may make a
+# walk through all that was stored for each resource.
 _SINCE = """
-  FROM version v JOIN resource r ON r.id = v.resource_id
-  WHERE v.recorded_at >= :since AND v.cause = :cause AND r.account = :account AND r.kind = :kind
+  FROM version v WHERE v.recorded_at >= :since AND v.cause = :cause
+  AND (SELECT r.account = :account AND r.kind = :kind FROM resource r WHERE r.id = v.resource_id)
 """
 _COUNTS = text(
     f"SELECT count(*) AS versions, COALESCE(sum(CASE WHEN v.version > 1 THEN 1 ELSE 0 END), 0) AS drift{_SINCE}"
 )
 _DRIFTED = text(
-    f"SELECT r.provider, r.account, r.kind, r.remote_id, min(v.recorded_at) AS at{_SINCE} AND v.version > 1"
-    " GROUP BY r.provider, r.account, r.kind, r.remote_id ORDER BY min(v.recorded_at), r.remote_id LIMIT :limit"
+    "SELECT r.provider, r.account, r.kind, r.remote_id FROM ("
+    f"SELECT v.resource_id, min(v.recorded_at) AS at{_SINCE} AND v.version > 1 GROUP BY v.resource_id"
+    ") changed JOIN resource r ON r.id = changed.resource_id ORDER BY changed.at, r.remote_id LIMIT :limit"
 )
 
 

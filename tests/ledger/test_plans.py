@@ -14,11 +14,23 @@ from sqlalchemy import Connection, CursorResult, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from reconciler.clock import from_micros, to_micros
-from reconciler.ledger import Answer, Claim, Ledger, Release, Store, View, candidates, carried, deliveries, listing
+from reconciler.ledger import (
+    Answer,
+    Claim,
+    Ledger,
+    Release,
+    Store,
+    View,
+    candidates,
+    carried,
+    causes,
+    deliveries,
+    listing,
+)
 from reconciler.ledger.links import ERA
 from reconciler.ledger.listing import ResourceFilter
 from reconciler.ledger.transaction import Dialect, Transaction
-from reconciler.model import Priority, Window
+from reconciler.model import Cause, Priority, Window
 from tests.databases import Postgres, sqlite_url
 from tests.ledger.factories import LEASE, NOON, by_hand, ref, show_page, snapshot
 
@@ -214,6 +226,31 @@ def test_apply_in_a_ledger_of_some_thousand_on_postgres(postgres: Postgres) -> N
         _fill(ledger, 10_000)
         answers = [Answer(each, snapshot(each.ref), NOON) for each in _claims(ledger, 10)]
         require_index(planner.of(lambda: ledger.apply(answers, now=NOON, least_interval=timedelta(0))), ID)
+
+
+_FILL_VERSIONS = """
+  INSERT INTO version (resource_id, version, state, content_hash, body, status, cause, recorded_at, fetched_at,
+    applied_seq)
+  SELECT 1000 + n, 1, 'present', 'hash', '', '', 'backfill', {now}, {now}, 1 FROM ({numbers}) AS numbers
+"""
+
+
+def test_what_a_backfill_brought_to_a_ledger_that_the_server_does_not_know_yet(postgres: Postgres) -> None:
+    """It once took the first of these rows for the only one, and the rest of the work for nothing."""
+    planner = Planner()
+    name = postgres.create(postgres.ledger_template())
+    with closing(Ledger(Store(postgres.url(name), transactions=planner.begin))) as ledger:
+        with ledger.together() as tx:
+            tx.run(text("ALTER TABLE resource SET (autovacuum_enabled = off)"))
+            tx.run(text("ALTER TABLE version SET (autovacuum_enabled = off)"))
+            numbers = _NUMBERS[tx.dialect.name].format(rows=3_000)
+            for fill in (_FILL, _FILL_VERSIONS):
+                tx.run(text(fill.format(now=to_micros(NOON), numbers=numbers)))
+        with ledger.together() as tx:
+            plan = planner.of(lambda: causes.caused(tx, "main", "charge", Cause.BACKFILL, since=NOON, limit=10))
+    postgres.drop(name)
+    assert re.search(ID, plan), plan
+    assert not re.search("Nested Loop|ix_resource", plan), plan
 
 
 def test_page(large: tuple[Ledger, Planner]) -> None:
