@@ -25,8 +25,8 @@ from tests.benchmarks.gates import Figure
 from tests.benchmarks.intake import Plan
 from tests.benchmarks.processes import Cluster, fsync_p50_ms, noted, postgres
 
-QUICK = Plan((1, 64), rounds=2, seconds=0.8, steady_seconds=2, sizes=())
-FULL = Plan((1, 16, 64, 256), rounds=3, seconds=2.5, steady_seconds=8, sizes=(10_000, 100_000))
+QUICK = Plan((1, 64), rounds=2, seconds=0.8, steady_seconds=1.5, sizes=())
+FULL = Plan((1, 16, 64, 256), rounds=3, seconds=2.5, steady_seconds=4, sizes=(10_000, 100_000))
 LONG_SIZES = (10_000, 100_000, 1_000_000)
 LEDGERS = (10_000, 100_000, 1_000_000)
 SLOW_PAGES_OF = (10_000, 100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Plan:
     connections: tuple[int, ...]
     rounds: int
     seconds: float
+    """Of each round."""
     steady_seconds: float
     sizes: tuple[int, ...]
     """Objects of the backfills. Empty: only what takes seconds is measured."""
@@ -63,11 +65,12 @@ def measure(
                 )
         for connections, pairs in runs.items():
             rows.append(Row(f"c={connections}", _median([f for f, _ in pairs]), _median([i for _, i in pairs])))
-        steady = [
-            load(each, "steady", connections=64, seconds=plan.steady_seconds, rate=STEADY_RATE)
-            for each in (floor, intake)
+        os.sync()  # what the loads before left unwritten is not theirs who come now
+        calm = [
+            (_steady(floor, f"r{number}", plan), _steady(intake, f"r{number}", plan)) for number in range(plan.rounds)
         ]
-        rows.append(Row(f"{STEADY_RATE}/s", *steady))
+        steady = Row(f"{STEADY_RATE}/s", _median([f for f, _ in calm]), _median([i for _, i in calm]))
+        rows.append(steady)
         at = {row.connections: row for row in rows}
         figures = [
             gates.share_of_floor(database, at["c=64"].share),
@@ -76,7 +79,7 @@ def measure(
                 database,
                 c1=(at["c=1"].intake.p99_ms, at["c=1"].floor.p99_ms),
                 c64=(at["c=64"].intake.p99_ms, at["c=64"].floor.p99_ms),
-                steady=(steady[1].p99_ms, steady[0].p99_ms),
+                steady=(steady.intake.p99_ms, steady.floor.p99_ms),
                 fsync=fsync,
             ),
             *gates.memory(database, saturated=intake.memory_mb("VmHWM")),
@@ -84,9 +87,13 @@ def measure(
         if plan.sizes:
             with backfilling(_MORE_THAN_WE_WAIT_FOR, intake_url, folder):
                 load(intake, "starting", connections=1, seconds=3, rate=10)
-                beside = load(intake, "beside", connections=64, seconds=plan.steady_seconds, rate=STEADY_RATE)
-            figures.append(gates.beside_backfill(database, beside.p99_ms / steady[1].p99_ms))
-    return rows, figures, steady[1].p99_ms
+                beside = _median([_steady(intake, f"beside{number}", plan) for number in range(plan.rounds)])
+            figures.append(gates.beside_backfill(database, beside.p99_ms / steady.intake.p99_ms))
+    return rows, figures, steady.intake.p99_ms
+
+
+def _steady(receiver: Receiver, run: str, plan: Plan) -> Load:
+    return load(receiver, f"steady{run}", connections=64, seconds=plan.steady_seconds, rate=STEADY_RATE)
 
 
 def grow(database: str, url: str) -> Figure:
