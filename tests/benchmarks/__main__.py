@@ -99,7 +99,7 @@ def _daemons_and_intake(found: Found, database: str, folder: Path, plan: Plan) -
     with _ledgers(database, folder, names) as (urls, _):
         floor_url, intake_url, daemon_url, unbound_url, drain_floor_url, idle_url = urls
         # First, on a server at rest: after the loads it has their tables to vacuum and their pages to write.
-        whole = daemon.measure(daemon_url, folder, seconds=plan.steady_seconds * 1.5)
+        whole = daemon.measure(daemon_url, folder, rounds=plan.rounds, seconds=plan.steady_seconds)
         if plan.sizes:
             free = unbound.measure(unbound_url, drain_floor_url, folder)
             share = daemon.idle_cpu_share(idle_url, folder, accounts=IDLE_ACCOUNTS, rest_seconds=30, seconds=20)

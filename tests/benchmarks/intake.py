@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from tests.benchmarks import gates
 from tests.benchmarks.backfilling import backfilling
 from tests.benchmarks.gates import Figure
-from tests.benchmarks.processes import Load, Receiver, load
+from tests.benchmarks.processes import Load, Receiver, load, settle
 
 STEADY_RATE = 300
 GROWTH_OVER = 100_000
@@ -65,7 +64,7 @@ def measure(
                 )
         for connections, pairs in runs.items():
             rows.append(Row(f"c={connections}", _median([f for f, _ in pairs]), _median([i for _, i in pairs])))
-        os.sync()  # what the loads before left unwritten is not theirs who come now
+        settle()
         calm = [
             (_steady(floor, f"r{number}", plan), _steady(intake, f"r{number}", plan)) for number in range(plan.rounds)
         ]

@@ -176,6 +176,11 @@ def fsync_p50_ms(folder: Path, times: int = 200) -> float:
     return sorted(seconds)[times // 2] * 1000
 
 
+def settle() -> None:
+    """Have the disk write what others left to be written, before a tail is measured that would be charged with it."""
+    os.sync()
+
+
 @contextmanager
 def postgres(folder: Path) -> Iterator[Any]:
     """A server of its own, with its durability on as it is by default: the tests' own server switches it off. Its cache

@@ -23,7 +23,7 @@ from reconciler.model import ResourceRef
 from tests.benchmarks.daemon import running
 from tests.benchmarks.events import ACCOUNT, RESOURCES
 from tests.benchmarks.load import percentile
-from tests.benchmarks.processes import ROOT, Receiver, Started, load
+from tests.benchmarks.processes import ROOT, Receiver, Started, load, settle
 from tests.benchmarks.truths import last_delivery, mark, seconds_of_first_versions, truths
 
 PROVIDER = "tests.benchmarks.unlimited:Unlimited"
@@ -89,6 +89,7 @@ def measure(url: str, floor_url: str, folder: Path) -> Unbound:
         with Receiver("shop") as shop, running(url, folder, shop.port, provider=PROVIDER) as (daemon, _):
             load(daemon, "warm", connections=1, seconds=5, count=1, livemode=1, first=RESOURCES - 10)
             truths(ledger, 0)
+            settle()
             steady = _truths_of(ledger, daemon, "steady", connections=16, seconds=STEADY_SECONDS, rate=STEADY_RATE)
             sent = int(STEADY_SECONDS * STEADY_RATE)
             burst = _truths_of(ledger, daemon, "burst", connections=64, seconds=30, count=BURST, first=sent)
