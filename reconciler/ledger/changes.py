@@ -183,8 +183,6 @@ def place(tx: Transaction, limit: int = PLACED_AT_ONCE) -> int:
         return 0
     # A statement of its own, and so a snapshot of its own, taken under the lock.
     rows = tx.run(_UNPLACED, {"limit": limit}).all()
-    if not rows:
-        return 0
     _PLACE.run(
         tx,
         [

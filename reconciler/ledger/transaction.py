@@ -126,8 +126,6 @@ class Transaction:
 
     def ask_together(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
         """The rows of each query; on Postgres in one round trip, with the transaction's BEGIN in it."""
-        if not questions:
-            return []
         with self.pipelined():
             answers = [self.ask_ahead(sql, parameters) for sql, parameters in questions]
         return [answer() for answer in answers]
@@ -143,8 +141,6 @@ class Transaction:
         self, count: int, questions: Sequence[tuple[str, tuple[Any, ...]]]
     ) -> tuple[list[int], list[list[tuple[Any, ...]]]]:
         """The same, and the answers to queries of the driver's: one round trip for all, where there are any."""
-        if not count and not questions:
-            return [], []
         with self.pipelined():
             ticks = self.ticks_ahead(count)
             answers = [self.ask_ahead(*each) for each in questions]

@@ -236,7 +236,7 @@ _FILL_VERSIONS = """
 
 
 def test_what_a_backfill_brought_to_a_ledger_that_the_server_does_not_know_yet(postgres: Postgres) -> None:
-    """It once took the first of these rows for the only one, and the rest of the work for nothing."""
+    """It once expected one row of each table, and went through what was stored once for each resource."""
     planner = Planner()
     name = postgres.create(postgres.ledger_template())
     with closing(Ledger(Store(postgres.url(name), transactions=planner.begin))) as ledger:

@@ -15,6 +15,8 @@ from tests.ledger.factories import by_hand, ref
 _KNOWN = text("SELECT reltuples FROM pg_class WHERE oid = 'resource'::regclass")
 _FORGET_WHAT_WAS_WRITTEN = text("SELECT pg_stat_reset_single_table_counters('resource'::regclass)")
 """A connection says what it wrote once a second at most: a first backfill of 10,000 may have ended before."""
+_EMPTY = text("TRUNCATE resource CASCADE")
+"""What the test before wrote into this database may still take its room, though its rows are gone."""
 
 
 def _known(ledger: Ledger) -> int:
@@ -33,8 +35,7 @@ def test_a_table_is_analyzed_each_time_it_has_doubled(postgres_ledger_url: str, 
         statistics = Statistics(ledger.store.engine)
         with ledger.store.write() as tx:
             tx.run(text("ALTER TABLE resource SET (autovacuum_enabled = off)"))
-            # What the test before wrote into this database still takes its room, though its rows are gone.
-            tx.run(text("TRUNCATE resource CASCADE"))
+            tx.run(_EMPTY)
         grown = []
         for first, count in ((0, 400), (400, 400), (800, 200), (1000, 1000)):
             _grow(ledger, clock, first, count)
@@ -70,6 +71,8 @@ def test_a_database_that_is_away_does_not_matter() -> None:
 
 def test_commits_lead_to_a_look(postgres_ledger_url: str, clock: ManualClock) -> None:
     with closing(open_ledger(postgres_ledger_url)) as ledger:
+        with ledger.store.write() as tx:
+            tx.run(_EMPTY)
         _grow(ledger, clock, 0, 600)
         for number in range(15):
             ledger.mark([by_hand(ref(f"ch_{number}"))], clock.now())
