@@ -39,30 +39,31 @@ _WITH_REASON = text(
     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
     """
 )
+# An account by itself has an index, and SQLite would rather walk through that, all of the log in the order of accounts,
+# than sort the deliveries of ten minutes; `account || ''` has none.
 _MANY_BY_SOURCE = text(
     """
-    SELECT account, source, count(*) AS n FROM delivery
-    WHERE received_at >= :since AND source <> '' GROUP BY account, source HAVING count(*) >= :least
-    ORDER BY account, source
+    SELECT account || '' AS account, source, count(*) AS n FROM delivery
+    WHERE received_at >= :since AND source <> '' GROUP BY 1, 2 HAVING count(*) >= :least ORDER BY 1, 2
     """
 )
 _SENT_BEFORE = text(
     """
     SELECT coalesce(sum(CASE WHEN source = :source THEN 1 ELSE 0 END), 0) AS mine, count(*) AS all_of_them FROM delivery
-    WHERE received_at >= :before AND received_at < :since AND account = :account
+    WHERE received_at >= :before AND received_at < :since AND account || '' = :account
     """
 )
 _MANY_BY_TYPE = text(
     """
-    SELECT account, type, count(*) AS n FROM delivery
+    SELECT account || '' AS account, type, count(*) AS n FROM delivery
     WHERE received_at >= :since AND type IS NOT NULL AND verdict <> 'rejected'
-    GROUP BY account, type HAVING count(*) >= :least ORDER BY account, type
+    GROUP BY 1, 2 HAVING count(*) >= :least ORDER BY 1, 2
     """
 )
 _OF_TYPE_BEFORE = text(
     """
     SELECT count(*) FROM delivery
-    WHERE received_at >= :before AND received_at < :since AND account = :account AND type = :type
+    WHERE received_at >= :before AND received_at < :since AND account || '' = :account AND type = :type
     """
 )
 

@@ -199,7 +199,7 @@ def release(tx: Transaction, releases: Sequence[Release], now: datetime) -> int:
 _VOID = text(
     """
     UPDATE resource SET lease_until = NULL, lease_owner = NULL, lease_token = :token, due_at = :now
-    WHERE lease_until IS NOT NULL AND lease_owner = :owner
+    WHERE lease_until IS NOT NULL AND due_at IS NOT NULL AND lease_owner = :owner
     """
 )
 

@@ -19,7 +19,7 @@ from reconciler.ledger.transaction import Transaction
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = "0013"
+REVISION = "0014"
 """The newest step in `migrations/versions`; a test holds the two together."""
 
 SCRIPTS = "reconciler.ledger:migrations"

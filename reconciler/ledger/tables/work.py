@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import Column, Index, Integer, UniqueConstraint
+from sqlalchemy import Column, Index, Integer, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from reconciler.ledger.tables.columns import identity, whole, words
@@ -72,7 +72,14 @@ class ExpectationRow(SQLModel, table=True):
     """An application said that this resource will come to be: confirmed by then, or named as unconfirmed."""
 
     __tablename__: ClassVar[Any] = "expectation"
-    __table_args__ = (UniqueConstraint("account", "kind", "remote_id"),)
+    __table_args__ = (
+        UniqueConstraint("account", "kind", "remote_id"),
+        Index("ix_expectation_due", "account", "due_at",
+              sqlite_where=text("looked_at IS NULL AND confirmed_at IS NULL"),
+              postgresql_where=text("looked_at IS NULL AND confirmed_at IS NULL")),
+        Index("ix_expectation_open", "account", "kind", "due_at", sqlite_where=text("confirmed_at IS NULL"),
+              postgresql_where=text("confirmed_at IS NULL")),
+    )  # fmt: skip
 
     id: int | None = identity()
     provider: str = words()
