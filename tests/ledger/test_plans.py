@@ -362,7 +362,7 @@ def test_what_is_unusual_is_asked_of_the_last_deliveries(large: tuple[Ledger, Pl
     assert not re.search(r"ix_delivery_event|SCAN delivery", plan), plan  # the day before is all that there is
 
 
-EXPECTED = {
+EXPECTED: dict[str, Callable[[Transaction], object]] = {
     "due": lambda tx: expectations.due_expectations(tx, "main", NOON, limit=100),
     "open": lambda tx: expectations.open_kinds(tx, "main"),
     "confirmed": lambda tx: expectations.confirm_expectations(tx, "main", "charge", ["processing"], NOON),
