@@ -23,7 +23,7 @@ from reconciler.app.settings import (
     worker_settings,
 )
 from reconciler.config import Config
-from reconciler.deadlines import Deadlines
+from reconciler.deadlines import Deadlines, Lookout
 from reconciler.fetcher import Fetcher
 from reconciler.ledger import Applied
 from reconciler.loading import Account, kinds_by_provider
@@ -117,6 +117,7 @@ def _scheduler(
         worker.wake()
 
     allocations = []
+    lookout = Lookout(writer, clock)
     kinds_of = kinds_by_provider(accounts)
     for name, fetcher in fetchers.items():
         account, kinds = accounts[name], fetcher.provider.kinds
@@ -127,7 +128,7 @@ def _scheduler(
         allocations.append(allocation)
         jobs += jobs_of(
             sweeper_of(config, fetcher, writer, clock, applied),
-            Deadlines(name, kinds, account.rules, writer, clock),
+            Deadlines(name, kinds, account.rules, lookout, writer, clock),
             lambda kind: sweep_settings(config, kind),
             allocation.pace,
             lambda now: next_cut_off(now, zone, cut),

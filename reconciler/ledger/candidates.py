@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -130,32 +130,85 @@ def stale_open(
     return [_ref(row) for row in rows]
 
 
+def _is_overdue(at: str = "") -> str:
+    return f"""account = :account{at} AND kind = :kind{at} AND status IN :statuses{at} AND state = 'present'
+      AND created_at < :deadline{at} AND fetched_at < created_at + :after{at} AND generation = settled_generation"""
+
+
 _OVERDUE = text(
-    """
-    SELECT provider, account, kind, remote_id FROM resource
-    WHERE account = :account AND kind = :kind AND status IN :statuses AND state = 'present'
-      AND created_at < :deadline AND fetched_at < created_at + :after AND generation = settled_generation
-    ORDER BY created_at LIMIT :limit
-    """
+    f"SELECT provider, account, kind, remote_id FROM resource WHERE {_is_overdue()} ORDER BY created_at LIMIT :limit"
 ).bindparams(bindparam("statuses", expanding=True))
 
 
-def overdue(
-    tx: Transaction, account: str, kind: str, statuses: Sequence[str], *, after: timedelta, now: datetime, limit: int
-) -> list[ResourceRef]:
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A resource of `kind` still in one of `statuses` this long after its creation is overdue."""
+
+    account: str
+    kind: str
+    statuses: Sequence[str]
+    after: timedelta
+
+    def parameters(self, now: datetime, at: str = "") -> dict[str, Any]:
+        return {
+            f"account{at}": self.account,
+            f"kind{at}": self.kind,
+            f"statuses{at}": self.statuses,
+            f"deadline{at}": to_micros(now - self.after),
+            f"after{at}": span_micros(self.after),
+        }
+
+
+def overdue(tx: Transaction, deadline: Deadline, *, now: datetime, limit: int) -> list[ResourceRef]:
     """Resources past their deadline that have not been looked at since it passed."""
-    rows = tx.run(
-        _OVERDUE,
-        {
-            "account": account,
-            "kind": kind,
-            "statuses": list(statuses),
-            "deadline": to_micros(now - after),
-            "after": span_micros(after),
-            "limit": limit,
-        },
-    )
-    return [_ref(row) for row in rows]
+    return [_ref(row) for row in tx.run(_OVERDUE, deadline.parameters(now) | {"limit": limit})]
+
+
+_ACCOUNTS_AT_ONCE = 50
+"""In one question: SQLite takes 500 parts of a union."""
+
+
+class LateAccounts:
+    """Which accounts have anything that is overdue or still expected, asked for many of them at once."""
+
+    def __init__(self, deadlines: Mapping[str, Sequence[Deadline]]) -> None:
+        """By account; one without a deadline may have expectations still."""
+        names = sorted(deadlines)
+        self._questions = [
+            _Question(names[start : start + _ACCOUNTS_AT_ONCE], deadlines)
+            for start in range(0, len(names), _ACCOUNTS_AT_ONCE)
+        ]
+
+    def find(self, tx: Transaction, now: datetime) -> frozenset[str]:
+        return frozenset(account for question in self._questions for account in question.ask(tx, now))
+
+
+class _Question:
+    def __init__(self, accounts: Sequence[str], deadlines: Mapping[str, Sequence[Deadline]]) -> None:
+        self._accounts = accounts
+        self._deadlines = {
+            f"_{number}_{nth}": each
+            for number, account in enumerate(accounts)
+            for nth, each in enumerate(deadlines[account])
+        }
+        self._asked = text(" UNION ALL ".join(map(self._part, range(len(accounts))))).bindparams(
+            *(bindparam(f"statuses{at}", expanding=True) for at in self._deadlines)
+        )
+
+    def _part(self, number: int) -> str:
+        ways = [f"SELECT 1 FROM expectation WHERE account = :account_{number} AND confirmed_at IS NULL"]
+        ways += [
+            f"SELECT 1 FROM resource WHERE {_is_overdue(at)}"
+            for at, each in self._deadlines.items()
+            if each.account == self._accounts[number]
+        ]
+        return f"SELECT {number} AS number WHERE {' OR '.join(f'EXISTS ({way})' for way in ways)}"
+
+    def ask(self, tx: Transaction, now: datetime) -> list[str]:
+        bounds: dict[str, Any] = {f"account_{number}": account for number, account in enumerate(self._accounts)}
+        for at, deadline in self._deadlines.items():
+            bounds |= deadline.parameters(now, at)
+        return [self._accounts[row.number] for row in tx.run(self._asked, bounds)]
 
 
 _MEMBERLESS = text(

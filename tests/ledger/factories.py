@@ -126,7 +126,7 @@ def answer(
 def settle(ledger: Ledger, of: ResourceRef, reading: Reading, now: datetime) -> Applied:
     """Mark by hand, claim and apply: the shortest way to a clean resource that says `reading`."""
     ledger.mark([by_hand(of)], now)
-    (claim,) = [each for each in claim_all(ledger, now, kind=of.kind) if each.ref == of]
+    (claim,) = [each for each in claim_all(ledger, now, account=of.account, kind=of.kind) if each.ref == of]
     return answer(ledger, claim, reading, now=now, least=timedelta(0))
 
 

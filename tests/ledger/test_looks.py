@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 from reconciler.clock import ManualClock
 from reconciler.ledger import Job, Ledger, Outcome, Release
-from reconciler.ledger.candidates import KnownCount
+from reconciler.ledger.candidates import Deadline, KnownCount, LateAccounts, overdue
 from reconciler.ledger.causes import Caused
 from reconciler.ledger.expectations import due_expectations
+from reconciler.ledger.transaction import Transaction
 from reconciler.model import Cause, ResourceRef, Window
 from tests.ledger.factories import (
     NOON,
@@ -168,6 +169,41 @@ def test_an_expectation_is_closed_by_a_read_that_is_no_longer_open(ledger: Ledge
     assert ledger.looked(lambda tx: due_expectations(tx, "main", NOON + 2 * HOUR, limit=10)) == [B]
     created(ledger, B, NOON, status="open")
     assert ledger.confirm_expectations("main", "charge", [], NOON) == 1, "a kind without open states is never open"
+
+
+def test_of_many_accounts_those_are_named_that_have_something_late(ledger: Ledger) -> None:
+    """More of them than one statement asks of, each with what is as old as its number, and two rules for that."""
+    after = {number: (timedelta(minutes=number), timedelta(minutes=2 * number)) for number in range(120)}
+    names = {number: f"account-{number}" for number in after}
+    deadlines = {
+        names[number]: [Deadline(names[number], "charge", ["open"], each) for each in both]
+        for number, both in after.items()
+    }
+    for number, name in names.items():
+        of = ref("ch_1", account=name)
+        if number % 2:
+            created(ledger, of, NOON, status="open" if number % 3 else "paid")
+        elif number % 7 == 0:
+            ledger.expect(of, due_at=NOON + HOUR, note="", now=NOON)
+    ledger.expect(ref("ch_2", account=names[1]), due_at=NOON, note="", now=NOON)
+    created(ledger, ref("ch_2", account=names[1]), NOON, status="paid")
+    assert ledger.confirm_expectations(names[1], "charge", ["open"], NOON) == 1
+    late = LateAccounts(deadlines)
+    expecting = {names[number] for number in after if number % 14 == 0}
+
+    def one_by_one(tx: Transaction, now: datetime) -> set[str]:
+        return {name for name, rules in deadlines.items() if any(overdue(tx, rule, now=now, limit=1) for rule in rules)}
+
+    for minutes in (0, 1, 30, 100, 119, 500):
+        with ledger.together() as tx:
+            now = NOON + timedelta(minutes=minutes)
+            found = one_by_one(tx, now)
+            assert len(found) == sum(number < minutes and number % 2 == 1 and number % 3 > 0 for number in after)
+            assert late.find(tx, now) == found | expecting
+
+
+def test_of_no_account_nothing_is_late(ledger: Ledger) -> None:
+    assert ledger.looked(lambda tx: LateAccounts({}).find(tx, NOON)) == frozenset()
 
 
 def test_a_job_says_how_far_it_got(ledger: Ledger) -> None:

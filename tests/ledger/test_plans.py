@@ -332,6 +332,7 @@ def test_who_named_a_resource(large: tuple[Ledger, Planner], name: str) -> None:
 def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:
     ledger, planner = large
     window = Window(NOON - timedelta(hours=3), NOON - timedelta(hours=2))
+    late = candidates.Deadline("main", "charge", ["processing"], timedelta(minutes=5))
 
     def unseen() -> None:
         with ledger.together() as tx:
@@ -339,7 +340,11 @@ def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:
 
     def overdue() -> None:
         with ledger.together() as tx:
-            candidates.overdue(tx, "main", "charge", ["processing"], after=timedelta(minutes=5), now=NOON, limit=100)
+            candidates.overdue(tx, late, now=NOON, limit=100)
+
+    def late_accounts() -> None:
+        with ledger.together() as tx:
+            candidates.LateAccounts({"main": [late, late], "other": []}).find(tx, NOON)
 
     def ever_unseen() -> None:
         with ledger.together() as tx:
@@ -350,6 +355,7 @@ def test_what_sweeps_and_deadlines_ask(large: tuple[Ledger, Planner]) -> None:
     require_index(planner.of(unseen), "ix_resource_(created|fetched|status)")
     require_index(planner.of(ever_unseen), "ix_resource_(created|fetched|status)")
     require_index(planner.of(overdue), "ix_resource_status")
+    require_index(planner.of(late_accounts), "ix_resource_status")
 
 
 def test_what_is_unusual_is_asked_of_the_last_deliveries(large: tuple[Ledger, Planner]) -> None:

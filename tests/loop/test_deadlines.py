@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from reconciler.deadlines import RECORDED_EVERY
+from reconciler.deadlines import RECORDED_EVERY, Lookout
 from reconciler.ledger.jobs import JobState
+from reconciler.model import ResourceRef
 from tests.loop.harness import MINUTE, SECOND, Loop, looping
 
 RULE = 5 * MINUTE
@@ -57,5 +58,41 @@ def test_what_passes_its_deadline_between_two_recorded_runs_is_found_by_the_next
             assert loop.known(ref).generation == before
             await looked(loop, 10 * SECOND)
             assert loop.known(ref).generation == before + 1
+
+    asyncio.run(story())
+
+
+def test_an_answer_is_shared_by_those_that_ask_within_a_second(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, jobs=()) as loop:
+            lookout = Lookout(loop.commit, loop.clock)
+            lookout.add("main", [])
+            lookout.add("other", [])
+            assert list(await asyncio.gather(lookout.sees("main"), lookout.sees("other"))) == [False, False]
+            for account in ("main", "other", "third"):
+                of = ResourceRef("stripe", account, "charge", "ch_1")
+                loop.ledger.expect(of, due_at=loop.now(), note="", now=loop.now())
+            assert list(await asyncio.gather(lookout.sees("main"), lookout.sees("other"))) == [False, False]
+            loop.advance(0.9 * SECOND)
+            assert not await lookout.sees("main")
+            lookout.add("third", [])
+            assert await lookout.sees("third"), "of which no answer speaks that is older than it"
+            loop.advance(SECOND)
+            assert list(await asyncio.gather(lookout.sees("other"), lookout.sees("nobody"))) == [True, False]
+
+    asyncio.run(story())
+
+
+def test_what_is_seen_is_seen_by_the_next_who_asks_a_second_later(url: str) -> None:
+    async def story() -> None:
+        async with looping(url, jobs=()) as loop:
+            lookout = Lookout(loop.commit, loop.clock)
+            lookout.add("main", [])
+            assert not await lookout.sees("main")
+            loop.ledger.expect(loop.ref("charge", "ch_1"), due_at=loop.now(), note="", now=loop.now())
+            loop.advance(0.9 * SECOND)
+            assert not await lookout.sees("main"), "asked of the ledger again after a whole second only"
+            loop.advance(0.1 * SECOND)
+            assert await lookout.sees("main")
 
     asyncio.run(story())

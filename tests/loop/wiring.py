@@ -15,7 +15,7 @@ from providers.sandbox import SandboxServer
 from providers.sandbox.store import Body
 from providers.stripe import Stripe, StripeSettings
 from reconciler.clock import Clock
-from reconciler.deadlines import Deadlines
+from reconciler.deadlines import Deadlines, Lookout
 from reconciler.fetcher import Fetcher, FetchSettings
 from reconciler.ledger import Applied, GroupCommit
 from reconciler.periodic import Periodic, Runner
@@ -158,6 +158,7 @@ class Wiring:
         self.sleep = sleep
         self.wait = wait
         self.applied: list[Applied] = []
+        self.lookout = Lookout(commit, clock)
         self._on_applied = on_applied
 
     def connect(self, name: str, node: Node) -> Account:
@@ -185,7 +186,7 @@ class Wiring:
         )
         sweeper = Sweeper(fetcher, self.commit, self.clock, lambda _kind: setup.sweeps, on_applied=applied)
         rules = [rule for kind in provider.kinds.values() for rule in kind.deadlines]
-        deadlines = Deadlines(name, provider.kinds, rules, self.commit, self.clock)
+        deadlines = Deadlines(name, provider.kinds, rules, self.lookout, self.commit, self.clock)
         allocation = Allocation(name, setup.monthly_reads, len(provider.kinds))
         return Account(name, provider, fetcher, sweeper, deadlines, allocation)
 
