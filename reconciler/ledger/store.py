@@ -94,7 +94,7 @@ class Store:
         self._open: Transaction | None = None
         self._lock = FileTurn.beside(self.url) if self.dialect is SQLITE else None
         self.engine = engine or (self._sqlite_engine() if self.dialect is SQLITE else self._postgres_engine())
-        self._reader = self._sqlite_reader() if self.dialect is SQLITE and not self._in_memory else self.engine
+        self._reader = self._reading_engine()
         self._commits_since_checkpoint = 0
         self._rows_at_checkpoint = 0
         """SQLite's count of what the writing connection had changed by then."""
@@ -183,9 +183,13 @@ class Store:
                 yield tx
             return
         with mapping_errors(self.engine), self._reader.connect() as connection, connection.begin():
-            if self.dialect.is_postgres:
-                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield self._begun(Transaction(connection, self.dialect))
+
+    def _reading_engine(self) -> Engine:
+        if self.dialect.is_postgres:
+            # The driver says so with its BEGIN, where a statement of its own would be a round trip more.
+            return self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return self.engine if self._in_memory else self._sqlite_reader()
 
     def _begun(self, tx: Transaction) -> Transaction:
         tx.packing = self.packing
