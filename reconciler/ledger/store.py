@@ -8,6 +8,7 @@ starvation that SQLite's own busy handler shows (a process waited 4 s beside sev
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -290,6 +291,12 @@ class Store:
                 },
             )
         journal = "MEMORY" if self._in_memory else "WAL"
+        path = None if self._in_memory else Path(str(self.url.database))
+
+        @event.listens_for(engine, "do_connect")
+        def create(*_: object) -> None:
+            if path is not None:
+                _create_for_us_alone(path)
 
         @event.listens_for(engine, "connect")
         def configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -416,6 +423,14 @@ class Store:
         return {name: value for name, value in ours.items() if name not in self.url.query} | {
             "options": " ".join(settings)  # of two that speak of the same one Postgres takes the later
         }
+
+
+def _create_for_us_alone(path: Path) -> None:
+    """SQLite creates a file as readable as the umask has it, and gives its journal what the file has. Whoever may read
+    a ledger reads its customers. Never opens a file that is there: to close it would end every lock that SQLite has of
+    it in this process."""
+    with suppress(OSError):  # it is there, or SQLite will say why it cannot be
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -33,6 +34,33 @@ def file_of(url: str) -> Path:
     database = make_url(url).database
     assert database is not None
     return Path(database)
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_read_by_nobody_else(tmp_path: Path, clock: ManualClock) -> None:
+    where = tmp_path / "ledger.db"
+    before = os.umask(0)  # as a machine may have it on which everybody shares everything
+    try:
+        with closing(open_ledger(f"sqlite:///{where}")) as ledger:
+            ledger.require_current_schema()
+            ledger.mark([by_hand(CHARGE)], clock.now())
+            modes = {each.name: oct(each.stat().st_mode & 0o777) for each in tmp_path.iterdir()}
+            ends = ("", "-wal", "-shm", ".lock", ".lock.next")
+            assert modes == {f"ledger.db{end}": "0o600" for end in ends}
+    finally:
+        os.umask(before)
+
+
+def test_a_file_that_somebody_opened_to_others_stays_open_to_them(tmp_path: Path, clock: ManualClock) -> None:
+    where = tmp_path / "ledger.db"
+    for _ in range(2):
+        with closing(open_ledger(f"sqlite:///{where}")) as ledger:
+            ledger.require_current_schema()
+            ledger.mark([by_hand(CHARGE)], clock.now())
+        where.chmod(0o640)
+    assert where.stat().st_mode & 0o777 == 0o640
 
 
 # --- transactions ---------------------------------------------------------------------------------
